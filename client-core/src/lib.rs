@@ -1,0 +1,1 @@
+//! The sans-IO 0k-Sync client.

@@ -1,0 +1,1 @@
+//! 0k-Sync for desktop and server applications.

@@ -1,0 +1,1 @@
+//! 0k-Sync in the browser.

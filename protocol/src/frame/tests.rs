@@ -1,0 +1,67 @@
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::*;
+use crate::id::BlobId;
+use crate::wire::{self, List};
+
+#[test]
+fn a_push_survives_the_wire() {
+    let push = ClientFrame::Push {
+        push: 7,
+        envelopes: List::try_from(vec![Bytes::from_static(b"a"), Bytes::new()]).expect("two fit"),
+        resume: true,
+    };
+    assert_eq!(ClientFrame::decode(&push.encode()), Ok(push));
+}
+
+#[test]
+fn a_frame_without_fields_is_its_tag_alone() {
+    assert_eq!(ClientFrame::Ping {}.encode(), [0x91, 20]);
+}
+
+#[test]
+fn fields_a_newer_peer_appends_are_skipped() {
+    #[derive(Serialize)]
+    struct NewerCaughtUp(u16, u64, &'static str, Vec<Vec<u8>>);
+    let bytes = wire::encode(&NewerCaughtUp(5, 9, "later", vec![vec![1]]));
+    assert_eq!(RelayFrame::decode(&bytes), Ok(RelayFrame::CaughtUp { head: 9 }));
+}
+
+#[test]
+fn an_unknown_tag_is_an_error() {
+    let error = RelayFrame::decode(&wire::encode(&(999u16,))).expect_err("tag 999 does not exist");
+    assert!(error.to_string().contains("unknown tag 999"), "{error}");
+}
+
+#[test]
+fn a_missing_field_is_an_error() {
+    assert!(RelayFrame::decode(&wire::encode(&(5u16,))).is_err());
+}
+
+#[test]
+fn bytes_behind_a_frame_are_an_error() {
+    let mut bytes = ClientFrame::Ping {}.encode();
+    bytes.push(0);
+    assert!(ClientFrame::decode(&bytes).is_err());
+}
+
+#[test]
+fn a_list_longer_than_its_limit_is_refused_before_it_is_read() {
+    // array32 of 2^32-1 items, of which not one follows.
+    let bytes = [0x92, 7, 0xdd, 0xff, 0xff, 0xff, 0xff];
+    let error = ClientFrame::decode(&bytes).expect_err("longer than MISSING_BLOB_IDS_MAX");
+    assert!(error.to_string().contains("at most 1000"), "{error}");
+}
+
+#[test]
+fn an_id_of_the_wrong_length_is_refused() {
+    assert!(wire::decode::<BlobId>(&wire::encode(&serde_bytes::Bytes::new(&[0; 31]))).is_err());
+}
+
+#[test]
+fn deep_nesting_is_refused() {
+    let mut bytes = vec![0x92, 20];
+    bytes.extend([0x91; 10_000]);
+    assert!(ClientFrame::decode(&bytes).is_err());
+}

@@ -1,0 +1,1 @@
+//! The 0k-Sync relay.
