@@ -1,1 +1,3 @@
 //! The 0k-Sync relay.
+
+pub mod store;

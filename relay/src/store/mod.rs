@@ -1,0 +1,313 @@
+//! The durable log: what a relay remembers, behind one trait with two implementations.
+//!
+//! Every method is one transaction. When a method that writes returns `Ok`, its effect is on disk
+//! (SQLite `synchronous=FULL`, Postgres `synchronous_commit=on`); when it returns `Err`, nothing
+//! of it is visible. Cursors are taken from the group's row, under its lock, in the transaction
+//! that inserts: so they become visible in order and a reader never skips one in flight.
+//!
+//! Nothing in here knows a session, a socket or a clock: time comes in as Unix milliseconds.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use zerok_sync_protocol::frame::{AbsentReason, LogState};
+use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, MailboxId, NoisePublicKey, Timeline};
+
+/// The relay's immutable internal key for a log: the name it was created under. Never sent out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupKey(pub [u8; 32]);
+
+/// What a name means at this relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// The name's auth key is the current one.
+    Current(GroupKey),
+    /// The log exists and has moved on to another name.
+    Superseded(GroupKey),
+    /// No such name.
+    Unknown,
+}
+
+/// A log that a Noise key is on the allow-list of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownLog {
+    /// Current epoch envelope.
+    pub epoch_envelope: Bytes,
+    /// The device's slot.
+    pub slot: Bytes,
+}
+
+/// Everything `Welcome` needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admitted {
+    /// Where the log stands.
+    pub state: LogState,
+    /// Stored bytes.
+    pub group_bytes: u64,
+    /// The device's slot, empty if never written.
+    pub slot: Bytes,
+    /// Allow-list.
+    pub allow: Vec<NoisePublicKey>,
+}
+
+/// Outcome of asking to open a log with a proven auth key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// The device is on the allow-list (now).
+    Admitted(Admitted),
+    /// The allow-list has no room.
+    ListFull,
+    /// A removal is under way and this device is not among those that stay.
+    Restricted,
+    /// The auth key was superseded between look-up and admission.
+    Superseded,
+}
+
+/// A new log.
+#[derive(Debug, Clone)]
+pub struct NewLog {
+    /// Auth key of epoch 0; its [`LogName`] becomes the name and the [`GroupKey`].
+    pub auth_public: AuthPublicKey,
+    /// Fresh random timeline.
+    pub timeline: Timeline,
+    /// Allow-list.
+    pub allow: Vec<NoisePublicKey>,
+    /// Becomes cursor 1 and the current epoch envelope.
+    pub epoch_envelope: Bytes,
+    /// Appended behind it.
+    pub envelopes: Vec<Bytes>,
+}
+
+/// Outcome of an append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Append {
+    /// All stored (or found stored before, with the cursor they had).
+    Stored {
+        /// One per envelope, in order.
+        cursors: Vec<Appended>,
+        /// The log's head after the append.
+        head: u64,
+    },
+    /// The session's `auth_gen` is not the current one; nothing was stored.
+    Superseded {
+        /// Current epoch envelope.
+        epoch_envelope: Bytes,
+    },
+    /// The group's quota would be exceeded by the envelope at this index; those before it are stored.
+    QuotaExceeded {
+        /// What was stored before the quota was reached.
+        cursors: Vec<Appended>,
+        /// The log's head after the append.
+        head: u64,
+    },
+    /// The device was taken off the allow-list.
+    Revoked,
+}
+
+/// Where one envelope of an append stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Its cursor.
+    pub cursor: u64,
+    /// Whether this call put it there, as opposed to an earlier one.
+    pub new: bool,
+}
+
+/// An append by a session.
+#[derive(Debug, Clone)]
+pub struct AppendRequest {
+    /// The log.
+    pub group: GroupKey,
+    /// Generation the session was admitted under.
+    pub auth_gen: u64,
+    /// The session's device.
+    pub device: NoisePublicKey,
+    /// Envelopes with their ids (already hashed by the caller).
+    pub envelopes: Vec<(BlobId, Bytes)>,
+    /// Quota of the log.
+    pub group_bytes_max: u64,
+    /// Unix milliseconds.
+    pub now_ms: u64,
+}
+
+/// One cursor read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredEntry {
+    /// The envelope, whose bytes hash to `blob_id` (checked on read).
+    Present {
+        /// Position.
+        cursor: u64,
+        /// Its id.
+        blob_id: BlobId,
+        /// Its bytes.
+        envelope: Bytes,
+    },
+    /// Numbered, but the row is gone or rotten.
+    Absent {
+        /// Position.
+        cursor: u64,
+        /// Its id, if the row still says.
+        blob_id: Option<BlobId>,
+        /// Why.
+        reason: AbsentReason,
+    },
+}
+
+/// A rotation, proven by the caller.
+#[derive(Debug, Clone)]
+pub struct RotateRequest {
+    /// The log.
+    pub group: GroupKey,
+    /// Generation it must be at.
+    pub expect_gen: u64,
+    /// Auth key of the next epoch; its name replaces the current one.
+    pub next_auth_public: AuthPublicKey,
+    /// New allow-list.
+    pub allow: Vec<NoisePublicKey>,
+    /// Appended, and kept as the current epoch envelope.
+    pub epoch_envelope: Bytes,
+    /// Unix milliseconds.
+    pub now_ms: u64,
+}
+
+/// Outcome of a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rotated {
+    /// Done now or, with the same envelope, before.
+    Done {
+        /// The generation that holds.
+        auth_gen: u64,
+        /// Cursor of the epoch envelope.
+        cursor: u64,
+    },
+    /// Another rotation came first.
+    Conflict {
+        /// The generation that holds.
+        auth_gen: u64,
+    },
+}
+
+/// Which side of a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MailboxSide {
+    /// The member that opened it.
+    Inviter,
+    /// The guest that joined it.
+    Joiner,
+}
+
+/// A mailbox as seen by a party.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mailbox {
+    /// Its id.
+    pub id: MailboxId,
+    /// The PAKE's session id.
+    pub salt: [u8; 16],
+    /// Unix milliseconds.
+    pub expires_at_ms: u64,
+}
+
+/// Messages for one side of a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MailboxInbox {
+    /// Still open; messages numbered from the one asked for.
+    Open(Vec<Bytes>),
+    /// Closed by a party, expired, or never there. Remaining messages come first.
+    Closed(Vec<Bytes>),
+}
+
+/// The database did not do what was asked; nothing was changed (or, for an append, repeating it
+/// finds out: blob ids make it idempotent).
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Cannot be reached, full, or timed out: error 3002, worth trying again.
+    #[error("the relay's storage is unavailable: {0}")]
+    Unavailable(String),
+    /// The stored data is not what this version writes: an operator must look.
+    #[error("the relay's storage is damaged or of another version: {0}")]
+    Corrupt(String),
+}
+
+/// Shorthand.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// The relay's memory. See the module's documentation for what every method promises.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The relay's Noise secret if the store keeps it (Postgres: one row shared by all instances,
+    /// `fresh` is stored when there is none). `None`: the data directory keeps it (SQLite).
+    async fn shared_noise_secret(&self, fresh: &[u8; 32]) -> Result<Option<zeroize::Zeroizing<[u8; 32]>>>;
+
+    /// What a name means.
+    async fn lookup(&self, name: &LogName) -> Result<Lookup>;
+    /// Up to four logs whose allow-list holds `device`.
+    async fn logs_of(&self, device: &NoisePublicKey) -> Result<Vec<KnownLog>>;
+    /// Opens a log for a device that proved `auth_public`; puts the device on the allow-list.
+    async fn admit(
+        &self,
+        group: GroupKey,
+        auth_public: &AuthPublicKey,
+        device: &NoisePublicKey,
+        now_ms: u64,
+    ) -> Result<Admission>;
+    /// Makes a log; `None` if the name exists already.
+    async fn create(&self, log: NewLog, now_ms: u64) -> Result<Option<GroupKey>>;
+    /// Appends; see [`Append`]. A blob id known already keeps its cursor, and its row is replaced
+    /// if its bytes are gone or rotten.
+    async fn append(&self, request: AppendRequest) -> Result<Append>;
+
+    /// Where a log stands.
+    async fn state(&self, group: GroupKey) -> Result<Option<LogState>>;
+    /// Consecutive cursors from `from` on, until `bytes_max` or `count_max` is reached (at least
+    /// one if there is one). A cursor within the log that has no row comes back `Absent`.
+    async fn read(&self, group: GroupKey, from: u64, bytes_max: usize, count_max: usize) -> Result<Vec<StoredEntry>>;
+    /// Blob id at each cursor; at `floor - 1` the one that was kept.
+    async fn blob_ids(&self, group: GroupKey, cursors: &[u64]) -> Result<Vec<Option<BlobId>>>;
+    /// Whether each blob id is missing (or rotten).
+    async fn missing(&self, group: GroupKey, blob_ids: &[BlobId]) -> Result<Vec<bool>>;
+    /// Swaps `old` for `fresh`; answers the timeline that holds then.
+    async fn new_timeline(&self, group: GroupKey, old: Timeline, fresh: Timeline) -> Result<Timeline>;
+
+    /// Takes every device not listed off the allow-list and admits no new one until the next
+    /// rotation; answers the head.
+    async fn restrict(&self, group: GroupKey, allow: &[NoisePublicKey]) -> Result<u64>;
+    /// Compare-and-swap of the auth key; see [`Rotated`].
+    async fn rotate(&self, request: RotateRequest) -> Result<Rotated>;
+
+    /// Replaces a device's slot.
+    async fn slot_put(&self, group: GroupKey, device: &NoisePublicKey, data: Bytes) -> Result<()>;
+    /// Notes how far a device has stored the log (and its receipt in its slot).
+    async fn ack(
+        &self,
+        group: GroupKey,
+        device: &NoisePublicKey,
+        cursor: u64,
+        receipt: Option<Bytes>,
+        now_ms: u64,
+    ) -> Result<()>;
+
+    /// Opens a mailbox under a free id (`candidates` are tried in order); `None` if all are taken.
+    async fn mailbox_open(
+        &self,
+        candidates: &[MailboxId],
+        salt: [u8; 16],
+        expires_at_ms: u64,
+    ) -> Result<Option<Mailbox>>;
+    /// Enters as the joiner; `None` if it is gone, expired or was joined before.
+    async fn mailbox_join(&self, id: &MailboxId, now_ms: u64) -> Result<Option<Mailbox>>;
+    /// Sends to the other side; `false` if the mailbox is gone, expired or full.
+    async fn mailbox_send(&self, id: &MailboxId, from: MailboxSide, data: Bytes, now_ms: u64) -> Result<bool>;
+    /// Messages for `side`, leaving out the first `skip` it has had.
+    async fn mailbox_read(&self, id: &MailboxId, side: MailboxSide, skip: usize, now_ms: u64) -> Result<MailboxInbox>;
+    /// Ends a mailbox; no error if it has ended.
+    async fn mailbox_close(&self, id: &MailboxId) -> Result<()>;
+    /// Forgets mailboxes that expired.
+    async fn mailbox_sweep(&self, now_ms: u64) -> Result<()>;
+
+    /// Whether the store can be written to just now.
+    async fn ready(&self) -> Result<()>;
+}
+
+/// A shared store.
+pub type DynStore = Arc<dyn Store>;
