@@ -159,6 +159,8 @@ pub enum StoredEntry {
 pub struct RotateRequest {
     /// The log.
     pub group: GroupKey,
+    /// The session's device; must be on the allow-list, so that one being removed cannot rotate first.
+    pub device: NoisePublicKey,
     /// Generation it must be at.
     pub expect_gen: u64,
     /// Auth key of the next epoch; its name replaces the current one.
@@ -186,6 +188,38 @@ pub enum Rotated {
         /// The generation that holds.
         auth_gen: u64,
     },
+    /// The device was taken off the allow-list.
+    Revoked,
+}
+
+/// A removal that is about to be sealed by a rotation.
+#[derive(Debug, Clone)]
+pub struct RestrictRequest {
+    /// The log.
+    pub group: GroupKey,
+    /// Generation the session was admitted under: one of before a rotation restricts nothing.
+    pub auth_gen: u64,
+    /// The session's device; must be on the allow-list.
+    pub device: NoisePublicKey,
+    /// Who stays.
+    pub allow: Vec<NoisePublicKey>,
+}
+
+/// Outcome of a [`RestrictRequest`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restricted {
+    /// Nothing of a removed device comes behind this head.
+    Done {
+        /// The frozen head.
+        head: u64,
+    },
+    /// The session's `auth_gen` is not the current one; nothing changed.
+    Superseded {
+        /// Current epoch envelope.
+        epoch_envelope: Bytes,
+    },
+    /// The device was taken off the allow-list itself.
+    Revoked,
 }
 
 /// Which side of a mailbox.
@@ -227,6 +261,9 @@ pub enum StoreError {
     /// The stored data is not what this version writes: an operator must look.
     #[error("the relay's storage is damaged or of another version: {0}")]
     Corrupt(String),
+    /// The log was deleted since it was opened.
+    #[error("the log is no longer in the relay's storage: open it again")]
+    Gone,
 }
 
 /// Shorthand.
@@ -260,7 +297,8 @@ pub trait Store: Send + Sync + 'static {
     /// Where a log stands.
     async fn state(&self, group: GroupKey) -> Result<Option<LogState>>;
     /// Consecutive cursors from `from` on, until `bytes_max` or `count_max` is reached (at least
-    /// one if there is one). A cursor within the log that has no row comes back `Absent`.
+    /// one if there is one; the last may overdraw `bytes_max`). A cursor within the log that has no
+    /// row comes back `Absent`. Below the floor there is nothing to read: the answer starts there.
     async fn read(&self, group: GroupKey, from: u64, bytes_max: usize, count_max: usize) -> Result<Vec<StoredEntry>>;
     /// Blob id at each cursor; at `floor - 1` the one that was kept.
     async fn blob_ids(&self, group: GroupKey, cursors: &[u64]) -> Result<Vec<Option<BlobId>>>;
@@ -270,8 +308,8 @@ pub trait Store: Send + Sync + 'static {
     async fn new_timeline(&self, group: GroupKey, old: Timeline, fresh: Timeline) -> Result<Timeline>;
 
     /// Takes every device not listed off the allow-list and admits no new one until the next
-    /// rotation; answers the head.
-    async fn restrict(&self, group: GroupKey, allow: &[NoisePublicKey]) -> Result<u64>;
+    /// rotation.
+    async fn restrict(&self, request: RestrictRequest) -> Result<Restricted>;
     /// Compare-and-swap of the auth key; see [`Rotated`].
     async fn rotate(&self, request: RotateRequest) -> Result<Rotated>;
 
