@@ -1,0 +1,120 @@
+//! What can stop a client, each with what to do next.
+
+use zerok_sync_protocol::ErrorCode;
+
+/// Why there is no live connection, or why a push waits. Shown in `status`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// No link to the relay.
+    #[error("no relay reachable: {0}")]
+    Unreachable(String),
+    /// The relay answered with another key than the pinned one: not a network failure.
+    #[error(
+        "the relay at {url} has another key than the one this device knows; if its operator did not announce that, somebody is in between"
+    )]
+    RelayKeyChanged {
+        /// Its address.
+        url: String,
+    },
+    /// First contact over plain http to another machine, without a key to check.
+    #[error(
+        "{url} is neither https nor on this machine: give its key with --relay-key, so that nobody in between can pose as it"
+    )]
+    RelayKeyNeeded {
+        /// Its address.
+        url: String,
+    },
+    /// The relay speaks, but not this protocol.
+    #[error("what answers there does not speak this protocol: {0}")]
+    NotARelay(String),
+    /// One side is too old.
+    #[error("the relay and this device have no protocol version in common: {0}")]
+    UnsupportedVersion(String),
+    /// The relay refused with a code.
+    #[error("{} ({number}): {}", code.map_or("the relay refused", ErrorCode::advice), detail, number = number)]
+    Refused {
+        /// The code, if this version knows it.
+        code: Option<ErrorCode>,
+        /// Its number.
+        number: u16,
+        /// What the relay said.
+        detail: String,
+    },
+    /// The group moved to an epoch this device could not open.
+    #[error("the group's keys were changed and this device could not follow; pair it again")]
+    EpochNotOpened,
+    /// An entry needs a newer version of this software.
+    #[error("another device of the group runs a newer version: update this device")]
+    UpdateNeeded,
+    /// The relay's answer breaks the protocol.
+    #[error("the relay sent something it must not send: {0}")]
+    ProtocolViolation(&'static str),
+}
+
+/// Why a blob was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PushError {
+    /// Larger than `blob_bytes_max`.
+    #[error("this blob is {bytes} bytes; the limit is {bytes_max}: split it")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The machine stopped after a storage failure.
+    #[error("this device's storage failed earlier; reopen the client")]
+    Stopped,
+}
+
+/// Why pairing ended without a new device. Nothing was handed over unless it says so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The invitation was used, cancelled, or is too old.
+    #[error("this invitation was used, cancelled or has expired: ask for a new one")]
+    InviteGone,
+    /// The other side does not hold the invitation's secret, or somebody in between changed bytes.
+    #[error("the two devices do not hold the same invitation: make a new one and do not let it pass through others")]
+    WrongSecret,
+    /// The person at the inviting device said no.
+    #[error("the other device declined")]
+    Declined,
+    /// The invitation's time ran out.
+    #[error("nobody came in time: make a new invitation")]
+    Expired,
+    /// Cancelled on this device.
+    #[error("cancelled")]
+    Cancelled,
+    /// The other side sent what no honest device sends.
+    #[error("the other device sent something that does not fit: {0}")]
+    Invalid(&'static str),
+    /// The link has gone while it was needed and could not be had again.
+    #[error("{0}")]
+    Relay(#[from] Problem),
+    /// This device is in a group already.
+    #[error("this device is in a group already: use another home, or leave first")]
+    AlreadyInGroup,
+}
+
+/// Why stored state cannot be opened. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// There is no group in this storage.
+    #[error("there is no group here yet: create one or join one")]
+    NoGroup,
+    /// Rows are damaged or were written under another store key.
+    #[error(
+        "the local database is damaged or belongs to another key ({0}): restore it from a backup, or join again in a new place"
+    )]
+    Corrupt(&'static str),
+    /// Written by a newer version.
+    #[error("the local database was written by a newer version ({found}, this one knows {known}): update")]
+    Newer {
+        /// Its format.
+        found: u32,
+        /// The newest known here.
+        known: u32,
+    },
+}

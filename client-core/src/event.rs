@@ -1,0 +1,169 @@
+//! What the core tells the app: doorbells, answers, and accusations with their evidence.
+
+use zerok_sync_protocol::BlobId;
+
+use crate::error::{JoinError, Problem};
+use crate::id::DeviceId;
+use crate::io::StorageFault;
+
+/// Something the app may want to know. Entries themselves are never in an event: they are read
+/// from storage at the app's own pace, so a slow app costs no memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// `Engine::status` changed.
+    StatusChanged,
+    /// Entries up to this local position can be read.
+    EntriesAvailable {
+        /// Highest position stored.
+        position: u64,
+    },
+    /// Every push up to this number is durable on this device.
+    PushesStored {
+        /// Highest push number.
+        push: u64,
+    },
+    /// Every push up to this number is durable at the relay.
+    PushesAcked {
+        /// Highest push number.
+        push: u64,
+    },
+    /// A push was refused for good; it stays in the outbox until the cause is gone.
+    PushRefused {
+        /// Its number.
+        push: u64,
+        /// Why.
+        problem: Problem,
+    },
+    /// A mailbox is open: show this link to the joining device.
+    InviteReady {
+        /// `https://…#…`; holds the pairing secret.
+        link: String,
+        /// Life in milliseconds.
+        expires_in_ms: u64,
+    },
+    /// Somebody holding the link is there: ask the person, then call `Engine::answer_joiner`.
+    JoinerWaiting {
+        /// What the joining device calls itself. Untrusted text.
+        name: String,
+        /// The two digits it shows.
+        digits: u8,
+    },
+    /// The device was let in and has stored what it needs.
+    InviteAccepted {
+        /// Its identity in this group.
+        device: DeviceId,
+        /// Its name.
+        name: String,
+    },
+    /// The invitation ended without a new device.
+    InviteFailed(JoinError),
+    /// Joining: show these two digits.
+    ShowDigits {
+        /// 0 to 99, shown with two places.
+        digits: u8,
+    },
+    /// Joining: the group's state is stored; open an `Engine` on it.
+    Joined,
+    /// Joining ended without a group; nothing was stored.
+    JoinFailed(JoinError),
+    /// A device became a member.
+    MemberJoined {
+        /// Its identity.
+        device: DeviceId,
+        /// Its name.
+        name: String,
+    },
+    /// A relay or a member did something an honest one does not do.
+    Integrity(IntegrityEvent),
+    /// Storage failed: the machine has stopped, memory is ahead of disk. Open it again.
+    StorageFailed(StorageFault),
+}
+
+/// What was found and the evidence for it. An honest relay with any fault raises none of these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IntegrityEvent {
+    /// The bytes at a cursor do not hash to their id, or do not authenticate.
+    Corrupt {
+        /// Cursor at the relay.
+        cursor: u64,
+        /// What the relay called it.
+        blob_id: BlobId,
+    },
+    /// The relay numbered an entry and cannot produce it.
+    Lost {
+        /// Cursor at the relay.
+        cursor: u64,
+        /// Its id, if the relay still says.
+        blob_id: Option<BlobId>,
+    },
+    /// Entries of one device are missing between what was received.
+    Gap {
+        /// Whose.
+        sender: DeviceId,
+        /// First missing sequence number.
+        from_seq: u64,
+        /// Last missing sequence number.
+        to_seq: u64,
+    },
+    /// Two validly signed entries of one device claim the same sequence number.
+    ForkedDevice {
+        /// Whose.
+        sender: DeviceId,
+        /// Sequence number.
+        seq: u64,
+        /// The one accepted first.
+        first: BlobId,
+        /// The other.
+        second: BlobId,
+    },
+    /// Sealed with the group's key, but not signed by the member it names.
+    ForgedByMember {
+        /// Cursor at the relay.
+        cursor: u64,
+        /// Whose name it bears.
+        sender: DeviceId,
+    },
+    /// An entry by somebody who is not a member.
+    NotAMember {
+        /// Cursor at the relay.
+        cursor: u64,
+        /// Who signed.
+        sender: DeviceId,
+    },
+    /// The relay delivered the same entry twice in one history.
+    Replayed {
+        /// The cursor of the repetition.
+        cursor: u64,
+        /// The entry.
+        blob_id: BlobId,
+    },
+    /// The relay delivered one device's entries out of their order.
+    Reordered {
+        /// The cursor of the later one that came first.
+        cursor: u64,
+        /// Whose.
+        sender: DeviceId,
+    },
+    /// The relay skipped or repeated cursors.
+    CursorJump {
+        /// The cursor that should have come.
+        expected: u64,
+        /// The cursor that came.
+        got: u64,
+    },
+    /// The relay's log no longer is what this device read.
+    RolledBack {
+        /// Highest cursor this device had read.
+        from: u64,
+        /// Highest cursor still in common.
+        to: u64,
+    },
+    /// The relay's order differs from what another device observed at the same cursor.
+    Forked {
+        /// The device that observed otherwise.
+        observer: DeviceId,
+        /// The cursor compared.
+        cursor: u64,
+    },
+}
