@@ -1,0 +1,1 @@
+export { hi } from "./zerok_sync_wasm.js";
