@@ -4,3 +4,6 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod io;
+pub mod link;
+pub mod origin;
+pub mod relay_link;
