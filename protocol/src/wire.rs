@@ -205,6 +205,9 @@ macro_rules! wire_enum {
         pub enum $name { $( $(#[$variant_meta])* $variant { $( $(#[$field_meta])* $field: $ty ),* } ),* }
 
         impl $name {
+            /// Every tag this version knows, in the order of the declaration.
+            pub const TAGS: &'static [u16] = &[$( $tag ),*];
+
             /// The numeric tag on the wire.
             #[must_use]
             pub const fn tag(&self) -> u16 {

@@ -41,7 +41,7 @@ mod kem;
 mod key;
 mod resolver;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transport;
 
 pub use error::{ChannelError, Fault};

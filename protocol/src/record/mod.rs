@@ -9,6 +9,9 @@
 //! Invariants: a length over the limit is refused from its four bytes alone; buffers hold what
 //! really came or was queued, never what a header promises; an idle stream holds no buffer.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes};
@@ -190,7 +193,7 @@ impl Outbound {
 
 /// Received bytes: `buffer[start..]` is not taken yet.
 #[derive(Debug, Default)]
-struct Inbound {
+pub(crate) struct Inbound {
     buffer: Vec<u8>,
     start: usize,
     frame_bytes_max: usize,
