@@ -19,6 +19,8 @@ pub mod id;
 pub mod label;
 pub mod limits;
 pub mod record;
+#[cfg(any(test, feature = "vectors"))]
+pub mod vectors;
 pub mod wire;
 
 pub use envelope::{EnvelopeHeader, EnvelopeType};

@@ -12,34 +12,34 @@ use super::key::Secret32;
 use crate::label;
 
 /// Length of an encapsulation key.
-pub(super) const KEY_BYTES: usize = 1_184;
+pub(crate) const KEY_BYTES: usize = 1_184;
 /// Length of a ciphertext.
-pub(super) const CIPHERTEXT_BYTES: usize = 1_088;
+pub(crate) const CIPHERTEXT_BYTES: usize = 1_088;
 
 /// The initiator's half: lives for one handshake, so a recorded session stays closed afterwards.
-pub(super) struct Decapsulator(DecapsulationKey);
+pub(crate) struct Decapsulator(DecapsulationKey);
 
 impl Decapsulator {
     /// A fresh key pair from 64 bytes of `rng`.
-    pub(super) fn generate(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
+    pub(crate) fn generate(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
         Self(DecapsulationKey::generate_from_rng(rng))
     }
 
     /// What the responder encapsulates to.
-    pub(super) fn encapsulation_key(&self) -> [u8; KEY_BYTES] {
+    pub(crate) fn encapsulation_key(&self) -> [u8; KEY_BYTES] {
         self.0.encapsulation_key().to_bytes().into()
     }
 
     /// The secret inside `ciphertext`. A wrong ciphertext gives a wrong secret, not an error
     /// (FIPS 203's implicit rejection): message 3 then fails.
-    pub(super) fn decapsulate(self, ciphertext: &[u8; CIPHERTEXT_BYTES]) -> Secret32 {
+    pub(crate) fn decapsulate(self, ciphertext: &[u8; CIPHERTEXT_BYTES]) -> Secret32 {
         let mut shared = self.0.decapsulate(&Ciphertext::from(*ciphertext));
         take(&mut shared)
     }
 }
 
 /// Encapsulates a fresh secret, from 32 bytes of `rng`, to the initiator's key.
-pub(super) fn encapsulate(
+pub(crate) fn encapsulate(
     key: &[u8; KEY_BYTES],
     rng: &mut (impl CryptoRng + ?Sized),
 ) -> Result<([u8; CIPHERTEXT_BYTES], Secret32), ChannelError> {
@@ -50,7 +50,7 @@ pub(super) fn encapsulate(
 
 /// `psk3 = HKDF-SHA256(salt = handshake hash after message 2, ikm = KEM secret, "0k-sync/1 pq")`.
 /// The salt binds the secret to everything both sides have said so far.
-pub(super) fn psk(hash_after_message_2: &[u8; 32], secret: &Secret32) -> Secret32 {
+pub(crate) fn psk(hash_after_message_2: &[u8; 32], secret: &Secret32) -> Secret32 {
     let mut psk = Zeroizing::new([0; 32]);
     Hkdf::<Sha256>::new(Some(hash_after_message_2), secret.expose())
         .expand(label::CHANNEL_PSK, &mut *psk)

@@ -37,7 +37,7 @@
 
 mod error;
 mod handshake;
-mod kem;
+pub(crate) mod kem;
 mod key;
 mod resolver;
 #[cfg(test)]

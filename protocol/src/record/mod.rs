@@ -147,13 +147,13 @@ impl SecureStream {
 
 /// Queued frames, each with its header in front, partly sent from the first on.
 #[derive(Debug, Default)]
-struct Outbound {
+pub(crate) struct Outbound {
     pieces: VecDeque<Bytes>,
     bytes: usize,
 }
 
 impl Outbound {
-    fn push(&mut self, frame: Bytes) -> Result<(), RecordError> {
+    pub(crate) fn push(&mut self, frame: Bytes) -> Result<(), RecordError> {
         let bytes = frame.len();
         let header = u32::try_from(bytes)
             .ok()
@@ -168,7 +168,7 @@ impl Outbound {
     }
 
     /// Up to a Noise message's worth of the queue.
-    fn take(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
         if self.bytes == 0 {
             return None;
         }
