@@ -7,12 +7,17 @@
 //!
 //! Nothing in here knows a session, a socket or a clock: time comes in as Unix milliseconds.
 
+mod rules;
+mod sqlite;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use zerok_sync_protocol::frame::{AbsentReason, LogState};
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, MailboxId, NoisePublicKey, Timeline};
+
+pub use self::sqlite::Sqlite;
 
 /// The relay's immutable internal key for a log: the name it was created under. Never sent out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,0 +1,196 @@
+//! The one writing and the few reading connections of a SQLite file, and the lock that keeps a
+//! second relay out. What is done on them is in the sibling modules.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::schema;
+use crate::store::{Result, StoreError};
+
+/// Writes that may wait for the writer; whoever comes then waits for a place.
+const QUEUE_LEN: usize = 256;
+/// Reads at the same time. Reads are short and mostly from the page cache.
+const READERS: usize = 4;
+/// A call that gets no place in the queue, or no reader, for this long is told to come back later.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+#[derive(Debug)]
+pub(super) struct Connections {
+    /// `None` only while dropping.
+    jobs: Option<mpsc::Sender<Job>>,
+    writer: Option<JoinHandle<()>>,
+    readers: Arc<Mutex<Vec<Connection>>>,
+    reader_permits: Arc<Semaphore>,
+}
+
+impl Connections {
+    pub fn open(path: &Path) -> Result<Self> {
+        let lock = lock(path)?;
+        create_private(path)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        schema::prepare(&mut connection)?;
+        schema::configure_writer(&connection)?;
+        let readers = (0..READERS)
+            .map(|_| {
+                let reader = Connection::open_with_flags(path, flags)?;
+                schema::configure_reader(&reader)?;
+                Ok(reader)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let (jobs, queue) = mpsc::channel(QUEUE_LEN);
+        let writer = std::thread::Builder::new()
+            .name("sqlite-writer".into())
+            .spawn(move || write_loop(connection, queue, lock))
+            .map_err(|error| StoreError::Unavailable(format!("no thread for the writer: {error}")))?;
+        Ok(Self {
+            jobs: Some(jobs),
+            writer: Some(writer),
+            readers: Arc::new(Mutex::new(readers)),
+            reader_permits: Arc::new(Semaphore::new(READERS)),
+        })
+    }
+
+    /// Runs `work` in a transaction of its own and answers once it is on disk.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let stopped = || StoreError::Unavailable("the writer has stopped: restart the relay".into());
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            // Nobody listens any more if the session ended; the write is as good without.
+            let _ = answer.send(in_transaction(connection, work));
+        });
+        let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
+        tokio::time::timeout(WAIT_MAX, jobs.send(job)).await.map_err(|_| overloaded())?.map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())?
+    }
+
+    /// Runs `work` on one snapshot of the database.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let permit = tokio::time::timeout(WAIT_MAX, Arc::clone(&self.reader_permits).acquire_owned())
+            .await
+            .map_err(|_| overloaded())?
+            .expect("the semaphore is never closed");
+        let readers = Arc::clone(&self.readers);
+        let outcome = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let reader = Reader::take(readers);
+            let snapshot = reader.connection().unchecked_transaction()?;
+            work(&snapshot)
+        });
+        outcome.await.map_err(|_| StoreError::Unavailable("a read was interrupted".into()))?
+    }
+}
+
+impl Drop for Connections {
+    /// Waits for the queue to drain, so that the file can be opened again at once.
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(writer) = self.writer.take() {
+            // A panicking job was reported when it happened.
+            let _ = writer.join();
+        }
+    }
+}
+
+/// A reader that goes back to the pool even if the read panics.
+struct Reader {
+    connection: Option<Connection>,
+    pool: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Reader {
+    fn take(pool: Arc<Mutex<Vec<Connection>>>) -> Self {
+        let connection = pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        assert!(connection.is_some(), "there are as many readers as permits");
+        Self { connection, pool }
+    }
+
+    fn connection(&self) -> &Connection {
+        self.connection.as_ref().expect("a reader keeps its connection until dropped")
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner).extend(self.connection.take());
+    }
+}
+
+/// `lock` is held for as long as the connection is open.
+fn write_loop(mut connection: Connection, mut queue: mpsc::Receiver<Job>, lock: File) {
+    while let Some(job) = queue.blocking_recv() {
+        job(&mut connection);
+    }
+    drop(connection);
+    drop(lock);
+}
+
+fn in_transaction<T>(connection: &mut Connection, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let outcome = work(&transaction)?;
+    transaction.commit()?;
+    Ok(outcome)
+}
+
+fn overloaded() -> StoreError {
+    StoreError::Unavailable("the database does not keep up: try again later".into())
+}
+
+/// Takes `<path>.lock`. A file of its own, because closing any descriptor of the database file
+/// would drop SQLite's own locks on it.
+fn lock(path: &Path) -> Result<File> {
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let lock_path = PathBuf::from(lock_path);
+    let file = private_file()
+        .open(&lock_path)
+        .map_err(|error| StoreError::Unavailable(format!("cannot write {}: {error}", lock_path.display())))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Unavailable(format!(
+            "{} is in use by another relay: stop that one, or give this one a database of its own",
+            path.display()
+        ))),
+        Err(TryLockError::Error(error)) => {
+            Err(StoreError::Unavailable(format!("cannot lock {}: {error}", lock_path.display())))
+        }
+    }
+}
+
+/// Makes the file, or takes others' rights to it away; SQLite gives its side files the same mode.
+fn create_private(path: &Path) -> Result<()> {
+    let failed = |error| StoreError::Unavailable(format!("cannot open {}: {error}", path.display()));
+    let file = private_file().open(path).map_err(failed)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    }
+    drop(file);
+    Ok(())
+}
+
+fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    options
+}

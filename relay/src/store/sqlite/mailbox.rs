@@ -1,0 +1,96 @@
+//! Pairing mailboxes in SQLite. A closed one stays until it expires, so that the other side still
+//! gets the last words.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use zerok_sync_protocol::MailboxId;
+use zerok_sync_protocol::limits::MAILBOX_MESSAGES_MAX;
+
+use crate::store::rules::{fixed, from_db, to_db};
+use crate::store::{Mailbox, MailboxInbox, MailboxSide, Result};
+
+pub(super) fn open(
+    db: &Transaction<'_>,
+    candidates: Vec<MailboxId>,
+    salt: [u8; 16],
+    expires_at_ms: u64,
+) -> Result<Option<Mailbox>> {
+    let mut insert = db.prepare_cached(
+        "INSERT INTO mailboxes (mailbox_id, salt, expires_at, joined, closed) VALUES (?1, ?2, ?3, 0, 0)
+         ON CONFLICT DO NOTHING",
+    )?;
+    for id in candidates {
+        if insert.execute(params![id.as_bytes(), &salt, to_db(expires_at_ms)])? == 1 {
+            return Ok(Some(Mailbox { id, salt, expires_at_ms }));
+        }
+    }
+    Ok(None)
+}
+
+pub(super) fn join(db: &Transaction<'_>, id: MailboxId, now_ms: u64) -> Result<Option<Mailbox>> {
+    let joined: Option<(Vec<u8>, i64)> = db
+        .prepare_cached(
+            "UPDATE mailboxes SET joined = 1
+             WHERE mailbox_id = ?1 AND joined = 0 AND closed = 0 AND expires_at > ?2 RETURNING salt, expires_at",
+        )?
+        .query_row(params![id.as_bytes(), to_db(now_ms)], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((salt, expires_at)) = joined else { return Ok(None) };
+    Ok(Some(Mailbox { id, salt: fixed(&salt)?, expires_at_ms: from_db(expires_at)? }))
+}
+
+pub(super) fn send(db: &Transaction<'_>, id: &MailboxId, from: MailboxSide, data: &[u8], now_ms: u64) -> Result<bool> {
+    let sent = db
+        .prepare_cached(
+            "INSERT INTO mailbox_messages (mailbox_id, number, from_joiner, data)
+             SELECT mailbox_id, (SELECT count(*) FROM mailbox_messages WHERE mailbox_id = ?1), ?2, ?3
+             FROM mailboxes
+             WHERE mailbox_id = ?1 AND closed = 0 AND expires_at > ?4
+               AND (SELECT count(*) FROM mailbox_messages WHERE mailbox_id = ?1) < ?5",
+        )?
+        .execute(params![
+            id.as_bytes(),
+            from == MailboxSide::Joiner,
+            data,
+            to_db(now_ms),
+            MAILBOX_MESSAGES_MAX as i64
+        ])?;
+    Ok(sent == 1)
+}
+
+pub(super) fn inbox(
+    db: &Connection,
+    id: &MailboxId,
+    side: MailboxSide,
+    skip: usize,
+    now_ms: u64,
+) -> Result<MailboxInbox> {
+    let open = db
+        .prepare_cached("SELECT 1 FROM mailboxes WHERE mailbox_id = ?1 AND closed = 0 AND expires_at > ?2")?
+        .exists(params![id.as_bytes(), to_db(now_ms)])?;
+    let mut statement = db.prepare_cached(
+        "SELECT data FROM mailbox_messages WHERE mailbox_id = ?1 AND from_joiner = ?2
+         ORDER BY number LIMIT -1 OFFSET ?3",
+    )?;
+    let from_joiner = side == MailboxSide::Inviter;
+    let messages = statement
+        .query_map(params![id.as_bytes(), from_joiner, to_db(skip as u64)], |row| row.get::<_, Vec<u8>>(0))?
+        .map(|data| data.map(Bytes::from))
+        .collect::<std::result::Result<_, _>>()?;
+    Ok(if open { MailboxInbox::Open(messages) } else { MailboxInbox::Closed(messages) })
+}
+
+pub(super) fn close(db: &Transaction<'_>, id: &MailboxId) -> Result<()> {
+    db.prepare_cached("UPDATE mailboxes SET closed = 1 WHERE mailbox_id = ?1")?.execute([id.as_bytes()])?;
+    Ok(())
+}
+
+pub(super) fn sweep(db: &Transaction<'_>, now_ms: u64) -> Result<()> {
+    db.execute(
+        "DELETE FROM mailbox_messages
+         WHERE mailbox_id IN (SELECT mailbox_id FROM mailboxes WHERE expires_at <= ?1)",
+        [to_db(now_ms)],
+    )?;
+    db.execute("DELETE FROM mailboxes WHERE expires_at <= ?1", [to_db(now_ms)])?;
+    Ok(())
+}

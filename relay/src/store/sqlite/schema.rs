@@ -1,0 +1,139 @@
+//! The SQLite schema, and the settings that the promises of [`crate::store`] rest on.
+//!
+//! Every key starts with the group; the exceptions are what is looked up before a group is known:
+//! `meta`, `names`, `mailboxes` with their messages, and the index from a device to its logs.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::store::{Result, StoreError};
+
+/// Version of the tables below. Another version's file is refused, never guessed at.
+const SCHEMA_VERSION: &str = "1";
+
+const TABLES: &str = "
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Every name a log ever had; the one of groups.auth_pub is current.
+CREATE TABLE names (
+    name     BLOB PRIMARY KEY,
+    group_id BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- floor_blob_id is the blob id at floor - 1, kept so that a device standing there can go on.
+CREATE TABLE groups (
+    group_id       BLOB PRIMARY KEY,
+    auth_pub       BLOB NOT NULL,
+    auth_gen       INTEGER NOT NULL,
+    timeline       BLOB NOT NULL,
+    head           INTEGER NOT NULL,
+    head_blob_id   BLOB NOT NULL,
+    floor          INTEGER NOT NULL,
+    floor_blob_id  BLOB NOT NULL,
+    bytes          INTEGER NOT NULL,
+    restricted     INTEGER NOT NULL,
+    created_at     INTEGER NOT NULL,
+    epoch_envelope BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE entries (
+    group_id    BLOB NOT NULL,
+    cursor      INTEGER NOT NULL,
+    blob_id     BLOB NOT NULL,
+    received_at INTEGER NOT NULL,
+    envelope    BLOB NOT NULL,
+    PRIMARY KEY (group_id, cursor)
+) STRICT;
+CREATE UNIQUE INDEX entries_by_blob_id ON entries (group_id, blob_id);
+
+-- The allow-list.
+CREATE TABLE devices (
+    group_id  BLOB NOT NULL,
+    noise_key BLOB NOT NULL,
+    slot      BLOB NOT NULL,
+    acked     INTEGER NOT NULL,
+    last_seen INTEGER NOT NULL,
+    PRIMARY KEY (group_id, noise_key)
+) STRICT;
+CREATE INDEX devices_by_noise_key ON devices (noise_key);
+
+CREATE TABLE mailboxes (
+    mailbox_id BLOB PRIMARY KEY,
+    salt       BLOB NOT NULL,
+    expires_at INTEGER NOT NULL,
+    joined     INTEGER NOT NULL,
+    closed     INTEGER NOT NULL
+) STRICT;
+CREATE TABLE mailbox_messages (
+    mailbox_id  BLOB NOT NULL,
+    number      INTEGER NOT NULL,
+    from_joiner INTEGER NOT NULL,
+    data        BLOB NOT NULL,
+    PRIMARY KEY (mailbox_id, number)
+) STRICT;
+";
+
+/// Makes the tables in an empty file, or checks that they are of this version.
+pub(super) fn prepare(connection: &mut Connection) -> Result<()> {
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables == 0 {
+        // Takes effect before the first table only; eviction will want to give space back.
+        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(TABLES)?;
+        transaction
+            .execute("INSERT INTO meta (key, value) VALUES ('schema_version', CAST(?1 AS BLOB))", [SCHEMA_VERSION])?;
+        transaction.commit()?;
+    }
+    let has_meta: bool =
+        connection.query_row("SELECT count(*) > 0 FROM sqlite_schema WHERE name = 'meta'", [], |row| row.get(0))?;
+    if !has_meta {
+        return Err(StoreError::Corrupt("the file is another program's database: name another one".into()));
+    }
+    let version: Option<Vec<u8>> =
+        connection.query_row("SELECT value FROM meta WHERE key = 'schema_version'", [], |row| row.get(0)).optional()?;
+    match version {
+        Some(version) if version == SCHEMA_VERSION.as_bytes() => Ok(()),
+        Some(version) => Err(StoreError::Corrupt(format!(
+            "the file has schema version {}, this relay knows {SCHEMA_VERSION}: run the relay version that wrote it",
+            String::from_utf8_lossy(&version)
+        ))),
+        None => Err(StoreError::Corrupt("the file has no schema version: name another one or restore a backup".into())),
+    }
+}
+
+/// Settings of the writing connection. Each is read back: SQLite ignores what it cannot do.
+pub(super) fn configure_writer(connection: &Connection) -> Result<()> {
+    // On macOS only F_FULLFSYNC reaches the disk; elsewhere these two change nothing.
+    connection.execute_batch("PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON")?;
+    connection.execute_batch("PRAGMA synchronous = FULL")?;
+    let journal: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if !journal.eq_ignore_ascii_case("wal") {
+        return Err(unsettled("journal_mode", "WAL", "put the file on a local disk"));
+    }
+    let synchronous: i64 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0))?;
+    if synchronous < 2 {
+        return Err(unsettled("synchronous", "FULL", "use the SQLite this relay is built with"));
+    }
+    configure(connection)
+}
+
+/// Settings of a reading connection.
+pub(super) fn configure_reader(connection: &Connection) -> Result<()> {
+    connection.execute_batch("PRAGMA query_only = ON")?;
+    configure(connection)
+}
+
+fn configure(connection: &Connection) -> Result<()> {
+    // Only an operator's own tools contend for the file; they get this long.
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY")?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn unsettled(pragma: &str, value: &str, cure: &str) -> StoreError {
+    StoreError::Unavailable(format!("SQLite refused {pragma} = {value}, without which nothing is durable: {cure}"))
+}
