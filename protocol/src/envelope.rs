@@ -116,3 +116,77 @@ pub fn blob_id(envelope: &[u8]) -> BlobId {
     hash.update(header).update(blake3::hash(rest).as_bytes());
     BlobId(*hash.finalize().as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn envelope() -> Vec<u8> {
+        let header = EnvelopeHeader {
+            kind: EnvelopeType::Entry,
+            flags: 0,
+            epoch: EpochId([1; 8]),
+            nonce: [2; 24],
+            commitment: [3; 32],
+        };
+        [header.to_bytes().as_slice(), &[4; ENVELOPE_BYTES_MIN - HEADER_BYTES]].concat()
+    }
+
+    #[test]
+    fn an_envelope_shorter_than_the_shortest_is_refused() {
+        let envelope = envelope();
+        assert!(EnvelopeHeader::parse(&envelope).is_ok());
+        for len in 0..envelope.len() {
+            assert_eq!(EnvelopeHeader::parse(&envelope[..len]), Err(EnvelopeError::Truncated(len)));
+        }
+    }
+
+    #[test]
+    fn unknown_versions_types_and_flags_are_refused_by_name() {
+        for (byte, value, error) in [
+            (0, 2, EnvelopeError::UnknownVersion(2)),
+            (1, 4, EnvelopeError::UnknownType(4)),
+            (2, 1, EnvelopeError::UnknownFlags(1)),
+            (3, 1, EnvelopeError::UnknownFlags(0x100)),
+        ] {
+            let mut envelope = envelope();
+            envelope[byte] = value;
+            assert_eq!(EnvelopeHeader::parse(&envelope), Err(error));
+        }
+    }
+
+    #[test]
+    fn every_byte_counts_for_the_blob_id() {
+        let envelope = envelope();
+        let id = blob_id(&envelope);
+        for position in 0..envelope.len() {
+            let mut changed = envelope.clone();
+            changed[position] ^= 0x80;
+            assert_ne!(blob_id(&changed), id, "byte {position}");
+        }
+        assert_ne!(blob_id(&envelope[..envelope.len() - 1]), id);
+    }
+
+    proptest! {
+        #[test]
+        fn what_parses_as_an_envelope_is_written_back_the_same(
+            start in prop::collection::vec(0u8..5, 4),
+            rest in prop::collection::vec(any::<u8>(), 0..500),
+        ) {
+            let bytes = [start, rest].concat();
+            if let Ok((header, rest)) = EnvelopeHeader::parse(&bytes) {
+                prop_assert_eq!([header.to_bytes().as_slice(), rest].concat(), bytes);
+            }
+        }
+
+        #[test]
+        fn any_header_survives(kind in 0usize..4, epoch: [u8; 8], nonce: [u8; 24], commitment: [u8; 32]) {
+            let kind = [EnvelopeType::Entry, EnvelopeType::Epoch, EnvelopeType::Whisper, EnvelopeType::Receipt][kind];
+            let header = EnvelopeHeader { kind, flags: 0, epoch: EpochId(epoch), nonce, commitment };
+            let bytes = [header.to_bytes().as_slice(), &[0; ENVELOPE_BYTES_MIN - HEADER_BYTES]].concat();
+            prop_assert_eq!(EnvelopeHeader::parse(&bytes).map(|(header, _)| header), Ok(header));
+        }
+    }
+}

@@ -234,3 +234,44 @@ pub fn deserialize_array<'de, D: Deserializer<'de>, const N: usize>(deserializer
     }
     deserializer.deserialize_bytes(ArrayVisitor)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire;
+
+    proptest! {
+        #[test]
+        fn an_id_survives_as_text_and_on_the_wire(bytes: [u8; 32]) {
+            let id = BlobId(bytes);
+            prop_assert_eq!(id.to_string().parse::<BlobId>(), Ok(id));
+            prop_assert_eq!(wire::decode::<BlobId>(&wire::encode(&id)), Ok(id));
+        }
+
+        #[test]
+        fn text_that_is_not_exactly_an_id_is_refused(text in "[0-9a-fA-F]{0,20}|.{0,20}") {
+            match text.parse::<EpochId>() {
+                Ok(id) => prop_assert_eq!(id.to_string(), text.to_lowercase()),
+                Err(error) => prop_assert_eq!(error, NotAnId { want: 16 }),
+            }
+        }
+    }
+
+    #[test]
+    fn a_mailbox_id_has_one_of_two_lengths() {
+        for len in 0..40 {
+            let bytes = serde_bytes::ByteBuf::from(vec![7; len]);
+            let allowed = [MailboxId::SHORT_LEN, MailboxId::LONG_LEN].contains(&len);
+            assert_eq!(MailboxId::from_slice(&bytes).is_some(), allowed, "{len} bytes");
+            assert_eq!(wire::decode::<MailboxId>(&wire::encode(&bytes)).is_ok(), allowed, "{len} bytes on the wire");
+        }
+    }
+
+    #[test]
+    fn a_mailbox_id_does_not_print() {
+        let id = MailboxId::from_slice(&[0x4d; 2]).expect("short");
+        assert_eq!(format!("{id:?}"), "MailboxId(…)");
+    }
+}

@@ -11,6 +11,7 @@
 //! `zerok-sync-core` can open) and [`hello`] the membership proof.
 
 pub mod channel;
+pub mod diverged;
 pub mod envelope;
 pub mod error;
 pub mod frame;

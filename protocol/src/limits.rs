@@ -23,7 +23,9 @@ pub const NOISE_PLAINTEXT_BYTES_MAX: usize = NOISE_MESSAGE_BYTES_MAX - 16;
 /// Each direction rekeys after this many Noise messages.
 pub const REKEY_AFTER_MESSAGES: u64 = 65_536;
 
-/// Frame limit before `Hello` was answered: an unauthenticated peer cannot make us buffer more.
+/// Frame limit of a relay before `Hello`: an unauthenticated peer cannot make it buffer more. A
+/// client has checked the relay's key by then and takes `Welcome` and `Superseded`, which are
+/// longer, under the limit for members.
 pub const FRAME_BYTES_MAX_HELLO: usize = 4 * 1024;
 /// Frame limit of a guest session: one mailbox message and its framing.
 pub const FRAME_BYTES_MAX_GUEST: usize = 64 * 1024;

@@ -1,3 +1,9 @@
+//! The codec by example; `properties` holds for all frames, `strategies` makes them.
+
+mod limits;
+mod properties;
+mod strategies;
+
 use bytes::Bytes;
 use serde::Serialize;
 
