@@ -44,10 +44,7 @@ impl FromStr for Diverged {
 
     fn from_str(detail: &str) -> Result<Self, NotDiverged> {
         let field = |name: &str| {
-            detail
-                .split(' ')
-                .find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
-                .ok_or(NotDiverged)
+            detail.split(' ').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).ok_or(NotDiverged)
         };
         Ok(Self {
             timeline: field("timeline")?.parse().map_err(|_| NotDiverged)?,

@@ -15,6 +15,8 @@ pub mod diverged;
 pub mod envelope;
 pub mod error;
 pub mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod hello;
 pub mod id;
 pub mod label;

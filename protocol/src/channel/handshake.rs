@@ -24,7 +24,7 @@ const OVERHEAD_BYTES_MAX: usize = 32 + 32 + TAG_BYTES + TAG_BYTES;
 
 /// Which of the two channels.
 #[derive(Debug)]
-enum Pattern {
+pub(crate) enum Pattern {
     /// Client to relay. The suite byte goes before message 1; messages 1 and 2 carry no extra.
     Relay,
     /// Joiner to inviter.
@@ -36,7 +36,8 @@ impl Pattern {
         matches!(self, Self::Pairing { .. })
     }
 
-    fn start(&self, key: &StaticKey, initiator: bool, resolver: Resolver) -> HandshakeState {
+    /// Noise's own state before message 1.
+    pub(crate) fn start(&self, key: &StaticKey, initiator: bool, resolver: Resolver) -> HandshakeState {
         let (params, psk0, prologue) = match self {
             Self::Relay => (RELAY_PARAMS, None, [label::CHANNEL_PROLOGUE, &[SUITE]].concat()),
             Self::Pairing { psk0, prologue } => (PAIRING_PARAMS, Some(psk0), prologue.clone()),

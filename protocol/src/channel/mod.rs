@@ -36,10 +36,10 @@
 //! [`HANDSHAKE_MESSAGE_BYTES_MAX`]: crate::limits::HANDSHAKE_MESSAGE_BYTES_MAX
 
 mod error;
-mod handshake;
+pub(crate) mod handshake;
 pub(crate) mod kem;
 mod key;
-mod resolver;
+pub(crate) mod resolver;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transport;

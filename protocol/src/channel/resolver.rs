@@ -12,13 +12,13 @@ use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
 /// A resolver for one handshake.
-pub(super) struct Resolver {
+pub(crate) struct Resolver {
     ephemeral: Zeroizing<[u8; 32]>,
 }
 
 impl Resolver {
     /// Draws the handshake's ephemeral key: 32 bytes of `rng`.
-    pub(super) fn draw(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
+    pub(crate) fn draw(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
         let mut ephemeral = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *ephemeral);
         Self { ephemeral }

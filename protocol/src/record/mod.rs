@@ -200,19 +200,25 @@ pub(crate) struct Inbound {
 }
 
 impl Inbound {
+    /// `frame_bytes_max` as for [`SecureStream::new`].
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn new(frame_bytes_max: usize) -> Self {
+        Self { frame_bytes_max, ..Self::default() }
+    }
+
     fn unread(&self) -> &[u8] {
         &self.buffer[self.start..]
     }
 
     /// The buffer to append to. Moves what is left to its front first; while one frame comes in,
     /// that happens once.
-    fn buffer(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         self.buffer.drain(..self.start);
         self.start = 0;
         &mut self.buffer
     }
 
-    fn next_frame(&mut self) -> Result<Option<Bytes>, RecordError> {
+    pub(crate) fn next_frame(&mut self) -> Result<Option<Bytes>, RecordError> {
         let Some((header, rest)) = self.unread().split_first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
         };

@@ -143,22 +143,10 @@ fn secrets_do_not_print() {
     assert!(!shown.contains("171") && !shown.contains("abab"), "{shown}");
 }
 
-/// Stock snow with its own primitives and the randomness of `rng(10)`: both the client that
-/// misbehaves and the witness that our X25519 is snow's.
+/// Bare Noise with the keys and randomness of the client of `handshake(10)`: one that misbehaves.
 fn raw_initiator() -> snow::HandshakeState {
-    use rand_core::Rng;
-    let mut ephemeral = [0; 32];
-    rng(10).fill_bytes(&mut ephemeral);
-    let prologue = [crate::label::CHANNEL_PROLOGUE, &[SUITE]].concat();
-    let secret = key(CLIENT);
-    snow::Builder::with_resolver(
-        "Noise_XXpsk3_25519_ChaChaPoly_SHA256".parse().expect("a pattern"),
-        Box::new(super::resolver::Resolver::draw(&mut rng(10))),
-    )
-    .local_private_key(secret.expose())
-    .and_then(|builder| builder.prologue(&prologue))
-    .and_then(|builder| builder.fixed_ephemeral_key_for_testing_only(&ephemeral).build_initiator())
-    .expect("a complete builder")
+    use super::handshake::Pattern;
+    Pattern::Relay.start(&key(CLIENT), true, super::resolver::Resolver::draw(&mut rng(10)))
 }
 
 fn kem_key_of(seed: u64) -> [u8; 1_184] {
