@@ -71,3 +71,20 @@ fn deep_nesting_is_refused() {
     bytes.extend([0x91; 10_000]);
     assert!(ClientFrame::decode(&bytes).is_err());
 }
+
+#[test]
+fn a_struct_inside_a_frame_takes_a_field_more_from_a_newer_peer() {
+    #[derive(Serialize)]
+    struct NewerLimits(u32, u64, u64, u32, &'static str);
+    let newer = NewerLimits(1, 2, 3, 4, "later");
+    let limits = Limits { envelope_bytes_max: 1, group_bytes_max: 2, push_bytes_in_flight_max: 3, idle_days_max: 4 };
+    assert_eq!(wire::decode::<Limits>(&wire::encode(&newer)), Ok(limits));
+}
+
+#[test]
+fn a_list_stops_at_its_limit_even_where_no_count_precedes_it() {
+    let json =
+        |text: &str| serde_json::from_str::<List<u8, 2>>(text).map(List::into_vec).map_err(|error| error.to_string());
+    assert_eq!(json("[1, 2]"), Ok(vec![1, 2]));
+    assert!(json("[1, 2, 3]").expect_err("one too many").contains("at most 2"));
+}
