@@ -1,0 +1,207 @@
+//! What the texts mean.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use tracing::level_filters::LevelFilter;
+use zeroize::Zeroizing;
+
+use super::sources::{self, ConfigError, Text, Texts};
+use super::{Config, StoreConfig};
+use crate::core::CreatePolicy;
+use crate::limits::RelayLimits;
+
+/// Where the demo is built to, seen from the project's folder.
+const DEFAULT_WEB_ROOT: &str = "web-demo/dist";
+
+/// What the binary was asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// The relay to run.
+    pub config: Config,
+    /// How much to log.
+    pub log: LevelFilter,
+}
+
+/// Understands the program's arguments (the first is its name) and environment.
+///
+/// # Errors
+/// [`ConfigError`], to be printed; exit code 2 (0 for `--help` and `--version`).
+pub fn invocation(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Invocation, ConfigError> {
+    let env: Vec<(String, String)> = env.into_iter().collect();
+    let texts = sources::collect(args, env.clone())?;
+    let data_dir = match texts.get("data-dir") {
+        Some(text) => non_empty_path(text)?,
+        None => default_data_dir(&env),
+    };
+    let config = Config {
+        listen: parse(&texts, "listen", "an address and port like 127.0.0.1:8080 or [::1]:8080")?
+            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
+        store: match texts.get("store") {
+            Some(text) => store(text)?,
+            None => StoreConfig::Sqlite(data_dir.join("relay.db")),
+        },
+        key_file: texts.get("key-file").map(non_empty_path).transpose()?,
+        iroh_port: iroh_port(&texts)?,
+        web_root: web_root(&texts)?,
+        create: texts.get("create").map_or(Ok(CreatePolicy::Open), create_policy)?,
+        limits: RelayLimits::default(),
+        data_dir,
+    };
+    let log = parse(&texts, "log", "a log level: error, warn, info, debug or trace")?.unwrap_or(LevelFilter::INFO);
+    Ok(Invocation { config, log })
+}
+
+fn parse<T: std::str::FromStr>(texts: &Texts, name: &str, expected: &str) -> Result<Option<T>, ConfigError> {
+    texts.get(name).map(|text| text.value.parse().map_err(|_| wrong(text, expected))).transpose()
+}
+
+fn wrong(text: &Text, expected: &str) -> ConfigError {
+    ConfigError::invalid(format!("{}: \"{}\" is not {expected}", text.source, text.value))
+}
+
+fn non_empty_path(text: &Text) -> Result<PathBuf, ConfigError> {
+    if text.value.is_empty() { Err(wrong(text, "a path")) } else { Ok(PathBuf::from(&text.value)) }
+}
+
+fn store(text: &Text) -> Result<StoreConfig, ConfigError> {
+    let value = text.value.as_str();
+    match value.strip_prefix("sqlite:") {
+        Some(path) if !path.is_empty() => Ok(StoreConfig::Sqlite(path.into())),
+        None if value.starts_with("postgres://") || value.starts_with("postgresql://") => {
+            Ok(StoreConfig::Postgres(Zeroizing::new(value.to_owned())))
+        }
+        // A database URL may hold a password: it is not repeated.
+        _ => {
+            Err(ConfigError::invalid(format!("{}: expected sqlite:PATH or postgres://USER@HOST/DATABASE", text.source)))
+        }
+    }
+}
+
+fn create_policy(text: &Text) -> Result<CreatePolicy, ConfigError> {
+    match text.value.as_str() {
+        "open" => Ok(CreatePolicy::Open),
+        "closed" => Ok(CreatePolicy::Closed),
+        value => match value.strip_prefix("token:") {
+            Some(secret) if !secret.is_empty() => Ok(CreatePolicy::Token(Zeroizing::new(secret.into()))),
+            _ => Err(ConfigError::invalid(format!("{}: expected open, token:SECRET or closed", text.source))),
+        },
+    }
+}
+
+fn iroh_port(texts: &Texts) -> Result<Option<u16>, ConfigError> {
+    let off = parse(texts, "no-iroh", "true or false")?.unwrap_or(false);
+    let port = parse(texts, "iroh-port", "a port number from 0 to 65535")?.unwrap_or(0);
+    Ok((!off).then_some(port))
+}
+
+fn web_root(texts: &Texts) -> Result<Option<PathBuf>, ConfigError> {
+    match texts.get("web-root") {
+        Some(text) if Path::new(&text.value).is_dir() => Ok(Some(PathBuf::from(&text.value))),
+        Some(text) => Err(wrong(text, "a directory")),
+        None => Ok(Some(PathBuf::from(DEFAULT_WEB_ROOT)).filter(|root| root.is_dir())),
+    }
+}
+
+/// `$XDG_DATA_HOME/zerok-relay`, else `~/.local/share/zerok-relay`, else a folder where we are.
+fn default_data_dir(env: &[(String, String)]) -> PathBuf {
+    let var = |name: &str| env.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value);
+    match (var("XDG_DATA_HOME"), var("HOME")) {
+        (Some(data), _) => Path::new(data).join("zerok-relay"),
+        (None, Some(home)) => Path::new(home).join(".local/share/zerok-relay"),
+        (None, None) => PathBuf::from("zerok-relay-data"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Invocation, String> {
+        let args = std::iter::once("zerok-relay").chain(args.iter().copied()).map(OsString::from);
+        let env = env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        invocation(args, env).map_err(|error| error.to_string())
+    }
+
+    fn file(text: &str) -> (tempfile::TempDir, String) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("relay.toml");
+        std::fs::write(&path, text).expect("written");
+        (dir, path.to_str().expect("UTF-8").to_owned())
+    }
+
+    #[test]
+    fn with_no_arguments_it_listens_on_loopback_with_a_sqlite_file() {
+        let config = run(&[], &[("XDG_DATA_HOME", "/data")]).expect("valid").config;
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.store, StoreConfig::Sqlite("/data/zerok-relay/relay.db".into()));
+        assert_eq!(config.iroh_port, Some(0));
+        assert_eq!(config.create, CreatePolicy::Open);
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+        let (_dir, path) = file("listen = \"127.0.0.1:1\"\niroh_port = 7\nno_iroh = false\ndata_dir = \"/file\"");
+        let env = [("ZEROK_RELAY_LISTEN", "127.0.0.1:2"), ("ZEROK_RELAY_DATA_DIR", "/env")];
+        let config = run(&["--config", &path, "--listen", "127.0.0.1:3"], &env).expect("valid").config;
+        assert_eq!(config.listen.port(), 3);
+        assert_eq!(config.data_dir, Path::new("/env"));
+        assert_eq!(config.iroh_port, Some(7));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_a_suggestion() {
+        let (_dir, path) = file("listn = \"127.0.0.1:1\"");
+        let error = run(&["--config", &path], &[]).expect_err("a typo");
+        assert!(error.contains("listn") && error.contains("did you mean listen?"), "{error}");
+
+        let error = run(&[], &[("ZEROK_RELAY_DATADIR", "/x")]).expect_err("a typo");
+        assert!(error.contains("did you mean ZEROK_RELAY_DATA_DIR?"), "{error}");
+
+        assert!(run(&["--lissten", "x"], &[]).expect_err("a typo").contains("--listen"));
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_where_it_stands() {
+        let error = run(&["--listen", "8080"], &[]).expect_err("no address");
+        assert_eq!(error, "--listen: \"8080\" is not an address and port like 127.0.0.1:8080 or [::1]:8080");
+        for (flag, value) in [
+            ("--store", "mysql://x"),
+            ("--store", "sqlite:"),
+            ("--create", "token:"),
+            ("--create", "everybody"),
+            ("--iroh-port", "70000"),
+            ("--log", "loud"),
+            ("--web-root", "/nonexistent"),
+            ("--data-dir", ""),
+        ] {
+            assert!(run(&[flag, value], &[]).expect_err("not a value").starts_with(flag), "{flag} {value}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_repeated_in_messages() {
+        let config = run(&["--store", "postgres://u:hunter2@h/d", "--create", "token:hunter3"], &[]).expect("valid");
+        assert!(!format!("{config:?}").contains("hunter"));
+        assert!(!run(&["--store", "mysql://u:hunter2@h/d"], &[]).expect_err("not a store").contains("hunter"));
+    }
+
+    #[test]
+    fn without_iroh_there_is_no_endpoint() {
+        assert_eq!(run(&["--no-iroh"], &[]).expect("valid").config.iroh_port, None);
+        assert_eq!(run(&[], &[("ZEROK_RELAY_NO_IROH", "true")]).expect("valid").config.iroh_port, None);
+    }
+
+    #[test]
+    fn a_file_that_is_not_toml_or_not_there_is_said_clearly() {
+        let (_dir, path) = file("listen 127");
+        assert!(run(&["--config", &path], &[]).expect_err("not TOML").contains("is not valid TOML"));
+        assert!(run(&["--config", "/nonexistent"], &[]).expect_err("not there").starts_with("cannot read"));
+        let (_dir, path) = file("[listen]\nport = 1");
+        assert!(run(&["--config", &path], &[]).expect_err("a table").contains("is a table"));
+    }
+}

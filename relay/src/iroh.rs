@@ -1,0 +1,201 @@
+//! The iroh listener: one bidirectional stream of a QUIC connection is a link, each link message
+//! behind its length as `u16be`.
+//!
+//! No external relay, no discovery: clients learn endpoint id and addresses from
+//! `/.well-known/0k-sync`. What QUIC proves about the client's endpoint is not used: the session's
+//! own channel says who it is, as on every link.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Buf, Bytes, BytesMut};
+use iroh::endpoint::{Connection, Incoming, QuicTransportConfig, RecvStream, SendStream, VarInt, presets};
+use iroh::{Endpoint, RelayMode, SecretKey};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use zerok_sync_protocol::label::IROH_ALPN;
+use zerok_sync_protocol::limits::NOISE_MESSAGE_BYTES_MAX;
+
+use crate::core::Core;
+use crate::http::IrohAddress;
+use crate::keys::Secret;
+use crate::link::{Close, Link, LinkError, LinkReader, LinkWriter};
+use crate::redacted::Redacted;
+use crate::relay::StartError;
+use crate::session::run_session;
+
+/// Bytes of length in front of each link message.
+const PREFIX_BYTES: usize = 2;
+/// What a client may send ahead of the session's reading: a link message of the largest kind and
+/// some. The session's own queues are behind it.
+const RECEIVE_WINDOW_BYTES: u32 = 256 * 1024;
+/// What is read from a stream at a time.
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// How long a closed link is given to take what was sent.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A bound endpoint and the task that accepts on it.
+pub(crate) struct IrohListener {
+    endpoint: Endpoint,
+    address: IrohAddress,
+    task: JoinHandle<()>,
+}
+
+impl IrohListener {
+    /// Opens the endpoint and starts to accept.
+    pub(crate) async fn bind(
+        secret: &Secret,
+        addr: SocketAddr,
+        core: Arc<Core>,
+        connections: Arc<Semaphore>,
+    ) -> Result<Self, StartError> {
+        let transport = QuicTransportConfig::builder()
+            .max_concurrent_bidi_streams(VarInt::from_u32(1))
+            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .stream_receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
+            .build();
+        let endpoint = Endpoint::builder(presets::Minimal)
+            .secret_key(SecretKey::from_bytes(secret))
+            .alpns(vec![IROH_ALPN.to_vec()])
+            .relay_mode(RelayMode::Disabled)
+            .transport_config(transport)
+            .clear_ip_transports()
+            .bind_addr(addr)
+            .map_err(|error| StartError::Iroh(error.to_string()))?
+            .bind()
+            .await
+            .map_err(|error| StartError::Iroh(error.to_string()))?;
+        let address = IrohAddress { endpoint_id: endpoint.id().to_string(), addrs: announced(&endpoint) };
+        let task = tokio::spawn(accept(endpoint.clone(), core, connections));
+        Ok(Self { endpoint, address, task })
+    }
+
+    /// Where clients reach the endpoint.
+    pub(crate) fn address(&self) -> IrohAddress {
+        self.address.clone()
+    }
+
+    /// Closes every connection.
+    pub(crate) async fn close(self) {
+        self.task.abort();
+        self.endpoint.close().await;
+    }
+}
+
+/// The sockets' addresses; for one that is bound to all interfaces, loopback and what the endpoint
+/// found out about the others.
+fn announced(endpoint: &Endpoint) -> Vec<String> {
+    let mut addrs = Vec::new();
+    for socket in endpoint.bound_sockets() {
+        match socket.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => addrs.push(SocketAddr::from((Ipv4Addr::LOCALHOST, socket.port()))),
+            IpAddr::V6(ip) if ip.is_unspecified() => addrs.push(SocketAddr::from((Ipv6Addr::LOCALHOST, socket.port()))),
+            _ => addrs.push(socket),
+        }
+    }
+    if endpoint.bound_sockets().iter().any(|socket| socket.ip().is_unspecified()) {
+        addrs.extend(endpoint.addr().ip_addrs());
+    }
+    addrs.sort();
+    addrs.dedup();
+    addrs.iter().map(ToString::to_string).collect()
+}
+
+async fn accept(endpoint: Endpoint, core: Arc<Core>, connections: Arc<Semaphore>) {
+    while let Some(incoming) = endpoint.accept().await {
+        match connections.clone().try_acquire_owned() {
+            Ok(permit) => drop(tokio::spawn(serve(incoming, core.clone(), permit))),
+            Err(_) => incoming.refuse(),
+        }
+    }
+}
+
+/// One client, from its first packet on.
+async fn serve(incoming: Incoming, core: Arc<Core>, permit: OwnedSemaphorePermit) {
+    let deadline = Duration::from_millis(core.limits.handshake_deadline_ms);
+    let opened = timeout(deadline, async {
+        let connection = incoming.await.map_err(|error| error.to_string())?;
+        let (send, recv) = connection.accept_bi().await.map_err(|error| error.to_string())?;
+        Ok::<_, String>((connection, send, recv))
+    });
+    match opened.await {
+        Ok(Ok((connection, send, recv))) => {
+            let link = Link {
+                reader: Box::new(Reader { recv, buffer: BytesMut::new() }),
+                writer: Box::new(Writer { connection: connection.clone(), send }),
+            };
+            run_session(core, link).await;
+            connection.close(VarInt::from_u32(u32::from(Close::NORMAL)), b"");
+        }
+        Ok(Err(error)) => tracing::debug!(error = %Redacted(error), "an iroh connection failed"),
+        Err(_) => tracing::debug!("an iroh connection opened no stream in time"),
+    }
+    drop(permit);
+}
+
+struct Reader {
+    recv: RecvStream,
+    buffer: BytesMut,
+}
+
+impl Reader {
+    /// A message, if the buffer holds a whole one.
+    fn take(&mut self, bytes_max: usize) -> Result<Option<Bytes>, LinkError> {
+        let Some(&[high, low]) = self.buffer.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+        let bytes = usize::from(u16::from_be_bytes([high, low]));
+        if bytes == 0 {
+            return Err(LinkError::NotAMessage);
+        }
+        if bytes > bytes_max {
+            return Err(LinkError::TooLong { bytes, max: bytes_max });
+        }
+        if self.buffer.len() < PREFIX_BYTES + bytes {
+            return Ok(None);
+        }
+        self.buffer.advance(PREFIX_BYTES);
+        Ok(Some(self.buffer.split_to(bytes).freeze()))
+    }
+}
+
+#[async_trait]
+impl LinkReader for Reader {
+    async fn recv(&mut self, bytes_max: usize) -> Result<Option<Bytes>, LinkError> {
+        loop {
+            if let Some(message) = self.take(bytes_max)? {
+                return Ok(Some(message));
+            }
+            // A read that is dropped takes nothing, and what it took is in the buffer.
+            match self.recv.read_chunk(READ_BYTES_MAX).await {
+                Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk),
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(LinkError::Broken(error.to_string())),
+            }
+        }
+    }
+}
+
+struct Writer {
+    connection: Connection,
+    send: SendStream,
+}
+
+#[async_trait]
+impl LinkWriter for Writer {
+    async fn send(&mut self, message: Bytes) -> Result<(), LinkError> {
+        debug_assert!(message.len() <= NOISE_MESSAGE_BYTES_MAX, "Noise messages fit the prefix");
+        let len = u16::try_from(message.len()).map_err(|_| LinkError::NotAMessage)?;
+        let mut parts = [Bytes::copy_from_slice(&len.to_be_bytes()), message];
+        self.send.write_all_chunks(&mut parts).await.map_err(|error| LinkError::Broken(error.to_string()))
+    }
+
+    async fn close(&mut self, close: Close) {
+        // A QUIC close overtakes stream data: what was sent before it must have arrived first.
+        if self.send.finish().is_ok() {
+            let _ = timeout(LINGER, self.send.stopped()).await;
+        }
+        self.connection.close(VarInt::from_u32(u32::from(close.code)), close.reason.as_bytes());
+    }
+}

@@ -1,0 +1,210 @@
+//! A running relay: opens the store, loads the keys, binds, serves, and stops in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_core::Rng;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{interval, timeout};
+use zerok_sync_protocol::NoisePublicKey;
+use zerok_sync_protocol::channel::StaticKey;
+
+use crate::clock::{Entropy, SystemClock, SystemEntropy};
+use crate::config::{Config, StoreConfig};
+use crate::core::Core;
+use crate::http::{self, App};
+use crate::hub::{Bell, Hub};
+use crate::iroh::IrohListener;
+use crate::keys::{self, KeyError, Secret};
+use crate::limits::{BACKSTOP_POLL_MS, SHUTDOWN_GRACE_MS, SHUTDOWN_SPREAD_MS};
+use crate::server;
+use crate::store::{DynStore, Sqlite, StoreError};
+
+/// Why a relay does not start. Each message is a sentence for its operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be made.
+    #[error("cannot make the data directory {path}: {source}", path = path.display())]
+    DataDir {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The identity.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The address is taken, or not this machine's.
+    #[error("cannot listen on {addr}: {source}; choose another with --listen")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The iroh endpoint.
+    #[error("cannot open the iroh endpoint: {0}; choose another --iroh-port or --no-iroh")]
+    Iroh(String),
+}
+
+/// The relay as a library: `Relay::start(Config::in_dir(dir)).await?`.
+#[derive(Debug)]
+pub struct Relay;
+
+/// A relay that serves until [`RunningRelay::shutdown`]. Dropping it cuts everybody off.
+pub struct RunningRelay {
+    /// Where HTTP and WebSocket are served.
+    pub addr: SocketAddr,
+    /// What clients pin.
+    pub noise_key: NoisePublicKey,
+    /// What iroh clients dial, if there is an endpoint.
+    pub iroh_endpoint_id: Option<String>,
+    core: Arc<Core>,
+    connections: Arc<Semaphore>,
+    iroh: Option<IrohListener>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Relay {
+    /// Starts a relay in the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub async fn start(config: Config) -> Result<RunningRelay, StartError> {
+        make_data_dir(&config)?;
+        let entropy = SystemEntropy;
+        let store = open_store(&config).await?;
+        let noise_key = noise_key(&config, &store, &entropy).await?;
+        let connections = Arc::new(Semaphore::new(config.limits.connections_max));
+        let core = Arc::new(Core {
+            store,
+            hub: Hub::default(),
+            limits: config.limits.clone(),
+            create: config.create.clone(),
+            noise_key: StaticKey::from_bytes(*noise_key),
+            clock: Box::new(SystemClock::new()),
+            entropy: Box::new(entropy),
+        });
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|source| StartError::Listen { addr: config.listen, source })?;
+        let addr = listener.local_addr().map_err(|source| StartError::Listen { addr: config.listen, source })?;
+        let iroh = match config.iroh_port {
+            Some(port) => {
+                let secret = keys::load_or_create(&config.data_dir.join("iroh.key"), core.entropy.as_ref())?;
+                let bind = SocketAddr::new(addr.ip(), port);
+                Some(IrohListener::bind(&secret, bind, core.clone(), connections.clone()).await?)
+            }
+            None => None,
+        };
+        let (stop, stopped) = watch::channel(false);
+        let app = App { core: core.clone(), iroh: iroh.as_ref().map(IrohListener::address) };
+        let routes = http::routes(app, config.web_root.as_deref());
+        let mut tasks = vec![tokio::spawn(server::serve(
+            listener,
+            routes,
+            config.limits.clone(),
+            connections.clone(),
+            stopped.clone(),
+        ))];
+        if matches!(config.store, StoreConfig::Postgres(_)) {
+            tasks.push(tokio::spawn(poll_heads(core.clone(), stopped)));
+        }
+        Ok(RunningRelay {
+            addr,
+            noise_key: core.noise_key.public(),
+            iroh_endpoint_id: iroh.as_ref().map(|iroh| iroh.address().endpoint_id),
+            core,
+            connections,
+            iroh,
+            stop,
+            tasks,
+        })
+    }
+}
+
+impl RunningRelay {
+    /// Where the iroh endpoint is reached, as `ip:port`; empty without one.
+    #[must_use]
+    pub fn iroh_addrs(&self) -> Vec<String> {
+        self.iroh.as_ref().map(|iroh| iroh.address().addrs).unwrap_or_default()
+    }
+
+    /// Says goodbye to every session with a `retry_after` of its own, waits until they are gone
+    /// (a few seconds at most), and stops.
+    pub async fn shutdown(mut self) {
+        let mut rng = self.core.rng();
+        self.core.hub.close(|| u64::from(rng.next_u32()) % SHUTDOWN_SPREAD_MS);
+        self.stop.send_replace(true);
+        let all = u32::try_from(self.core.limits.connections_max).unwrap_or(u32::MAX);
+        let grace = Duration::from_millis(SHUTDOWN_GRACE_MS);
+        if timeout(grace, self.connections.acquire_many(all)).await.is_err() {
+            tracing::info!("some connections did not end in time and are cut off");
+        }
+        if let Some(iroh) = self.iroh.take() {
+            iroh.close().await;
+        }
+    }
+}
+
+impl Drop for RunningRelay {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn make_data_dir(config: &Config) -> Result<(), StartError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(&config.data_dir).map_err(|source| StartError::DataDir { path: config.data_dir.clone(), source })
+}
+
+async fn open_store(config: &Config) -> Result<DynStore, StartError> {
+    match &config.store {
+        StoreConfig::Sqlite(path) => Ok(Arc::new(Sqlite::open(path)?)),
+        StoreConfig::Postgres(_) => Err(StoreError::Unavailable("this build has no Postgres".into()).into()),
+    }
+}
+
+/// `--key-file`, else the database's (shared by all instances), else the data directory's.
+async fn noise_key(config: &Config, store: &DynStore, entropy: &dyn Entropy) -> Result<Secret, StartError> {
+    if let Some(path) = &config.key_file {
+        return Ok(keys::load(path)?);
+    }
+    let fresh = Secret::new(entropy.seed());
+    match store.shared_noise_secret(&fresh).await? {
+        Some(shared) => Ok(shared),
+        None => Ok(keys::load_or_create(&config.data_dir.join("relay.key"), entropy)?),
+    }
+}
+
+/// The backstop behind the doorbells where other instances write to the same database.
+async fn poll_heads(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
+    let mut ticks = interval(Duration::from_millis(BACKSTOP_POLL_MS));
+    let poll = async {
+        loop {
+            ticks.tick().await;
+            for group in core.hub.groups() {
+                match core.store.state(group).await {
+                    Ok(Some(state)) => core.hub.ring(group, Bell { head: state.head, auth_gen: state.auth_gen }),
+                    Ok(None) => {}
+                    Err(error) => tracing::warn!(%error, "cannot look for news of other instances"),
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = poll => {}
+        () = server::stopped(&mut stop) => {}
+    }
+}

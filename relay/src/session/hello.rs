@@ -1,0 +1,270 @@
+//! Who gets in, who gets back in, who does not.
+//!
+//! Nothing about a log is told before a signature over this session's handshake was checked,
+//! except to a device that the log's allow-list names: it gets the current epoch envelope, which
+//! only it and the other members can open.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use zerok_sync_protocol::envelope::ENVELOPE_BYTES_MIN;
+use zerok_sync_protocol::frame::{Limits, LogState, Usage, Who};
+use zerok_sync_protocol::limits::{ALLOW_LIST_MAX, FRAME_BYTES_MAX_GUEST, MINOR_MAX, MINOR_MIN, SUPERSEDED_LOGS_MAX};
+use zerok_sync_protocol::wire::List;
+use zerok_sync_protocol::{
+    AuthPublicKey, BlobId, ErrorCode, LogName, NoisePublicKey, RelayFrame, Signature, Timeline, hello,
+};
+
+use super::member::Member;
+use super::open::{Open, Role};
+use crate::core::Core;
+use crate::hub::Bell;
+use crate::limits::{HELLOS_MAX, PUSH_BYTES_IN_FLIGHT_MAX, RelayLimits};
+use crate::store::{Admission, Admitted, GroupKey, Lookup, NewLog, StoreError};
+
+/// The fields of `Hello`.
+pub(super) struct HelloFrame {
+    pub(super) minor_min: u8,
+    pub(super) minor_max: u8,
+    pub(super) who: Who,
+    pub(super) create: bool,
+    pub(super) token: Option<Bytes>,
+}
+
+/// A session that proved the auth key of a log that does not exist, and may make it.
+pub(super) struct Founder {
+    auth_public: AuthPublicKey,
+    minor: u8,
+}
+
+impl Open {
+    /// Answers `Hello`.
+    pub(super) async fn hello(&mut self, core: &Arc<Core>, frame: HelloFrame) {
+        if matches!(self.role, Role::Guest) {
+            return self.wire.fail(ErrorCode::InvalidMessage, "a guest says Hello once");
+        }
+        self.hellos = self.hellos.saturating_add(1);
+        if self.hellos > HELLOS_MAX {
+            return self.wire.fail(ErrorCode::RateLimited, "too many Hellos on one session: connect again");
+        }
+        self.finish_pushes(core).await;
+        let Some(minor) = common_minor(&frame) else {
+            let older = if frame.minor_max < MINOR_MIN { "client" } else { "relay" };
+            return self.wire.fail(
+                ErrorCode::UnsupportedVersion,
+                &format!("the {older} is too old: this relay speaks minor versions {MINOR_MIN} to {MINOR_MAX}"),
+            );
+        };
+        match frame.who {
+            Who::Guest {} => self.welcome_guest(core, minor),
+            Who::Device {} => self.answer_superseded(core, ErrorCode::UnknownLog).await,
+            Who::Member { auth_public, signature } => {
+                if !self.proves(&auth_public, frame.create, &signature) {
+                    return self.wire.fail(
+                        ErrorCode::Unauthorized,
+                        "the Hello's signature is not this session's or not this key's",
+                    );
+                }
+                let may_create = frame.create.then(|| core.create.allows(frame.token.as_deref()));
+                if let Err(error) = self.member_hello(core, minor, auth_public, may_create).await {
+                    self.wire.storage_failed(&error);
+                }
+            }
+        }
+    }
+
+    /// Answers `Create`.
+    pub(super) async fn create(
+        &mut self,
+        core: &Arc<Core>,
+        allow: Vec<NoisePublicKey>,
+        epoch_envelope: Bytes,
+        envelopes: Vec<Bytes>,
+    ) {
+        let Role::Founder(founder) = &self.role else {
+            return self.wire.fail(ErrorCode::Unauthorized, "Create follows a Welcome with timeline zero");
+        };
+        let (auth_public, minor) = (founder.auth_public, founder.minor);
+        if let Some(code) =
+            std::iter::once(&epoch_envelope).chain(&envelopes).find_map(|envelope| refusal_of(&core.limits, envelope))
+        {
+            return self.wire.fail(code, "an envelope of Create is too short or too long");
+        }
+        let log = NewLog { auth_public, timeline: core.fresh_timeline(), allow, epoch_envelope, envelopes };
+        match core.store.create(log, core.now().unix_ms).await {
+            Ok(Some(group)) => {
+                if let Err(error) = self.admit(core, minor, group, auth_public).await {
+                    self.wire.storage_failed(&error);
+                }
+            }
+            Ok(None) => {
+                self.role = Role::Stranger;
+                self.wire.refuse(ErrorCode::RotationConflict, 0, "the log was made a moment ago: say Hello again");
+            }
+            Err(error) => self.wire.storage_failed(&error),
+        }
+    }
+
+    fn proves(&self, auth_public: &AuthPublicKey, create: bool, signature: &Signature) -> bool {
+        hello::verify(auth_public, &self.wire.handshake, create, signature)
+    }
+
+    fn welcome_guest(&mut self, core: &Core, minor: u8) {
+        if !matches!(self.role, Role::Stranger) {
+            return self.wire.fail(ErrorCode::InvalidMessage, "a member's session cannot become a guest's");
+        }
+        self.role = Role::Guest;
+        self.wire.set_frame_bytes_max(FRAME_BYTES_MAX_GUEST);
+        self.wire.send(&RelayFrame::Welcome {
+            minor,
+            log: None,
+            limits: limits(&core.limits),
+            usage: Usage { group_bytes: 0 },
+            slot: Bytes::new(),
+            allow: List::empty(),
+        });
+    }
+
+    /// `may_create` is `None` unless creation was asked for.
+    async fn member_hello(
+        &mut self,
+        core: &Arc<Core>,
+        minor: u8,
+        auth_public: AuthPublicKey,
+        may_create: Option<bool>,
+    ) -> Result<(), StoreError> {
+        match core.store.lookup(&LogName::of(&auth_public)).await? {
+            Lookup::Current(group) => self.admit(core, minor, group, auth_public).await?,
+            Lookup::Superseded(_) => self.answer_superseded(core, ErrorCode::DeviceRevoked).await,
+            Lookup::Unknown => match may_create {
+                Some(true) => self.welcome_founder(core, minor, auth_public),
+                Some(false) => self.answer_superseded(core, ErrorCode::CreationRefused).await,
+                None => self.answer_superseded(core, ErrorCode::UnknownLog).await,
+            },
+        }
+        Ok(())
+    }
+
+    async fn admit(
+        &mut self,
+        core: &Arc<Core>,
+        minor: u8,
+        group: GroupKey,
+        auth_public: AuthPublicKey,
+    ) -> Result<(), StoreError> {
+        match core.store.admit(group, &auth_public, &self.wire.device, core.now().unix_ms).await? {
+            Admission::Admitted(admitted) => self.welcome_member(core, minor, group, auth_public, admitted),
+            Admission::ListFull => {
+                self.wire.fail(ErrorCode::TooManyConnections, "the group has as many devices as it may: remove one");
+            }
+            Admission::Restricted => {
+                self.wire.fail(
+                    ErrorCode::DeviceRevoked,
+                    "a removal is under way and this device is not among those that stay",
+                );
+            }
+            Admission::Superseded => self.answer_superseded(core, ErrorCode::DeviceRevoked).await,
+        }
+        Ok(())
+    }
+
+    fn welcome_founder(&mut self, core: &Core, minor: u8, auth_public: AuthPublicKey) {
+        self.role = Role::Founder(Founder { auth_public, minor });
+        self.wire.set_frame_bytes_max(core.limits.member_frame_bytes_max());
+        self.wire.send(&RelayFrame::Welcome {
+            minor,
+            log: Some(LogState {
+                timeline: Timeline::ZERO,
+                auth_gen: 0,
+                head: 0,
+                head_blob_id: BlobId::ZERO,
+                floor: 1,
+            }),
+            limits: limits(&core.limits),
+            usage: Usage { group_bytes: 0 },
+            slot: Bytes::new(),
+            allow: List::empty(),
+        });
+    }
+
+    fn welcome_member(
+        &mut self,
+        core: &Core,
+        minor: u8,
+        group: GroupKey,
+        auth_public: AuthPublicKey,
+        admitted: Admitted,
+    ) {
+        let auth_gen = admitted.state.auth_gen;
+        match &mut self.role {
+            Role::Member(member) if member.group == group => member.readmit(auth_public, auth_gen),
+            role => {
+                *role = Role::Member(Box::new(Member::new(group, auth_public, auth_gen, self.presence.sit(group))));
+            }
+        }
+        core.hub.ring(group, Bell { head: admitted.state.head, auth_gen });
+        self.wire.set_frame_bytes_max(core.limits.member_frame_bytes_max());
+        let mut allow = admitted.allow;
+        allow.truncate(ALLOW_LIST_MAX);
+        self.wire.send(&RelayFrame::Welcome {
+            minor,
+            log: Some(admitted.state),
+            limits: limits(&core.limits),
+            usage: Usage { group_bytes: admitted.group_bytes },
+            slot: admitted.slot,
+            allow: List::try_from(allow).expect("cut to the maximum above"),
+        });
+    }
+
+    /// Gives the device the current epoch envelope of each log that lists it; `otherwise` if none
+    /// does.
+    async fn answer_superseded(&mut self, core: &Arc<Core>, otherwise: ErrorCode) {
+        let mut logs = match core.store.logs_of(&self.wire.device).await {
+            Ok(logs) => logs,
+            Err(error) => return self.wire.storage_failed(&error),
+        };
+        logs.truncate(SUPERSEDED_LOGS_MAX);
+        let more = (0..logs.len()).rev();
+        for (log, more) in logs.iter().zip(more) {
+            self.wire.send(&RelayFrame::Superseded {
+                epoch_envelope: log.epoch_envelope.clone(),
+                slot: log.slot.clone(),
+                more: u8::try_from(more).expect("at most four logs"),
+            });
+        }
+        if logs.is_empty() {
+            match otherwise {
+                ErrorCode::DeviceRevoked => self.wire.fail(otherwise, "the group moved on without this device"),
+                // An older epoch's Hello, or one with a token, may follow on the same session.
+                _ => self.wire.refuse(otherwise, 0, otherwise.advice()),
+            }
+        }
+    }
+}
+
+/// Why an envelope cannot be stored, if so. Its inside is the members' business.
+pub(super) fn refusal_of(limits: &RelayLimits, envelope: &Bytes) -> Option<ErrorCode> {
+    if envelope.len() > limits.envelope_bytes_max as usize {
+        Some(ErrorCode::EnvelopeTooLarge)
+    } else if envelope.len() < ENVELOPE_BYTES_MIN {
+        Some(ErrorCode::InvalidMessage)
+    } else {
+        None
+    }
+}
+
+/// The highest minor version both sides speak.
+fn common_minor(frame: &HelloFrame) -> Option<u8> {
+    let minor = frame.minor_max.min(MINOR_MAX);
+    (minor >= frame.minor_min && minor >= MINOR_MIN).then_some(minor)
+}
+
+/// What `Welcome` says about limits.
+fn limits(limits: &RelayLimits) -> Limits {
+    Limits {
+        envelope_bytes_max: limits.envelope_bytes_max,
+        group_bytes_max: limits.group_bytes_max,
+        push_bytes_in_flight_max: PUSH_BYTES_IN_FLIGHT_MAX,
+        idle_days_max: 0,
+    }
+}

@@ -1,0 +1,299 @@
+//! A member's session: one log, and the requests about it that are one question to the store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use zerok_sync_protocol::limits::{SLOT_BYTES_MAX, WHISPER_BYTES_MAX};
+use zerok_sync_protocol::wire::List;
+use zerok_sync_protocol::{
+    AuthPublicKey, BlobId, ClientFrame, ErrorCode, LogName, NoisePublicKey, RelayFrame, Signature, Timeline, hello,
+};
+
+use super::hello::refusal_of;
+use super::own::OwnCursors;
+use super::push::Pushes;
+use super::subscribe::{SubscribeFrame, Subscription};
+use super::wire::Wire;
+use crate::core::Core;
+use crate::hub::{Bell, Seat};
+use crate::store::{Append, GroupKey, RestrictRequest, Restricted, RotateRequest, Rotated, StoreError};
+
+/// Detail of 1003.
+pub(super) const REVOKED: &str = "this device was taken off the group's list";
+
+/// A session that was admitted to a log.
+pub(super) struct Member {
+    pub(super) group: GroupKey,
+    /// The auth key that was proven last.
+    auth_public: AuthPublicKey,
+    /// Its generation.
+    pub(super) auth_gen: u64,
+    pub(super) seat: Seat,
+    pub(super) pushes: Pushes,
+    pub(super) own: OwnCursors,
+    pub(super) subscription: Option<Subscription>,
+    /// The group's keys moved on and were sent to the client: pushes wait for its next `Hello`.
+    pub(super) superseded: bool,
+}
+
+/// The fields of `Rotate`.
+struct Rotation {
+    expect_gen: u64,
+    next_auth_public: AuthPublicKey,
+    proof: Signature,
+    allow: Vec<NoisePublicKey>,
+    epoch_envelope: Bytes,
+}
+
+impl Member {
+    pub(super) fn new(group: GroupKey, auth_public: AuthPublicKey, auth_gen: u64, seat: Seat) -> Self {
+        Self {
+            group,
+            auth_public,
+            auth_gen,
+            seat,
+            pushes: Pushes::default(),
+            own: OwnCursors::default(),
+            subscription: None,
+            superseded: false,
+        }
+    }
+
+    /// Another `Hello` of the same session counted. Refused pushes still wait for `resume`.
+    pub(super) fn readmit(&mut self, auth_public: AuthPublicKey, auth_gen: u64) {
+        self.auth_public = auth_public;
+        self.auth_gen = auth_gen;
+        self.superseded = false;
+    }
+
+    /// Appends and delivers what is due.
+    pub(super) async fn work(&mut self, core: &Arc<Core>, wire: &mut Wire) {
+        self.finish_pushes(core, wire).await;
+        if self.seat.bell.borrow().auth_gen > self.auth_gen && !self.superseded {
+            // A rotation by another session, perhaps on another instance. Whoever was removed
+            // ends here; the others are told before their next push is refused.
+            self.is_current(core, wire).await;
+        }
+        if let Err(error) = self.deliver(core, wire).await {
+            self.subscription = None;
+            wire.storage_failed(&error);
+        }
+    }
+
+    /// Waits for the group's doorbell or a notice. Cancel-safe.
+    pub(super) async fn woken(&mut self, wire: &mut Wire) {
+        let Seat { bell, notices, .. } = &mut self.seat;
+        tokio::select! {
+            changed = bell.changed() => changed.expect("the group exists while its seat is taken"),
+            notice = notices.recv() => {
+                // Notices are lossy: a client that does not keep up misses some.
+                if let Some(frame) = notice.filter(|_| !wire.is_full()) {
+                    wire.send_encoded(frame);
+                }
+            }
+        }
+    }
+
+    /// Answers one frame.
+    pub(super) async fn handle(&mut self, core: &Arc<Core>, wire: &mut Wire, frame: ClientFrame) {
+        let outcome = match frame {
+            ClientFrame::Push { push, envelopes, resume } => {
+                self.push(core, wire, push, envelopes.into_vec(), resume).await;
+                Ok(())
+            }
+            ClientFrame::Subscribe { timeline, after, blob_id_at_after, credit, follow } => {
+                self.subscribe(core, wire, SubscribeFrame { timeline, after, blob_id_at_after, credit, follow }).await
+            }
+            ClientFrame::Credit { bytes } => {
+                self.add_credit(bytes);
+                Ok(())
+            }
+            ClientFrame::Probe { cursors } => self.probe(core, wire, &cursors).await,
+            ClientFrame::Missing { blob_ids } => self.missing(core, wire, &blob_ids).await,
+            ClientFrame::NewTimeline { old } => self.new_timeline(core, wire, old).await,
+            ClientFrame::Ack { cursor, receipt } => self.ack(core, wire, cursor, receipt).await,
+            ClientFrame::SlotPut { data } => self.slot_put(core, wire, data).await,
+            ClientFrame::Restrict { allow } => self.restrict(core, wire, &allow).await,
+            ClientFrame::Rotate { expect_gen, next_auth_public, proof, allow, epoch_envelope } => {
+                let allow = allow.into_vec();
+                self.rotate(core, wire, Rotation { expect_gen, next_auth_public, proof, allow, epoch_envelope }).await
+            }
+            ClientFrame::Whisper { data } => {
+                self.whisper(core, wire, data);
+                Ok(())
+            }
+            ClientFrame::Truncate { .. } | ClientFrame::DeleteGroup {} => {
+                wire.refuse(ErrorCode::Unauthorized, 0, &format!("this relay does not do {} yet", frame.name()));
+                Ok(())
+            }
+            ClientFrame::Hello { .. }
+            | ClientFrame::Create { .. }
+            | ClientFrame::MailboxOpen { .. }
+            | ClientFrame::MailboxJoin { .. }
+            | ClientFrame::MailboxSend { .. }
+            | ClientFrame::MailboxClose {}
+            | ClientFrame::Ping {}
+            | ClientFrame::Bye {} => unreachable!("the session answers these before it asks the role"),
+        };
+        if let Err(error) = outcome {
+            wire.storage_failed(&error);
+        }
+    }
+
+    /// Sends the current epoch envelope; pushes are refused until the client has used it.
+    pub(super) async fn tell_superseded(&mut self, core: &Core, wire: &mut Wire, epoch_envelope: Bytes) {
+        self.superseded = true;
+        // Without its slot the client still gets back in; a store that fails here fails again soon.
+        let logs = core.store.logs_of(&wire.device).await.unwrap_or_default();
+        let slot = logs.into_iter().find(|log| log.epoch_envelope == epoch_envelope).map(|log| log.slot);
+        wire.send(&RelayFrame::Superseded { epoch_envelope, slot: slot.unwrap_or_default(), more: 0 });
+    }
+
+    /// Whether the session's device and key still hold; tells the client if not.
+    async fn is_current(&mut self, core: &Arc<Core>, wire: &mut Wire) -> bool {
+        match core.store.append(self.append_request(core, wire, Vec::new())).await {
+            Ok(Append::Stored { .. } | Append::QuotaExceeded { .. }) => true,
+            Ok(Append::Superseded { epoch_envelope }) => {
+                self.tell_superseded(core, wire, epoch_envelope).await;
+                false
+            }
+            Ok(Append::Revoked) => {
+                wire.fail(ErrorCode::DeviceRevoked, REVOKED);
+                false
+            }
+            Err(error) => {
+                wire.storage_failed(&error);
+                false
+            }
+        }
+    }
+
+    async fn probe(&mut self, core: &Core, wire: &mut Wire, cursors: &[u64]) -> Result<(), StoreError> {
+        let blob_ids = core.store.blob_ids(self.group, cursors).await?;
+        let blob_ids = List::try_from(blob_ids).expect("one answer per cursor asked for");
+        wire.send(&RelayFrame::Probed { blob_ids });
+        Ok(())
+    }
+
+    async fn missing(&mut self, core: &Core, wire: &mut Wire, blob_ids: &[BlobId]) -> Result<(), StoreError> {
+        let missing = core.store.missing(self.group, blob_ids).await?;
+        wire.send(&RelayFrame::MissingBlobs { bitmap: bitmap(&missing) });
+        Ok(())
+    }
+
+    async fn new_timeline(&mut self, core: &Arc<Core>, wire: &mut Wire, old: Timeline) -> Result<(), StoreError> {
+        if self.is_current(core, wire).await {
+            let timeline = core.store.new_timeline(self.group, old, core.fresh_timeline()).await?;
+            wire.send(&RelayFrame::TimelineChanged { timeline });
+        }
+        Ok(())
+    }
+
+    async fn ack(
+        &mut self,
+        core: &Core,
+        wire: &mut Wire,
+        cursor: u64,
+        receipt: Option<Bytes>,
+    ) -> Result<(), StoreError> {
+        if receipt.as_ref().is_some_and(|receipt| receipt.len() > SLOT_BYTES_MAX) {
+            wire.refuse(ErrorCode::EnvelopeTooLarge, 0, "a receipt is at most 4 KiB");
+            return Ok(());
+        }
+        core.store.ack(self.group, &wire.device, cursor, receipt.clone(), core.now().unix_ms).await?;
+        let acked = RelayFrame::Acked { device: wire.device, cursor, receipt };
+        core.hub.notify_others(self.group, &self.seat, &acked.encode().into());
+        Ok(())
+    }
+
+    async fn slot_put(&mut self, core: &Core, wire: &mut Wire, data: Bytes) -> Result<(), StoreError> {
+        if data.len() > SLOT_BYTES_MAX {
+            wire.refuse(ErrorCode::EnvelopeTooLarge, 0, "a slot is at most 4 KiB");
+            return Ok(());
+        }
+        core.store.slot_put(self.group, &wire.device, data).await
+    }
+
+    async fn restrict(
+        &mut self,
+        core: &Arc<Core>,
+        wire: &mut Wire,
+        allow: &[NoisePublicKey],
+    ) -> Result<(), StoreError> {
+        self.finish_pushes(core, wire).await;
+        let request =
+            RestrictRequest { group: self.group, auth_gen: self.auth_gen, device: wire.device, allow: allow.to_vec() };
+        match core.store.restrict(request).await? {
+            Restricted::Done { head } => {
+                wire.send(&RelayFrame::Restricted { head });
+                core.hub.kick_unlisted(self.group, allow);
+            }
+            Restricted::Superseded { epoch_envelope } => {
+                self.tell_superseded(core, wire, epoch_envelope).await;
+                wire.refuse(ErrorCode::RotationConflict, 0, "another device rotated first: say Hello again");
+            }
+            Restricted::Revoked => wire.fail(ErrorCode::DeviceRevoked, REVOKED),
+        }
+        Ok(())
+    }
+
+    async fn rotate(&mut self, core: &Arc<Core>, wire: &mut Wire, rotation: Rotation) -> Result<(), StoreError> {
+        let Rotation { expect_gen, next_auth_public, proof, allow, epoch_envelope } = rotation;
+        let current = LogName::of(&self.auth_public);
+        if !hello::verify_rotate(&next_auth_public, &wire.handshake, &current, &proof) {
+            wire.fail(ErrorCode::Unauthorized, "the proof of the next key does not hold in this session");
+            return Ok(());
+        }
+        if let Some(code) = refusal_of(&core.limits, &epoch_envelope) {
+            wire.refuse(code, 0, "the epoch envelope is too short or too long");
+            return Ok(());
+        }
+        self.finish_pushes(core, wire).await;
+        let request = RotateRequest {
+            group: self.group,
+            device: wire.device,
+            expect_gen,
+            next_auth_public,
+            allow: allow.clone(),
+            epoch_envelope,
+            now_ms: core.now().unix_ms,
+        };
+        match core.store.rotate(request).await? {
+            Rotated::Done { auth_gen, cursor } => {
+                self.readmit(next_auth_public, auth_gen);
+                self.own.insert(cursor);
+                wire.send(&RelayFrame::Rotated { auth_gen, cursor });
+                core.hub.kick_unlisted(self.group, &allow);
+                core.hub.ring(self.group, Bell { head: cursor, auth_gen });
+            }
+            Rotated::Conflict { auth_gen } => {
+                wire.refuse(ErrorCode::RotationConflict, 0, &format!("auth_gen={auth_gen}"));
+            }
+            Rotated::Revoked => wire.fail(ErrorCode::DeviceRevoked, REVOKED),
+        }
+        Ok(())
+    }
+
+    fn whisper(&mut self, core: &Core, wire: &mut Wire, data: Bytes) {
+        if data.len() > WHISPER_BYTES_MAX {
+            return wire.refuse(ErrorCode::EnvelopeTooLarge, 0, "a whisper is at most 4 KiB");
+        }
+        core.hub.notify_others(self.group, &self.seat, &RelayFrame::Whispered { data }.encode().into());
+    }
+}
+
+/// One bit per flag, least significant first.
+fn bitmap(flags: &[bool]) -> Bytes {
+    flags.chunks(8).map(|eight| eight.iter().rev().fold(0_u8, |byte, &flag| byte << 1 | u8::from(flag))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bitmap_starts_at_the_least_significant_bit() {
+        let flags = [true, false, true, false, false, false, false, true, true];
+        assert_eq!(bitmap(&flags)[..], [0b1000_0101, 1]);
+    }
+}

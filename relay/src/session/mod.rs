@@ -1,0 +1,233 @@
+//! A session: everything between a link's first byte and its last, without sockets.
+//!
+//! [`Session`] takes link messages ([`Session::receive`]) and yields link messages
+//! ([`Session::poll_transmit`]); it is async only where it asks the store. After every input call
+//! [`Session::work`] and drain [`Session::poll_transmit`]; wait for [`Session::woken`] and
+//! [`Session::deadline_ms`]. [`run_session`] does exactly that over a [`crate::link::Link`]; a
+//! simulation does it by hand.
+//!
+//! Phases are types: what may be said in one has code there and nowhere else. Handshake (two
+//! states of the Noise responder) → [`Role::Stranger`] until a `Hello` counts → guest, founder
+//! (may `Create`) or member.
+//!
+//! | file | role |
+//! |---|---|
+//! | `drive.rs` | moves messages between a link and a session |
+//! | `open.rs` | the session behind the handshake: frames to roles |
+//! | `hello.rs` | who gets in, who gets back in, who does not |
+//! | `member.rs` | a member's requests that are one question to the store |
+//! | `push.rs` | appending: prefix rule, coalescing, results |
+//! | `subscribe.rs` | reading: catch-up and live, credit, own stubs |
+//! | `own.rs` | which cursors this session pushed |
+//! | `mailbox.rs` | the pairing rendezvous |
+//! | `wire.rs` | frames over the secure channel |
+
+mod drive;
+mod hello;
+mod mailbox;
+mod member;
+mod open;
+mod own;
+mod push;
+mod subscribe;
+mod wire;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use zerok_sync_protocol::channel::{AwaitingFinal, ChannelError, Responder};
+use zerok_sync_protocol::limits::{HANDSHAKE_MESSAGE_BYTES_MAX, NOISE_MESSAGE_BYTES_MAX, SUITE};
+
+pub use drive::run_session;
+
+use self::open::Open;
+use self::wire::Wire;
+use crate::core::Core;
+use crate::link::Close;
+
+/// One client, from the first byte to the last. See the module's documentation.
+pub struct Session {
+    core: Arc<Core>,
+    phase: Phase,
+    /// The handshake's answer, until it is sent.
+    reply: Option<Vec<u8>>,
+    /// Set when the session ended before the channel stood.
+    early_close: Option<Close>,
+    /// By when the handshake and `Hello` must be done.
+    hello_deadline_ms: u64,
+    /// When the client last showed life: a message came, or the link took one while none could.
+    alive_ms: u64,
+}
+
+enum Phase {
+    AwaitFirst(Responder),
+    AwaitFinal(AwaitingFinal),
+    Open(Box<Open>),
+    Ended,
+}
+
+impl Session {
+    /// A session on a link that was just made.
+    #[must_use]
+    pub fn new(core: Arc<Core>) -> Self {
+        let now_ms = core.now().monotonic_ms;
+        Self {
+            phase: Phase::AwaitFirst(Responder::relay(&core.noise_key)),
+            reply: None,
+            early_close: None,
+            hello_deadline_ms: now_ms + core.limits.handshake_deadline_ms,
+            alive_ms: now_ms,
+            core,
+        }
+    }
+
+    /// Longest link message acceptable now.
+    #[must_use]
+    pub fn message_bytes_max(&self) -> usize {
+        match self.phase {
+            Phase::AwaitFirst(_) | Phase::AwaitFinal(_) => HANDSHAKE_MESSAGE_BYTES_MAX,
+            Phase::Open(_) | Phase::Ended => NOISE_MESSAGE_BYTES_MAX,
+        }
+    }
+
+    /// Whether the session takes a link message now. When not, leave it in the socket: that is
+    /// the back-pressure.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        match &self.phase {
+            Phase::AwaitFirst(_) | Phase::AwaitFinal(_) => true,
+            Phase::Open(open) => open.wants_input(),
+            Phase::Ended => false,
+        }
+    }
+
+    /// Takes a link message in. Not cancel-safe.
+    pub async fn receive(&mut self, message: &[u8]) {
+        self.alive_ms = self.core.now().monotonic_ms;
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::AwaitFirst(responder) => match responder.read(message, &mut self.core.rng()) {
+                Ok((next, reply)) => {
+                    self.reply = Some(reply);
+                    Phase::AwaitFinal(next)
+                }
+                Err(error) => self.end_early(&error),
+            },
+            Phase::AwaitFinal(awaiting) => match awaiting.read(message) {
+                // Message 3's payload is reserved: a newer client may say something there.
+                Ok((channel, _payload)) => match self.core.hub.enter(channel.remote_static(), self.alive_ms) {
+                    Some(presence) => Phase::Open(Box::new(Open::new(Wire::new(channel), presence))),
+                    None => {
+                        self.early_close = Some(Close::new(Close::GOING_AWAY, "the relay is shutting down"));
+                        Phase::Ended
+                    }
+                },
+                Err(error) => self.end_early(&error),
+            },
+            Phase::Open(mut open) => {
+                open.receive(&self.core, message).await;
+                Phase::Open(open)
+            }
+            Phase::Ended => Phase::Ended,
+        };
+    }
+
+    /// Does what is due: appends what was pushed, reads what may be sent. Not cancel-safe.
+    pub async fn work(&mut self) {
+        if let Phase::Open(open) = &mut self.phase {
+            open.work(&self.core).await;
+        }
+    }
+
+    /// Whether [`Self::poll_transmit`] has something.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        self.reply.is_some() || matches!(&self.phase, Phase::Open(open) if open.wire.queued_bytes() > 0)
+    }
+
+    /// The next link message to send.
+    pub fn poll_transmit(&mut self) -> Option<Bytes> {
+        if let Some(reply) = self.reply.take() {
+            return Some(reply.into());
+        }
+        let wants_input = self.wants_input();
+        let Phase::Open(open) = &mut self.phase else { return None };
+        let message = open.wire.poll_transmit();
+        if message.is_some() && !wants_input {
+            // Nothing is read from a client that takes what it is sent slowly: taking is its life.
+            self.alive_ms = self.core.now().monotonic_ms;
+        }
+        message
+    }
+
+    /// How the link is to be closed, once there is no more output.
+    #[must_use]
+    pub fn closing(&self) -> Option<&Close> {
+        match &self.phase {
+            Phase::Open(open) => open.wire.closing(),
+            _ => self.early_close.as_ref(),
+        }
+    }
+
+    /// Waits until something outside the session concerns it: a doorbell, a notice, a kick.
+    /// Cancel-safe.
+    pub async fn woken(&mut self) {
+        match &mut self.phase {
+            Phase::Open(open) => open.woken().await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called, on the core's monotonic clock.
+    #[must_use]
+    pub fn deadline_ms(&self) -> u64 {
+        let dead = self.alive_ms + self.core.limits.dead_after_ms;
+        match &self.phase {
+            Phase::Open(open) if open.is_admitted() => open.poll_at_ms().map_or(dead, |poll| poll.min(dead)),
+            _ => self.hello_deadline_ms,
+        }
+    }
+
+    /// Looks at the clock.
+    pub fn handle_timeout(&mut self) {
+        let now_ms = self.core.now().monotonic_ms;
+        let admitted = match &mut self.phase {
+            Phase::Open(open) => {
+                open.handle_timeout(now_ms);
+                open.is_admitted()
+            }
+            _ => false,
+        };
+        if !admitted && now_ms >= self.hello_deadline_ms {
+            self.end(Close::new(Close::TIMEOUT, "no handshake and Hello in time: connect again"));
+        } else if now_ms >= self.alive_ms + self.core.limits.dead_after_ms {
+            self.end(Close::new(Close::TIMEOUT, "nothing was heard for too long: connect again"));
+        }
+    }
+
+    /// The link ended: leaves the mailbox, so that its other party is told.
+    pub async fn leave(mut self) {
+        if let Phase::Open(open) = &mut self.phase {
+            open.leave(&self.core).await;
+        }
+    }
+
+    fn end(&mut self, close: Close) {
+        match &mut self.phase {
+            Phase::Open(open) => open.wire.close(close),
+            _ => {
+                self.early_close.get_or_insert(close);
+                self.phase = Phase::Ended;
+            }
+        }
+    }
+
+    fn end_early(&mut self, error: &ChannelError) -> Phase {
+        self.early_close = Some(match error {
+            ChannelError::UnsupportedSuite { .. } => {
+                Close::new(Close::UNSUPPORTED_VERSION, format!(r#"{{"min":{SUITE},"max":{SUITE}}}"#))
+            }
+            _ => Close::new(Close::PROTOCOL, error.to_string()),
+        });
+        Phase::Ended
+    }
+}

@@ -1,0 +1,156 @@
+//! The session behind the handshake: which frames mean something in which role.
+
+use std::future::pending;
+use std::sync::Arc;
+
+use zerok_sync_protocol::{ClientFrame, ErrorCode, RelayFrame};
+
+use super::hello::{Founder, HelloFrame};
+use super::mailbox::MailboxDoor;
+use super::member::{Member, REVOKED};
+use super::wire::Wire;
+use crate::core::Core;
+use crate::hub::{Kick, Presence};
+use crate::link::Close;
+
+/// A session whose channel stands.
+pub(super) struct Open {
+    pub(super) wire: Wire,
+    pub(super) presence: Presence,
+    pub(super) role: Role,
+    /// `Hello` frames so far.
+    pub(super) hellos: u8,
+    /// The one mailbox that the session opened or joined.
+    pub(super) mailbox: Option<MailboxDoor>,
+}
+
+/// What a session may do.
+pub(super) enum Role {
+    /// Say `Hello`.
+    Stranger,
+    /// Use mailboxes, with a throw-away key.
+    Guest,
+    /// Make the log that its `Hello` named.
+    Founder(Founder),
+    /// Everything about one log.
+    Member(Box<Member>),
+}
+
+impl Open {
+    pub(super) fn new(wire: Wire, presence: Presence) -> Self {
+        Self { wire, presence, role: Role::Stranger, hellos: 0, mailbox: None }
+    }
+
+    pub(super) fn is_admitted(&self) -> bool {
+        matches!(self.role, Role::Guest | Role::Member(_))
+    }
+
+    pub(super) fn wants_input(&self) -> bool {
+        !self.wire.is_full() && self.wire.closing().is_none()
+    }
+
+    pub(super) async fn receive(&mut self, core: &Arc<Core>, message: &[u8]) {
+        self.presence.touch(core.now().monotonic_ms);
+        self.wire.receive(message);
+        self.take_frames(core).await;
+    }
+
+    pub(super) async fn work(&mut self, core: &Arc<Core>) {
+        // Frames may have been left when too much waited to go out.
+        self.take_frames(core).await;
+        if let Role::Member(member) = &mut self.role {
+            member.work(core, &mut self.wire).await;
+        }
+        self.work_mailbox(core).await;
+    }
+
+    /// Waits for a kick, a doorbell or a notice.
+    pub(super) async fn woken(&mut self) {
+        let Self { wire, presence, role, mailbox, .. } = self;
+        let ending = wire.closing().is_some();
+        tokio::select! {
+            kick = presence.kicked(), if !ending => say_goodbye(wire, kick),
+            () = async {
+                match role {
+                    Role::Member(member) => member.woken(wire).await,
+                    _ => pending().await,
+                }
+            } => {}
+            () = async {
+                match mailbox {
+                    Some(door) => door.woken().await,
+                    None => pending().await,
+                }
+            } => {}
+        }
+    }
+
+    /// When the mailbox wants to be looked at without a doorbell.
+    pub(super) fn poll_at_ms(&self) -> Option<u64> {
+        self.mailbox.as_ref().map(MailboxDoor::poll_at_ms)
+    }
+
+    pub(super) fn handle_timeout(&mut self, now_ms: u64) {
+        if let Some(door) = &mut self.mailbox {
+            door.handle_timeout(now_ms);
+        }
+    }
+
+    /// The link is gone.
+    pub(super) async fn leave(&mut self, core: &Arc<Core>) {
+        self.finish_pushes(core).await;
+        self.leave_mailbox(core).await;
+    }
+
+    /// Appends what was pushed before whatever comes next.
+    pub(super) async fn finish_pushes(&mut self, core: &Arc<Core>) {
+        if let Role::Member(member) = &mut self.role {
+            member.finish_pushes(core, &mut self.wire).await;
+        }
+    }
+
+    async fn take_frames(&mut self, core: &Arc<Core>) {
+        while let Some(frame) = self.wire.next_frame() {
+            self.handle(core, frame).await;
+        }
+    }
+
+    async fn handle(&mut self, core: &Arc<Core>, frame: ClientFrame) {
+        match frame {
+            ClientFrame::Ping {} => self.wire.send(&RelayFrame::Pong {}),
+            ClientFrame::Bye {} => {
+                self.finish_pushes(core).await;
+                self.wire.close(Close::new(Close::NORMAL, ""));
+            }
+            ClientFrame::Hello { minor_min, minor_max, who, create, token } => {
+                self.hello(core, HelloFrame { minor_min, minor_max, who, create, token }).await;
+            }
+            ClientFrame::Create { allow, epoch_envelope, envelopes } => {
+                self.create(core, allow.into_vec(), epoch_envelope, envelopes.into_vec()).await;
+            }
+            ClientFrame::MailboxOpen { short, ttl_ms } => self.mailbox_open(core, short, ttl_ms).await,
+            ClientFrame::MailboxJoin { mailbox } => self.mailbox_join(core, mailbox).await,
+            ClientFrame::MailboxSend { data } => self.mailbox_send(core, data).await,
+            ClientFrame::MailboxClose {} => self.leave_mailbox(core).await,
+            frame => match &mut self.role {
+                Role::Member(member) => member.handle(core, &mut self.wire, frame).await,
+                _ => self
+                    .wire
+                    .fail(ErrorCode::Unauthorized, &format!("{} is for members: say Hello first", frame.name())),
+            },
+        }
+    }
+}
+
+fn say_goodbye(wire: &mut Wire, kick: Kick) {
+    match kick {
+        Kick::TooManySessions => {
+            wire.fail(ErrorCode::TooManyConnections, "this device opened another session and has too many");
+        }
+        Kick::Revoked => wire.fail(ErrorCode::DeviceRevoked, REVOKED),
+        Kick::ShuttingDown { retry_after_ms } => {
+            wire.send(&RelayFrame::Bye { retry_after_ms });
+            wire.close(Close::new(Close::GOING_AWAY, "the relay is restarting"));
+        }
+    }
+}

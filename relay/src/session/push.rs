@@ -1,0 +1,244 @@
+//! Appending.
+//!
+//! *Prefix rule*: pushes of a session are accepted as a prefix. After the first refusal everything
+//! pipelined behind it gets 1010 until a push with `resume`, so that a refusal never leaves a hole
+//! in the sender's chain.
+//!
+//! Pushes that have arrived together are appended together, and acknowledged only when the store
+//! says that they are on disk; each push has its answer, in order.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use zerok_sync_protocol::envelope::blob_id;
+use zerok_sync_protocol::frame::PushResult;
+use zerok_sync_protocol::wire::List;
+use zerok_sync_protocol::{BlobId, ErrorCode, RelayFrame};
+
+use super::hello::refusal_of;
+use super::member::{Member, REVOKED};
+use super::wire::Wire;
+use crate::core::Core;
+use crate::hub::Bell;
+use crate::limits::{APPEND_BYTES_MAX, APPEND_ENVELOPES_MAX};
+use crate::store::{Append, AppendRequest, Appended, StoreError};
+
+/// Pushes that wait for their append.
+#[derive(Default)]
+pub(super) struct Pushes {
+    waiting: Vec<Waiting>,
+    envelopes: Vec<(BlobId, Bytes)>,
+    bytes: usize,
+    /// Something was refused and no `resume` has come.
+    refusing: bool,
+}
+
+/// One `Push`: the first `accepted` of its `total` envelopes are to be appended.
+struct Waiting {
+    push: u64,
+    accepted: usize,
+    total: usize,
+    /// Why the envelope behind the accepted ones is refused.
+    code: ErrorCode,
+}
+
+impl Pushes {
+    fn is_full(&self) -> bool {
+        self.bytes >= APPEND_BYTES_MAX
+            || self.envelopes.len() >= APPEND_ENVELOPES_MAX
+            || self.waiting.len() >= APPEND_ENVELOPES_MAX
+    }
+
+    fn enqueue(&mut self, push: u64, envelopes: Vec<Bytes>, refusal: impl Fn(&Bytes) -> Option<ErrorCode>) {
+        let mut waiting = Waiting { push, accepted: 0, total: envelopes.len(), code: ErrorCode::OutOfOrder };
+        if !self.refusing {
+            for envelope in envelopes {
+                if let Some(code) = refusal(&envelope) {
+                    waiting.code = code;
+                    self.refusing = true;
+                    break;
+                }
+                waiting.accepted += 1;
+                self.bytes += envelope.len();
+                self.envelopes.push((blob_id(&envelope), envelope));
+            }
+        }
+        self.waiting.push(waiting);
+    }
+}
+
+impl Member {
+    /// Takes a `Push`.
+    pub(super) async fn push(
+        &mut self,
+        core: &Arc<Core>,
+        wire: &mut Wire,
+        push: u64,
+        envelopes: Vec<Bytes>,
+        resume: bool,
+    ) {
+        if resume && self.pushes.refusing && !self.superseded {
+            let clean = self.finish_pushes(core, wire).await;
+            self.pushes.refusing = !clean;
+        }
+        let limits = &core.limits;
+        self.pushes.enqueue(push, envelopes, |envelope| refusal_of(limits, envelope));
+        if self.pushes.is_full() {
+            self.finish_pushes(core, wire).await;
+        }
+    }
+
+    /// Appends what waits and answers it; whether all that was to be appended was.
+    pub(super) async fn finish_pushes(&mut self, core: &Arc<Core>, wire: &mut Wire) -> bool {
+        if self.pushes.waiting.is_empty() {
+            return true;
+        }
+        let waiting = std::mem::take(&mut self.pushes.waiting);
+        let envelopes = std::mem::take(&mut self.pushes.envelopes);
+        self.pushes.bytes = 0;
+        let (cursors, refused) =
+            if envelopes.is_empty() { (Vec::new(), None) } else { self.append(core, wire, envelopes).await };
+        let clean = refused.is_none();
+        self.pushes.refusing |= !clean;
+        for appended in &cursors {
+            self.own.insert(appended.cursor);
+        }
+        for (push, results) in results(&waiting, &cursors, refused) {
+            wire.send(&RelayFrame::PushAck {
+                push,
+                results: List::try_from(results).expect("as many results as the Push had envelopes"),
+            });
+        }
+        clean
+    }
+
+    /// What was stored, and why the rest was not.
+    async fn append(
+        &mut self,
+        core: &Arc<Core>,
+        wire: &mut Wire,
+        envelopes: Vec<(BlobId, Bytes)>,
+    ) -> (Vec<Appended>, Option<ErrorCode>) {
+        match core.store.append(self.append_request(core, wire, envelopes)).await {
+            Ok(Append::Stored { cursors, head }) => {
+                core.hub.ring(self.group, Bell { head, auth_gen: self.auth_gen });
+                (cursors, None)
+            }
+            Ok(Append::QuotaExceeded { cursors, head }) => {
+                core.hub.ring(self.group, Bell { head, auth_gen: self.auth_gen });
+                (cursors, Some(ErrorCode::GroupQuotaExceeded))
+            }
+            Ok(Append::Superseded { epoch_envelope }) => {
+                self.tell_superseded(core, wire, epoch_envelope).await;
+                (Vec::new(), Some(ErrorCode::OutOfOrder))
+            }
+            Ok(Append::Revoked) => {
+                wire.fail(ErrorCode::DeviceRevoked, REVOKED);
+                (Vec::new(), Some(ErrorCode::DeviceRevoked))
+            }
+            Err(StoreError::Gone) => {
+                wire.storage_failed(&StoreError::Gone);
+                (Vec::new(), Some(ErrorCode::UnknownLog))
+            }
+            Err(error) => {
+                tracing::error!(%error, "an append failed");
+                (Vec::new(), Some(ErrorCode::StorageUnavailable))
+            }
+        }
+    }
+
+    pub(super) fn append_request(&self, core: &Core, wire: &Wire, envelopes: Vec<(BlobId, Bytes)>) -> AppendRequest {
+        AppendRequest {
+            group: self.group,
+            auth_gen: self.auth_gen,
+            device: wire.device,
+            envelopes,
+            group_bytes_max: core.limits.group_bytes_max,
+            now_ms: core.now().unix_ms,
+        }
+    }
+}
+
+/// The answers, in order: a prefix is stored, the next one is refused with a reason, the rest is
+/// out of order.
+fn results(waiting: &[Waiting], cursors: &[Appended], refused: Option<ErrorCode>) -> Vec<(u64, Vec<PushResult>)> {
+    let mut cursors = cursors.iter();
+    let mut reason = refused;
+    let mut stopped = false;
+    waiting
+        .iter()
+        .map(|push| {
+            let results = (0..push.total)
+                .map(|index| {
+                    let wanted = index < push.accepted;
+                    if let Some(appended) = wanted.then(|| cursors.next()).flatten() {
+                        return PushResult::Stored { cursor: appended.cursor };
+                    }
+                    let code = if stopped {
+                        ErrorCode::OutOfOrder
+                    } else if wanted {
+                        reason.take().unwrap_or(ErrorCode::OutOfOrder)
+                    } else {
+                        push.code
+                    };
+                    stopped = true;
+                    PushResult::Refused { code: code.number() }
+                })
+                .collect();
+            (push.push, results)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accept_short(envelope: &Bytes) -> Option<ErrorCode> {
+        (envelope.len() > 3).then_some(ErrorCode::EnvelopeTooLarge)
+    }
+
+    fn answer(pushes: &Pushes, stored: u64, refused: Option<ErrorCode>) -> Vec<Vec<u16>> {
+        let cursors: Vec<Appended> = (1..=stored).map(|cursor| Appended { cursor, new: true }).collect();
+        results(&pushes.waiting, &cursors, refused)
+            .into_iter()
+            .map(|(_, results)| {
+                results
+                    .into_iter()
+                    .map(|result| match result {
+                        PushResult::Stored { cursor } => u16::try_from(cursor).expect("small"),
+                        PushResult::Refused { code } => code,
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+
+    fn pushes(list: &[&[&'static [u8]]]) -> Pushes {
+        let mut pushes = Pushes::default();
+        for (number, envelopes) in list.iter().enumerate() {
+            let envelopes = envelopes.iter().map(|bytes| Bytes::from_static(bytes)).collect();
+            pushes.enqueue(number as u64, envelopes, accept_short);
+        }
+        pushes
+    }
+
+    #[test]
+    fn after_a_refused_envelope_everything_behind_it_is_out_of_order() {
+        let pushes = pushes(&[&[b"a", b"long"], &[b"b"], &[b"c", b"long"]]);
+        assert_eq!(pushes.envelopes.len(), 1, "nothing behind the refusal is appended");
+        assert_eq!(answer(&pushes, 1, None), [vec![1, 2001], vec![1010], vec![1010, 1010]]);
+    }
+
+    #[test]
+    fn where_the_store_stops_the_prefix_ends() {
+        let pushes = pushes(&[&[b"a", b"b"], &[b"c", b"d"], &[b"e", b"long"]]);
+        let quota = Some(ErrorCode::GroupQuotaExceeded);
+        assert_eq!(answer(&pushes, 3, quota), [vec![1, 2], vec![3, 2002], vec![1010, 1010]]);
+    }
+
+    #[test]
+    fn an_empty_push_has_an_empty_answer() {
+        assert_eq!(answer(&pushes(&[&[], &[b"a"]]), 1, None), [vec![], vec![1]]);
+    }
+}

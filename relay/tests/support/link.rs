@@ -1,0 +1,153 @@
+//! Both kinds of link, from the client's end, as raw as they come.
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt, presets};
+use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use zerok_sync_relay::RunningRelay;
+
+use super::PATIENCE;
+
+/// How a link ended: the close code, if one came, and the reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    pub code: Option<u64>,
+    pub reason: String,
+}
+
+pub enum TestLink {
+    Ws(Box<WebSocketStream<MaybeTlsStream<TcpStream>>>),
+    Iroh(Box<IrohLink>),
+}
+
+pub struct IrohLink {
+    pub endpoint: Endpoint,
+    pub connection: Connection,
+    pub send: SendStream,
+    pub recv: RecvStream,
+}
+
+impl TestLink {
+    /// Sends a link message. A relay that has closed does not take it, which the next `recv` tells.
+    pub async fn send(&mut self, message: Vec<u8>) {
+        match self {
+            Self::Ws(socket) => drop(socket.send(Message::binary(message)).await),
+            Self::Iroh(_) => {
+                let prefix = u16::try_from(message.len()).unwrap().to_be_bytes();
+                self.send_raw(&[&prefix, message.as_slice()].concat()).await;
+            }
+        }
+    }
+
+    /// Sends bytes below the message level.
+    pub async fn send_raw(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Ws(socket) => match socket.get_mut() {
+                MaybeTlsStream::Plain(tcp) => drop(tcp.write_all(bytes).await),
+                _ => unreachable!("tests use plain TCP"),
+            },
+            Self::Iroh(link) => drop(link.send.write_all(bytes).await),
+        }
+    }
+
+    pub async fn recv(&mut self) -> Result<Bytes, Ended> {
+        timeout(PATIENCE, async {
+            match self {
+                Self::Ws(socket) => recv_ws(socket).await,
+                Self::Iroh(link) => link.recv().await,
+            }
+        })
+        .await
+        .expect("a message or the end in time")
+    }
+
+    /// Leaves without a word.
+    pub async fn drop_it(self) {
+        match self {
+            Self::Ws(socket) => drop(socket),
+            Self::Iroh(link) => {
+                link.connection.close(VarInt::from_u32(0), b"");
+                link.endpoint.close().await;
+            }
+        }
+    }
+}
+
+async fn recv_ws(socket: &mut WebSocketStream<MaybeTlsStream<TcpStream>>) -> Result<Bytes, Ended> {
+    loop {
+        match socket.next().await {
+            Some(Ok(Message::Binary(message))) => return Ok(message),
+            Some(Ok(Message::Close(Some(frame)))) => {
+                return Err(Ended { code: Some(u16::from(frame.code).into()), reason: frame.reason.to_string() });
+            }
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(Ended { code: None, reason: error.to_string() }),
+            None => return Err(Ended { code: None, reason: String::new() }),
+        }
+    }
+}
+
+impl IrohLink {
+    async fn recv(&mut self) -> Result<Bytes, Ended> {
+        let mut prefix = [0; 2];
+        if self.recv.read_exact(&mut prefix).await.is_err() {
+            return Err(self.ended().await);
+        }
+        let mut message = vec![0; usize::from(u16::from_be_bytes(prefix))];
+        match self.recv.read_exact(&mut message).await {
+            Ok(()) => Ok(message.into()),
+            Err(_) => Err(self.ended().await),
+        }
+    }
+
+    async fn ended(&self) -> Ended {
+        match self.connection.closed().await {
+            iroh::endpoint::ConnectionError::ApplicationClosed(close) => Ended {
+                code: Some(close.error_code.into_inner()),
+                reason: String::from_utf8_lossy(&close.reason).into_owned(),
+            },
+            other => Ended { code: None, reason: other.to_string() },
+        }
+    }
+}
+
+pub async fn ws(relay: &RunningRelay) -> TestLink {
+    ws_speaking(relay, Some("0k-sync.v1")).await
+}
+
+pub async fn ws_speaking(relay: &RunningRelay, subprotocol: Option<&str>) -> TestLink {
+    let mut request = format!("ws://{}/v1/ws", relay.addr).into_client_request().unwrap();
+    if let Some(subprotocol) = subprotocol {
+        request.headers_mut().insert("sec-websocket-protocol", subprotocol.parse().unwrap());
+    }
+    TestLink::Ws(Box::new(connect_async(request).await.unwrap().0))
+}
+
+pub async fn iroh(relay: &RunningRelay) -> TestLink {
+    let endpoint = Endpoint::builder(presets::Minimal).relay_mode(RelayMode::Disabled).bind().await.unwrap();
+    let id: EndpointId = relay.iroh_endpoint_id.as_ref().unwrap().parse().unwrap();
+    let addrs = relay.iroh_addrs().into_iter().map(|addr| iroh::TransportAddr::Ip(addr.parse().unwrap()));
+    let address = EndpointAddr::from_parts(id, addrs);
+    let connection = endpoint.connect(address, b"0k-sync/1").await.unwrap();
+    let (send, recv) = connection.open_bi().await.unwrap();
+    TestLink::Iroh(Box::new(IrohLink { endpoint, connection, send, recv }))
+}
+
+/// One HTTP/1.1 request as written, and everything that comes back.
+pub async fn http(relay: &RunningRelay, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(relay.addr).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an answer in time").ok();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+pub async fn get(relay: &RunningRelay, path: &str) -> String {
+    http(relay, format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").as_bytes()).await
+}
