@@ -7,6 +7,7 @@
 //!
 //! Nothing in here knows a session, a socket or a clock: time comes in as Unix milliseconds.
 
+mod postgres;
 mod rules;
 mod sqlite;
 
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use zerok_sync_protocol::frame::{AbsentReason, LogState};
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, MailboxId, NoisePublicKey, Timeline};
 
+pub use self::postgres::Postgres;
 pub use self::sqlite::Sqlite;
 
 /// The relay's immutable internal key for a log: the name it was created under. Never sent out.

@@ -1,0 +1,120 @@
+//! Pairing mailboxes in Postgres: the two parties may be on different instances. A closed one
+//! stays until it expires, so that the other side still gets the last words.
+
+use deadpool_postgres::Client;
+use zerok_sync_protocol::MailboxId;
+use zerok_sync_protocol::limits::MAILBOX_MESSAGES_MAX;
+
+use super::pool::failed;
+use super::read::bytes;
+use crate::store::rules::{fixed, from_db, to_db};
+use crate::store::{Mailbox, MailboxInbox, MailboxSide, Result};
+
+pub(super) async fn open(
+    db: &Client,
+    candidates: &[MailboxId],
+    salt: [u8; 16],
+    expires_at_ms: u64,
+) -> Result<Option<Mailbox>> {
+    let insert = db
+        .prepare_cached(
+            "INSERT INTO mailboxes (mailbox_id, salt, expires_at, joined, closed) VALUES ($1, $2, $3, false, false)
+             ON CONFLICT DO NOTHING",
+        )
+        .await
+        .map_err(failed)?;
+    for id in candidates {
+        let opened = db.execute(&insert, &[&id.as_bytes(), &&salt[..], &to_db(expires_at_ms)]).await.map_err(failed)?;
+        if opened == 1 {
+            return Ok(Some(Mailbox { id: id.clone(), salt, expires_at_ms }));
+        }
+    }
+    Ok(None)
+}
+
+pub(super) async fn join(db: &Client, id: &MailboxId, now_ms: u64) -> Result<Option<Mailbox>> {
+    let update = db
+        .prepare_cached(
+            "UPDATE mailboxes SET joined = true
+             WHERE mailbox_id = $1 AND NOT joined AND NOT closed AND expires_at > $2 RETURNING salt, expires_at",
+        )
+        .await
+        .map_err(failed)?;
+    let row = db.query_opt(&update, &[&id.as_bytes(), &to_db(now_ms)]).await.map_err(failed)?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Mailbox { id: id.clone(), salt: fixed(row.get(0))?, expires_at_ms: from_db(row.get(1))? }))
+}
+
+pub(super) async fn send(
+    client: &mut Client,
+    id: &MailboxId,
+    from: MailboxSide,
+    data: &[u8],
+    now_ms: u64,
+) -> Result<bool> {
+    let db = client.transaction().await.map_err(failed)?;
+    let lock = db
+        .prepare_cached("SELECT closed OR expires_at <= $2 FROM mailboxes WHERE mailbox_id = $1 FOR UPDATE")
+        .await
+        .map_err(failed)?;
+    let over = db.query_opt(&lock, &[&id.as_bytes(), &to_db(now_ms)]).await.map_err(failed)?;
+    if over.is_none_or(|row| row.get(0)) {
+        return Ok(false);
+    }
+    // A later statement than the lock's: it sees the message that the lock waited for.
+    let insert = db
+        .prepare_cached(
+            "INSERT INTO mailbox_messages (mailbox_id, number, from_joiner, data)
+             SELECT $1, count(*), $2, $3 FROM mailbox_messages WHERE mailbox_id = $1 HAVING count(*) < $4",
+        )
+        .await
+        .map_err(failed)?;
+    let from_joiner = from == MailboxSide::Joiner;
+    let sent = db
+        .execute(&insert, &[&id.as_bytes(), &from_joiner, &data, &(MAILBOX_MESSAGES_MAX as i64)])
+        .await
+        .map_err(failed)?;
+    db.commit().await.map_err(failed)?;
+    Ok(sent == 1)
+}
+
+/// Whether it is open is read before the messages: what came before the close is then among them.
+pub(super) async fn inbox(
+    db: &Client,
+    id: &MailboxId,
+    side: MailboxSide,
+    skip: usize,
+    now_ms: u64,
+) -> Result<MailboxInbox> {
+    let state = db
+        .prepare_cached("SELECT 1 FROM mailboxes WHERE mailbox_id = $1 AND NOT closed AND expires_at > $2")
+        .await
+        .map_err(failed)?;
+    let open = db.query_opt(&state, &[&id.as_bytes(), &to_db(now_ms)]).await.map_err(failed)?.is_some();
+    let select = db
+        .prepare_cached(
+            "SELECT data FROM mailbox_messages WHERE mailbox_id = $1 AND from_joiner = $2 ORDER BY number OFFSET $3",
+        )
+        .await
+        .map_err(failed)?;
+    let from_joiner = side == MailboxSide::Inviter;
+    let rows = db.query(&select, &[&id.as_bytes(), &from_joiner, &to_db(skip as u64)]).await.map_err(failed)?;
+    let messages = rows.iter().map(|row| bytes(row, 0)).collect();
+    Ok(if open { MailboxInbox::Open(messages) } else { MailboxInbox::Closed(messages) })
+}
+
+pub(super) async fn close(db: &Client, id: &MailboxId) -> Result<()> {
+    let update = db.prepare_cached("UPDATE mailboxes SET closed = true WHERE mailbox_id = $1").await.map_err(failed)?;
+    db.execute(&update, &[&id.as_bytes()]).await.map_err(failed)?;
+    Ok(())
+}
+
+pub(super) async fn sweep(client: &mut Client, now_ms: u64) -> Result<()> {
+    let db = client.transaction().await.map_err(failed)?;
+    let now = to_db(now_ms);
+    let messages = "DELETE FROM mailbox_messages
+                    WHERE mailbox_id IN (SELECT mailbox_id FROM mailboxes WHERE expires_at <= $1)";
+    db.execute(messages, &[&now]).await.map_err(failed)?;
+    db.execute("DELETE FROM mailboxes WHERE expires_at <= $1", &[&now]).await.map_err(failed)?;
+    db.commit().await.map_err(failed)
+}

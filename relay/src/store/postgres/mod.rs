@@ -1,0 +1,178 @@
+//! The log in Postgres: for a relay of several instances.
+//!
+//! A change to a log locks its row in `groups` first and looks at everything else in later
+//! statements, whose snapshots are then no older than the lock: so any number of instances append
+//! to one log and its cursors become visible in order. No instance holds state; a connection that
+//! broke is replaced. A commit whose answer was lost is found by repeating it (blob ids).
+
+mod log;
+mod mailbox;
+mod pool;
+mod read;
+mod schema;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use deadpool_postgres::{Client, Pool};
+use zeroize::Zeroizing;
+use zerok_sync_protocol::frame::LogState;
+use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, MailboxId, NoisePublicKey, Timeline};
+
+use self::pool::failed;
+use super::rules::fixed;
+use super::{
+    Admission, Append, AppendRequest, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxSide, NewLog,
+    RestrictRequest, Restricted, Result, RotateRequest, Rotated, Store, StoredEntry,
+};
+
+/// A log in a Postgres database.
+pub struct Postgres {
+    pool: Pool,
+}
+
+impl std::fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The pool knows the password.
+        f.write_str("Postgres([redacted])")
+    }
+}
+
+impl Postgres {
+    /// Connects to `postgres://USER:PASSWORD@HOST:PORT/DATABASE` and brings its tables up to date,
+    /// which several instances may do at once.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Unavailable`] if the database cannot be reached or written to;
+    /// [`super::StoreError::Corrupt`] if its tables are of a newer version. No message holds the URL.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let pool = pool::pool(url)?;
+        schema::migrate(&mut pool::connection(&pool).await?).await?;
+        Ok(Self { pool })
+    }
+
+    async fn connection(&self) -> Result<Client> {
+        pool::connection(&self.pool).await
+    }
+}
+
+#[async_trait]
+impl Store for Postgres {
+    async fn shared_noise_secret(&self, fresh: &[u8; 32]) -> Result<Option<Zeroizing<[u8; 32]>>> {
+        let db = self.connection().await?;
+        // Whoever comes first inserts, under the row's lock; everybody reads what stands there.
+        db.execute(
+            "INSERT INTO meta (key, value) VALUES ('noise_secret', $1) ON CONFLICT (key) DO NOTHING",
+            &[&fresh.as_slice()],
+        )
+        .await
+        .map_err(failed)?;
+        let row = db.query_one("SELECT value FROM meta WHERE key = 'noise_secret'", &[]).await.map_err(failed)?;
+        let secret: Zeroizing<Vec<u8>> = Zeroizing::new(row.get(0));
+        fixed(&secret).map(Zeroizing::new).map(Some)
+    }
+
+    async fn lookup(&self, name: &LogName) -> Result<Lookup> {
+        read::lookup(&self.connection().await?, name).await
+    }
+
+    async fn logs_of(&self, device: &NoisePublicKey) -> Result<Vec<KnownLog>> {
+        read::logs_of(&self.connection().await?, device).await
+    }
+
+    async fn admit(
+        &self,
+        group: GroupKey,
+        auth_public: &AuthPublicKey,
+        device: &NoisePublicKey,
+        now_ms: u64,
+    ) -> Result<Admission> {
+        log::admit(&mut self.connection().await?, group, auth_public, device, now_ms).await
+    }
+
+    async fn create(&self, log: NewLog, now_ms: u64) -> Result<Option<GroupKey>> {
+        log::create(&mut self.connection().await?, &log, now_ms).await
+    }
+
+    async fn append(&self, request: AppendRequest) -> Result<Append> {
+        log::append(&mut self.connection().await?, &request).await
+    }
+
+    async fn state(&self, group: GroupKey) -> Result<Option<LogState>> {
+        Ok(read::group(&self.connection().await?, group).await?.map(|row| row.state()))
+    }
+
+    async fn read(&self, group: GroupKey, from: u64, bytes_max: usize, count_max: usize) -> Result<Vec<StoredEntry>> {
+        read::page(&self.connection().await?, group, from, bytes_max, count_max).await
+    }
+
+    async fn blob_ids(&self, group: GroupKey, cursors: &[u64]) -> Result<Vec<Option<BlobId>>> {
+        read::blob_ids(&self.connection().await?, group, cursors).await
+    }
+
+    async fn missing(&self, group: GroupKey, blob_ids: &[BlobId]) -> Result<Vec<bool>> {
+        read::missing(&self.connection().await?, group, blob_ids).await
+    }
+
+    async fn new_timeline(&self, group: GroupKey, old: Timeline, fresh: Timeline) -> Result<Timeline> {
+        log::new_timeline(&self.connection().await?, group, old, fresh).await
+    }
+
+    async fn restrict(&self, request: RestrictRequest) -> Result<Restricted> {
+        log::restrict(&mut self.connection().await?, &request).await
+    }
+
+    async fn rotate(&self, request: RotateRequest) -> Result<Rotated> {
+        log::rotate(&mut self.connection().await?, &request).await
+    }
+
+    async fn slot_put(&self, group: GroupKey, device: &NoisePublicKey, data: Bytes) -> Result<()> {
+        log::slot_put(&self.connection().await?, group, device, &data).await
+    }
+
+    async fn ack(
+        &self,
+        group: GroupKey,
+        device: &NoisePublicKey,
+        cursor: u64,
+        receipt: Option<Bytes>,
+        now_ms: u64,
+    ) -> Result<()> {
+        log::ack(&self.connection().await?, group, device, cursor, receipt.as_deref(), now_ms).await
+    }
+
+    async fn mailbox_open(
+        &self,
+        candidates: &[MailboxId],
+        salt: [u8; 16],
+        expires_at_ms: u64,
+    ) -> Result<Option<Mailbox>> {
+        mailbox::open(&self.connection().await?, candidates, salt, expires_at_ms).await
+    }
+
+    async fn mailbox_join(&self, id: &MailboxId, now_ms: u64) -> Result<Option<Mailbox>> {
+        mailbox::join(&self.connection().await?, id, now_ms).await
+    }
+
+    async fn mailbox_send(&self, id: &MailboxId, from: MailboxSide, data: Bytes, now_ms: u64) -> Result<bool> {
+        mailbox::send(&mut self.connection().await?, id, from, &data, now_ms).await
+    }
+
+    async fn mailbox_read(&self, id: &MailboxId, side: MailboxSide, skip: usize, now_ms: u64) -> Result<MailboxInbox> {
+        mailbox::inbox(&self.connection().await?, id, side, skip, now_ms).await
+    }
+
+    async fn mailbox_close(&self, id: &MailboxId) -> Result<()> {
+        mailbox::close(&self.connection().await?, id).await
+    }
+
+    async fn mailbox_sweep(&self, now_ms: u64) -> Result<()> {
+        mailbox::sweep(&mut self.connection().await?, now_ms).await
+    }
+
+    async fn ready(&self) -> Result<()> {
+        let db = self.connection().await?;
+        let touched = "UPDATE meta SET value = value WHERE key = 'schema_version'";
+        db.execute(touched, &[]).await.map_err(failed)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! Queries: names, states, pages of the log. Generic over a connection and a transaction on it.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use deadpool_postgres::{Client, GenericClient};
+use futures_util::{TryStreamExt, pin_mut};
+use tokio_postgres::Row;
+use zerok_sync_protocol::envelope::blob_id;
+use zerok_sync_protocol::limits::SUPERSEDED_LOGS_MAX;
+use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, NoisePublicKey, Timeline};
+
+use super::pool::failed;
+use crate::store::rules::{GroupRow, Page, fixed, from_db, present, to_db};
+use crate::store::{GroupKey, KnownLog, Lookup, Result, StoredEntry};
+
+pub(super) async fn lookup(db: &Client, name: &LogName) -> Result<Lookup> {
+    let Some(key) = owner(db, name).await? else { return Ok(Lookup::Unknown) };
+    let row = present(group(db, key).await?)?;
+    Ok(if LogName::of(&row.auth_public) == *name { Lookup::Current(key) } else { Lookup::Superseded(key) })
+}
+
+/// The group that a name belongs to.
+pub(super) async fn owner(db: &impl GenericClient, name: &LogName) -> Result<Option<GroupKey>> {
+    let statement = db.prepare_cached("SELECT group_id FROM names WHERE name = $1").await.map_err(failed)?;
+    let row = db.query_opt(&statement, &[&&name.0[..]]).await.map_err(failed)?;
+    row.map(|row| fixed(row.get(0)).map(GroupKey)).transpose()
+}
+
+pub(super) async fn logs_of(db: &Client, device: &NoisePublicKey) -> Result<Vec<KnownLog>> {
+    let statement = db
+        .prepare_cached(
+            "SELECT epoch_envelope, slot FROM devices JOIN groups USING (group_id)
+             WHERE noise_key = $1 ORDER BY last_seen DESC, group_id LIMIT $2",
+        )
+        .await
+        .map_err(failed)?;
+    let rows = db.query(&statement, &[&&device.0[..], &(SUPERSEDED_LOGS_MAX as i64)]).await.map_err(failed)?;
+    let log = |row: &Row| KnownLog { epoch_envelope: bytes(row, 0), slot: bytes(row, 1) };
+    Ok(rows.iter().map(log).collect())
+}
+
+/// The row of a log as of now.
+pub(super) async fn group(db: &impl GenericClient, group: GroupKey) -> Result<Option<GroupRow>> {
+    group_row(db, group, "").await
+}
+
+/// The row of a log, locked until the transaction ends. Whatever is to be consistent with it must
+/// be read by a later statement: this one's snapshot may be older than its lock.
+pub(super) async fn lock_group(db: &impl GenericClient, group: GroupKey) -> Result<GroupRow> {
+    present(group_row(db, group, "FOR UPDATE").await?)
+}
+
+async fn group_row(db: &impl GenericClient, group: GroupKey, lock: &str) -> Result<Option<GroupRow>> {
+    let sql = format!(
+        "SELECT auth_pub, auth_gen, timeline, head, head_blob_id, floor, floor_blob_id, bytes, restricted
+         FROM groups WHERE group_id = $1 {lock}"
+    );
+    let statement = db.prepare_cached(&sql).await.map_err(failed)?;
+    let Some(row) = db.query_opt(&statement, &[&&group.0[..]]).await.map_err(failed)? else { return Ok(None) };
+    Ok(Some(GroupRow {
+        auth_public: AuthPublicKey(fixed(row.get(0))?),
+        auth_gen: from_db(row.get(1))?,
+        timeline: Timeline(fixed(row.get(2))?),
+        head: from_db(row.get(3))?,
+        head_blob_id: BlobId(fixed(row.get(4))?),
+        floor: from_db(row.get(5))?,
+        floor_blob_id: BlobId(fixed(row.get(6))?),
+        bytes: from_db(row.get(7))?,
+        restricted: row.get(8),
+    }))
+}
+
+pub(super) async fn epoch_envelope(db: &impl GenericClient, group: GroupKey) -> Result<Bytes> {
+    let statement = db.prepare_cached("SELECT epoch_envelope FROM groups WHERE group_id = $1").await.map_err(failed)?;
+    let row = db.query_opt(&statement, &[&&group.0[..]]).await.map_err(failed)?;
+    present(row.map(|row| bytes(&row, 0)))
+}
+
+/// The head is read before the rows: what it covers is committed, so a row that is not there then
+/// is lost, not late.
+pub(super) async fn page(
+    db: &Client,
+    group: GroupKey,
+    from: u64,
+    bytes_max: usize,
+    count_max: usize,
+) -> Result<Vec<StoredEntry>> {
+    let row = present(self::group(db, group).await?)?;
+    let Some(mut page) = Page::new(&row, from, bytes_max, count_max) else { return Ok(Vec::new()) };
+    let (first, last) = page.range();
+    // The length of a stored value is known without reading it, so a page of large envelopes
+    // costs their number in rows and only `bytes_max` in bytes.
+    let statement = db
+        .prepare_cached(
+            "SELECT cursor, blob_id, envelope FROM (
+                 SELECT cursor, blob_id, envelope,
+                        sum(octet_length(envelope)) OVER (ORDER BY cursor) - octet_length(envelope) AS bytes_before
+                 FROM entries WHERE group_id = $1 AND cursor BETWEEN $2 AND $3
+             ) AS sized
+             WHERE bytes_before < $4 ORDER BY cursor",
+        )
+        .await
+        .map_err(failed)?;
+    let bytes_max = to_db(bytes_max.max(1) as u64);
+    let rows = db.query(&statement, &[&&group.0[..], &to_db(first), &to_db(last), &bytes_max]).await.map_err(failed)?;
+    for row in &rows {
+        let cursor = from_db(row.get(0))?;
+        if let ControlFlow::Break(()) = page.push(cursor, BlobId::from_slice(row.get(1)), bytes(row, 2)) {
+            break;
+        }
+    }
+    Ok(page.finish())
+}
+
+pub(super) async fn blob_ids(db: &Client, group: GroupKey, cursors: &[u64]) -> Result<Vec<Option<BlobId>>> {
+    let row = present(self::group(db, group).await?)?;
+    let statement = db
+        .prepare_cached("SELECT cursor, blob_id FROM entries WHERE group_id = $1 AND cursor = ANY($2)")
+        .await
+        .map_err(failed)?;
+    let wanted: Vec<i64> = cursors.iter().map(|cursor| to_db(*cursor)).collect();
+    let mut found = HashMap::new();
+    for row in db.query(&statement, &[&&group.0[..], &wanted]).await.map_err(failed)? {
+        let cursor = from_db(row.get(0))?;
+        found.extend(BlobId::from_slice(row.get(1)).map(|id| (cursor, id)));
+    }
+    Ok(row.blob_ids(cursors, &found))
+}
+
+pub(super) async fn missing(db: &Client, group: GroupKey, blob_ids: &[BlobId]) -> Result<Vec<bool>> {
+    let sound: HashMap<BlobId, bool> =
+        stored(db, group, blob_ids).await?.into_iter().map(|(id, _, sound)| (id, sound)).collect();
+    Ok(blob_ids.iter().map(|id| !sound.get(id).copied().unwrap_or(false)).collect())
+}
+
+/// Of these blob ids the stored ones, with their cursors and whether the bytes still hash to them.
+/// Rows are hashed as they come in, one at a time.
+pub(super) async fn stored(
+    db: &impl GenericClient,
+    group: GroupKey,
+    blob_ids: &[BlobId],
+) -> Result<Vec<(BlobId, u64, bool)>> {
+    let statement = db
+        .prepare_cached("SELECT blob_id, cursor, envelope FROM entries WHERE group_id = $1 AND blob_id = ANY($2)")
+        .await
+        .map_err(failed)?;
+    let wanted: Vec<&[u8]> = blob_ids.iter().map(AsRef::as_ref).collect();
+    let group = &group.0[..];
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&group, &wanted];
+    let rows = db.query_raw(&statement, parameters).await.map_err(failed)?;
+    pin_mut!(rows);
+    let mut stored = Vec::new();
+    while let Some(row) = rows.try_next().await.map_err(failed)? {
+        let id = BlobId(fixed(row.get(0))?);
+        stored.push((id, from_db(row.get(1))?, blob_id(row.get(2)) == id));
+    }
+    Ok(stored)
+}
+
+pub(super) fn bytes(row: &Row, column: usize) -> Bytes {
+    Bytes::copy_from_slice(row.get(column))
+}

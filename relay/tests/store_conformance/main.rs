@@ -1,0 +1,106 @@
+//! One suite for both databases: every rule that `relay::store` promises has a test named after
+//! it, run on a SQLite file and on a real Postgres.
+
+mod append;
+mod concurrency;
+mod durability;
+mod mailbox;
+mod membership;
+mod reading;
+mod schema;
+mod subject;
+
+/// Makes each rule a test of `sqlite` and a test of `postgres`.
+macro_rules! conformance {
+    ($($module:ident { $($rule:ident),* $(,)? })*) => {
+        mod sqlite {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    crate::$module::$rule(crate::subject::Subject::sqlite().await).await;
+                }
+            )*)*
+        }
+
+        mod postgres {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    crate::$module::$rule(crate::subject::Subject::postgres().await).await;
+                }
+            )*)*
+        }
+    };
+}
+
+conformance! {
+    append {
+        a_new_log_starts_with_its_epoch_envelope_at_cursor_1,
+        envelopes_are_numbered_in_order_without_gaps,
+        the_same_envelope_gets_the_same_cursor,
+        a_duplicate_within_one_batch_gets_the_same_cursor,
+        two_logs_number_their_entries_apart,
+        a_rotten_row_is_replaced_in_place,
+        an_emptied_row_is_replaced_in_place,
+        a_lost_row_is_appended_anew,
+        the_quota_cuts_an_append_to_a_prefix,
+        the_quota_does_not_refuse_what_is_stored_already,
+        an_append_under_an_old_generation_stores_nothing,
+        an_append_by_a_revoked_device_stores_nothing,
+        an_append_to_a_deleted_log_says_that_it_is_gone,
+    }
+    reading {
+        a_page_is_consecutive_and_ends_at_its_limits,
+        a_page_has_at_least_one_entry_however_large,
+        a_rotten_entry_is_reported_not_skipped,
+        a_lost_entry_is_reported_not_skipped,
+        lost_entries_at_the_head_are_reported_not_skipped,
+        nothing_is_read_below_the_floor,
+        blob_ids_answer_for_cursors_of_the_log_only,
+        the_blob_id_below_the_floor_is_kept,
+        the_blob_id_at_a_lost_head_is_kept,
+        a_rotten_or_lost_blob_counts_as_missing,
+        a_timeline_is_swapped_once,
+    }
+    membership {
+        a_name_is_known_once_the_log_exists,
+        of_two_creations_one_wins,
+        a_member_is_put_on_the_allow_list,
+        a_full_allow_list_admits_only_who_is_on_it,
+        a_rotation_moves_the_name_and_starts_a_generation,
+        of_two_concurrent_rotations_exactly_one_wins,
+        a_repeated_rotation_is_done_not_in_conflict,
+        a_pushed_epoch_envelope_is_not_taken_for_a_rotation,
+        a_quota_does_not_stop_a_rotation,
+        a_restriction_removes_and_admits_nobody_until_the_rotation,
+        a_removed_device_neither_restricts_nor_rotates,
+        a_session_of_an_old_generation_restricts_nothing,
+        a_device_finds_its_logs_and_their_current_epoch,
+        a_device_finds_at_most_four_logs,
+        a_slot_is_kept_until_its_device_is_removed,
+        an_ack_stores_the_receipt_and_never_goes_back,
+    }
+    mailbox {
+        a_mailbox_takes_one_joiner,
+        a_mailbox_is_opened_under_the_first_free_id,
+        messages_reach_the_other_side_in_order_once_skipped_never_again,
+        a_mailbox_takes_sixteen_messages,
+        concurrent_messages_are_all_kept,
+        a_closed_mailbox_still_gives_its_last_messages,
+        an_expired_mailbox_is_over,
+        a_sweep_forgets_only_what_expired,
+    }
+    concurrency {
+        a_polling_reader_never_sees_a_cursor_appear_behind_one_it_has_read,
+        no_append_follows_a_restriction_that_removed_its_device,
+    }
+    durability {
+        a_reopened_store_has_everything,
+        a_store_of_another_schema_version_is_refused,
+        a_fresh_store_is_ready,
+    }
+    schema {
+        every_key_starts_with_the_group,
+        every_table_keeps_its_name_and_columns,
+    }
+}
