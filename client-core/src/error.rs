@@ -44,6 +44,9 @@ pub enum Problem {
     /// The group moved to an epoch this device could not open.
     #[error("the group's keys were changed and this device could not follow; pair it again")]
     EpochNotOpened,
+    /// The log holds entries of this device that it did not write.
+    #[error("this device was restored from an older copy, or copied: to keep its history in one piece, pair it again")]
+    OlderCopy,
     /// An entry needs a newer version of this software.
     #[error("another device of the group runs a newer version: update this device")]
     UpdateNeeded,
@@ -87,6 +90,14 @@ pub enum JoinError {
     /// Cancelled on this device.
     #[error("cancelled")]
     Cancelled,
+    /// The joining device went away before it was let in.
+    #[error("the other device gave up before it was let in: make a new invitation")]
+    PeerLeft,
+    /// The keys were handed over and nothing came back.
+    #[error(
+        "the other device was given the group's keys but did not confirm that it stored them: it may still appear among the devices; if it must not, change the group's keys"
+    )]
+    Unconfirmed,
     /// The other side sent what no honest device sends.
     #[error("the other device sent something that does not fit: {0}")]
     Invalid(&'static str),
