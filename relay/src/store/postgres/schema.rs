@@ -84,7 +84,7 @@ pub(super) const SESSION_SETTINGS: &str = "
 SET synchronous_commit = on;
 SET default_transaction_isolation = 'read committed';
 SET default_transaction_read_only = off;
-SET lock_timeout = '10s';
+SET lock_timeout = '5s';
 SET statement_timeout = '30s';
 SET idle_in_transaction_session_timeout = '30s';
 ";

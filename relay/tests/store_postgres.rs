@@ -1,0 +1,196 @@
+//! What only the Postgres store promises: several instances, a database that goes away and comes
+//! back, durable commits whatever the server's defaults, and errors that give nothing away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use zerok_sync_protocol::envelope::blob_id;
+use zerok_sync_protocol::{AuthPublicKey, LogName, NoisePublicKey, Timeline};
+use zerok_sync_relay::store::{Append, AppendRequest, GroupKey, NewLog, Postgres, Store, StoreError, StoredEntry};
+use zerok_sync_testkit::postgres::{Cluster, Durability, PASSWORD, shared};
+
+const DEVICE: NoisePublicKey = NoisePublicKey([1; 32]);
+const AUTH: AuthPublicKey = AuthPublicKey([1; 32]);
+
+fn envelope(n: u64) -> Bytes {
+    n.to_le_bytes().repeat(50).into()
+}
+
+fn group() -> GroupKey {
+    GroupKey(LogName::of(&AUTH).0)
+}
+
+async fn create(store: &Postgres) {
+    let log = NewLog {
+        auth_public: AUTH,
+        timeline: Timeline([1; 8]),
+        allow: vec![DEVICE],
+        epoch_envelope: envelope(0),
+        envelopes: Vec::new(),
+    };
+    store.create(log, 1).await.unwrap().unwrap();
+}
+
+async fn append(store: &Postgres, n: u64) -> Result<Append, StoreError> {
+    let request = AppendRequest {
+        group: group(),
+        auth_gen: 0,
+        device: DEVICE,
+        envelopes: vec![(blob_id(&envelope(n)), envelope(n))],
+        group_bytes_max: u64::MAX,
+        now_ms: 1,
+    };
+    store.append(request).await
+}
+
+async fn database() -> String {
+    tokio::task::spawn_blocking(|| shared().database()).await.unwrap()
+}
+
+async fn sql(url: &str, statement: &str) {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute(statement).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_that_start_at_once_make_the_tables_once_and_share_one_key() {
+    let url = database().await;
+    let starting = (0..8u8).map(|n| {
+        let url = url.clone();
+        tokio::spawn(async move {
+            let store = Postgres::connect(&url).await.unwrap();
+            store.shared_noise_secret(&[n; 32]).await.unwrap().unwrap()
+        })
+    });
+
+    let mut secrets = Vec::new();
+    for instance in starting.collect::<Vec<_>>() {
+        secrets.push(instance.await.unwrap());
+    }
+
+    assert!(secrets.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_acknowledged_entry_survives_a_crash_of_the_database_and_the_relay_goes_on() {
+    let cluster = tokio::task::spawn_blocking(|| Cluster::start(Durability::Full).unwrap()).await.unwrap();
+    let store = Arc::new(Postgres::connect(&cluster.database()).await.unwrap());
+    create(&store).await;
+    let (progress, mut acked) = tokio::sync::watch::channel(0);
+
+    let pusher = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move {
+            let mut interrupted = 0;
+            for n in 1..=300 {
+                let cursors = loop {
+                    match append(&store, n).await {
+                        Ok(Append::Stored { cursors, .. }) => break cursors,
+                        Ok(other) => panic!("not stored: {other:?}"),
+                        Err(StoreError::Unavailable(_)) => interrupted += 1,
+                        Err(other) => panic!("{other}"),
+                    }
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                };
+                assert_eq!(cursors[0].cursor, n + 1);
+                progress.send_replace(n);
+            }
+            interrupted
+        }
+    });
+    acked.wait_for(|n| *n >= 100).await.unwrap();
+    let cluster = tokio::task::spawn_blocking(move || {
+        cluster.crash().unwrap();
+        cluster.up().unwrap();
+        cluster
+    });
+    let interrupted = pusher.await.unwrap();
+
+    assert!(interrupted > 0, "the crash came too late to matter");
+    let entries = store.read(group(), 1, usize::MAX, usize::MAX).await.unwrap();
+    let expected = (0..=300).map(|n| {
+        let envelope = envelope(n);
+        StoredEntry::Present { cursor: n + 1, blob_id: blob_id(&envelope), envelope }
+    });
+    assert!(entries.into_iter().eq(expected), "each is there once, in order");
+    drop(cluster.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_are_durable_whatever_the_database_defaults_to() {
+    let url = database().await;
+    let name = url.rsplit('/').next().unwrap();
+    sql(&url, &format!("ALTER DATABASE {name} SET synchronous_commit = off")).await;
+    sql(&url, &format!("ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")).await;
+    let store = Postgres::connect(&url).await.unwrap();
+    // A trigger sees what the store's own connection runs under.
+    sql(
+        &url,
+        "CREATE TABLE seen (setting text);
+         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO seen VALUES (current_setting('synchronous_commit')), (current_setting('transaction_isolation'));
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER note AFTER INSERT ON entries FOR EACH ROW EXECUTE FUNCTION note()",
+    )
+    .await;
+
+    create(&store).await;
+
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let rows = client.query("SELECT setting FROM seen", &[]).await.unwrap();
+    let seen: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(seen, ["on", "read committed"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_locked_by_a_stuck_instance_is_unavailable_not_a_hang() {
+    let url = database().await;
+    let store = Postgres::connect(&url).await.unwrap();
+    create(&store).await;
+    let (mut stuck, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let lock = stuck.transaction().await.unwrap();
+    lock.execute("SELECT 1 FROM groups FOR UPDATE", &[]).await.unwrap();
+
+    let refused = tokio::time::timeout(Duration::from_secs(20), append(&store, 1)).await.expect("no hang");
+
+    assert!(matches!(&refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    assert!(matches!(store.read(group(), 1, 1000, 10).await.as_deref(), Ok([_])), "readers do not wait");
+    drop(lock);
+    drop(stuck);
+    assert!(append(&store, 1).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_error_gives_away_the_password() {
+    let url = database().await;
+    let wrong_database = url.replace("/test_", "/no_such_");
+    let wrong_server = format!("postgres://zerok:{PASSWORD}@127.0.0.1:1/relay");
+    let wrong_option = format!("postgres://zerok@127.0.0.1/relay?{PASSWORD}");
+    let wrong_port = format!("postgres://zerok:{PASSWORD}@127.0.0.1:{PASSWORD}/relay");
+    let wrong_mode = format!("postgres://zerok:{PASSWORD}@127.0.0.1/relay?sslmode=require");
+
+    for url in [wrong_database, wrong_server, wrong_option, wrong_port, wrong_mode] {
+        let error = Postgres::connect(&url).await.unwrap_err();
+
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+        assert!(!format!("{error} {error:?}").contains(PASSWORD), "{error}");
+    }
+    let store = Postgres::connect(&url).await.unwrap();
+    assert!(!format!("{store:?}").contains(PASSWORD));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_schema_is_refused() {
+    let url = database().await;
+    Postgres::connect(&url).await.unwrap();
+    sql(&url, "UPDATE meta SET value = '999' WHERE key = 'schema_version'").await;
+
+    let error = Postgres::connect(&url).await.unwrap_err();
+
+    assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("schema version 999")), "{error}");
+}

@@ -1,0 +1,177 @@
+//! What only the SQLite store promises: one relay per file, private files, refusal of what is not
+//! its own, and that an acknowledged entry survives `kill -9`.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use bytes::Bytes;
+use zerok_sync_protocol::envelope::blob_id;
+use zerok_sync_protocol::{AuthPublicKey, LogName, NoisePublicKey, Timeline};
+use zerok_sync_relay::store::{Append, AppendRequest, GroupKey, NewLog, Sqlite, Store, StoreError, StoredEntry};
+
+const DEVICE: NoisePublicKey = NoisePublicKey([1; 32]);
+const AUTH: AuthPublicKey = AuthPublicKey([1; 32]);
+
+fn envelope(n: u64) -> Bytes {
+    n.to_le_bytes().repeat(50).into()
+}
+
+async fn create(store: &Sqlite) {
+    let log = NewLog {
+        auth_public: AUTH,
+        timeline: Timeline([1; 8]),
+        allow: vec![DEVICE],
+        epoch_envelope: envelope(0),
+        envelopes: Vec::new(),
+    };
+    store.create(log, 1).await.unwrap().unwrap();
+}
+
+async fn append(store: &Sqlite, n: u64) -> Append {
+    let request = AppendRequest {
+        group: group(),
+        auth_gen: 0,
+        device: DEVICE,
+        envelopes: vec![(blob_id(&envelope(n)), envelope(n))],
+        group_bytes_max: u64::MAX,
+        now_ms: 1,
+    };
+    store.append(request).await.unwrap()
+}
+
+fn group() -> GroupKey {
+    GroupKey(LogName::of(&AUTH).0)
+}
+
+fn refusal(path: &Path) -> String {
+    Sqlite::open(path).unwrap_err().to_string()
+}
+
+#[test]
+fn a_second_relay_on_the_file_is_kept_out_until_the_first_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("relay.db");
+    let first = Sqlite::open(&path).unwrap();
+
+    let refused = refusal(&path);
+
+    assert!(refused.contains("in use by another relay"), "{refused}");
+    drop(first);
+    Sqlite::open(&path).unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn its_files_are_for_their_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("relay.db");
+    std::fs::write(&path, b"").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+
+    let store = Sqlite::open(&path).unwrap();
+    create(&store).await;
+
+    let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap()).collect();
+    assert!(files.iter().any(|file| file.file_name() == "relay.db-wal"));
+    for file in files {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
+    }
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("thesis.txt");
+    let text = "years of work\n".repeat(1000);
+    std::fs::write(&path, &text).unwrap();
+
+    let error = Sqlite::open(&path).unwrap_err();
+
+    assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("not a SQLite database")), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn another_programs_database_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("other.db");
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("CREATE TABLE recipes (name TEXT)").unwrap();
+
+    let error = Sqlite::open(&path).unwrap_err();
+
+    assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("another program's")), "{error}");
+    let tables: i64 = other.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();
+    assert_eq!(tables, 1);
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_said_clearly() {
+    let dir = tempfile::tempdir().unwrap();
+
+    let refused = refusal(&dir.path().join("missing/relay.db"));
+
+    assert!(refused.contains("missing/relay.db.lock") && refused.contains("unavailable"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_an_error_not_a_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("relay.db");
+    let store = Sqlite::open(&path).unwrap();
+    create(&store).await;
+    drop(store);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4096..].fill(0xa5);
+    std::fs::write(&path, bytes).unwrap();
+
+    let outcome = match Sqlite::open(&path) {
+        Ok(store) => store.lookup(&LogName::of(&AUTH)).await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+
+    assert!(matches!(outcome, Err(StoreError::Corrupt(_))), "{outcome:?}");
+}
+
+/// Not a rule but the victim of the one below, which runs it in a process of its own.
+#[tokio::test]
+#[ignore = "runs until it is killed"]
+async fn victim() {
+    let store = Sqlite::open(std::env::var_os("VICTIM_DATABASE").expect("set by the test that starts it")).unwrap();
+    create(&store).await;
+    for n in 1.. {
+        let Append::Stored { head, .. } = append(&store, n).await else { panic!("not stored") };
+        println!("acked {head}");
+    }
+}
+
+#[tokio::test]
+async fn every_acknowledged_entry_survives_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("relay.db");
+    let mut victim = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "victim", "--ignored", "--nocapture"])
+        .env("VICTIM_DATABASE", &path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let acked = |line: String| line.strip_prefix("acked ").map(|head| head.parse::<u64>().unwrap());
+
+    lines.by_ref().filter_map(acked).find(|head| *head == 200).expect("the victim gets that far");
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    let last = lines.filter_map(acked).last().unwrap_or(200);
+
+    let store = Sqlite::open(&path).unwrap();
+    let head = store.state(group()).await.unwrap().unwrap().head;
+    let entries = store.read(group(), 1, usize::MAX, usize::MAX).await.unwrap();
+    assert!(head >= last, "acknowledged up to {last}, found up to {head}");
+    let expected = (1..=head).map(|cursor| {
+        let envelope = envelope(cursor - 1);
+        StoredEntry::Present { cursor, blob_id: blob_id(&envelope), envelope }
+    });
+    assert!(entries.into_iter().eq(expected), "each is there once, in order");
+}
