@@ -1,6 +1,6 @@
 //! What the core tells the app: doorbells, answers, and accusations with their evidence.
 
-use zerok_sync_protocol::BlobId;
+use zerok_sync_protocol::{BlobId, wire_enum};
 
 use crate::error::{JoinError, Problem};
 use crate::id::DeviceId;
@@ -79,91 +79,92 @@ pub enum Event {
     StorageFailed(StorageFault),
 }
 
-/// What was found and the evidence for it. An honest relay with any fault raises none of these.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum IntegrityEvent {
-    /// The bytes at a cursor do not hash to their id, or do not authenticate.
-    Corrupt {
-        /// Cursor at the relay.
-        cursor: u64,
-        /// What the relay called it.
-        blob_id: BlobId,
-    },
-    /// The relay numbered an entry and cannot produce it.
-    Lost {
-        /// Cursor at the relay.
-        cursor: u64,
-        /// Its id, if the relay still says.
-        blob_id: Option<BlobId>,
-    },
-    /// Entries of one device are missing between what was received.
-    Gap {
-        /// Whose.
-        sender: DeviceId,
-        /// First missing sequence number.
-        from_seq: u64,
-        /// Last missing sequence number.
-        to_seq: u64,
-    },
-    /// Two validly signed entries of one device claim the same sequence number.
-    ForkedDevice {
-        /// Whose.
-        sender: DeviceId,
-        /// Sequence number.
-        seq: u64,
-        /// The one accepted first.
-        first: BlobId,
-        /// The other.
-        second: BlobId,
-    },
-    /// Sealed with the group's key, but not signed by the member it names.
-    ForgedByMember {
-        /// Cursor at the relay.
-        cursor: u64,
-        /// Whose name it bears.
-        sender: DeviceId,
-    },
-    /// An entry by somebody who is not a member.
-    NotAMember {
-        /// Cursor at the relay.
-        cursor: u64,
-        /// Who signed.
-        sender: DeviceId,
-    },
-    /// The relay delivered the same entry twice in one history.
-    Replayed {
-        /// The cursor of the repetition.
-        cursor: u64,
-        /// The entry.
-        blob_id: BlobId,
-    },
-    /// The relay delivered one device's entries out of their order.
-    Reordered {
-        /// The cursor of the later one that came first.
-        cursor: u64,
-        /// Whose.
-        sender: DeviceId,
-    },
-    /// The relay skipped or repeated cursors.
-    CursorJump {
-        /// The cursor that should have come.
-        expected: u64,
-        /// The cursor that came.
-        got: u64,
-    },
-    /// The relay's log no longer is what this device read.
-    RolledBack {
-        /// Highest cursor this device had read.
-        from: u64,
-        /// Highest cursor still in common.
-        to: u64,
-    },
-    /// The relay's order differs from what another device observed at the same cursor.
-    Forked {
-        /// The device that observed otherwise.
-        observer: DeviceId,
-        /// The cursor compared.
-        cursor: u64,
-    },
+wire_enum! {
+    /// What was found and the evidence for it. An honest relay with any fault raises none of these.
+    #[non_exhaustive]
+    pub enum IntegrityEvent {
+        /// The bytes at a cursor do not hash to their id, or do not authenticate.
+        0 => Corrupt {
+            /// Cursor at the relay.
+            cursor: u64,
+            /// What the relay called it.
+            blob_id: BlobId,
+        },
+        /// The relay numbered an entry and cannot produce it.
+        1 => Lost {
+            /// Cursor at the relay.
+            cursor: u64,
+            /// Its id, if the relay still says.
+            blob_id: Option<BlobId>,
+        },
+        /// Entries of one device are missing between what was received.
+        2 => Gap {
+            /// Whose.
+            sender: DeviceId,
+            /// First missing sequence number.
+            from_seq: u64,
+            /// Last missing sequence number.
+            to_seq: u64,
+        },
+        /// Two validly signed entries of one device claim the same sequence number.
+        3 => ForkedDevice {
+            /// Whose.
+            sender: DeviceId,
+            /// Sequence number.
+            seq: u64,
+            /// The one accepted first.
+            first: BlobId,
+            /// The other.
+            second: BlobId,
+        },
+        /// Sealed with the group's key, but not signed by the member it names.
+        4 => ForgedByMember {
+            /// Cursor at the relay.
+            cursor: u64,
+            /// Whose name it bears.
+            sender: DeviceId,
+        },
+        /// An entry by somebody who is not a member.
+        5 => NotAMember {
+            /// Cursor at the relay.
+            cursor: u64,
+            /// Who signed.
+            sender: DeviceId,
+        },
+        /// The relay delivered the same entry twice in one history.
+        6 => Replayed {
+            /// The cursor of the repetition.
+            cursor: u64,
+            /// The entry.
+            blob_id: BlobId,
+        },
+        /// The relay delivered one device's entries out of their order.
+        7 => Reordered {
+            /// The cursor of the later one that came first.
+            cursor: u64,
+            /// Whose.
+            sender: DeviceId,
+        },
+        /// The relay skipped or repeated cursors.
+        8 => CursorJump {
+            /// The cursor that should have come.
+            expected: u64,
+            /// The cursor that came.
+            got: u64,
+        },
+        /// The relay's log no longer is what this device read.
+        9 => RolledBack {
+            /// Highest cursor this device had read.
+            from: u64,
+            /// Highest cursor still in common, where that could be found out.
+            to: Option<u64>,
+        },
+        /// The relay's order differs from what another device observed at the same cursor.
+        10 => Forked {
+            /// The device that observed otherwise.
+            observer: DeviceId,
+            /// The cursor compared.
+            cursor: u64,
+        },
+    }
 }

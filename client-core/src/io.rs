@@ -16,6 +16,16 @@ use zerok_sync_protocol::NoisePublicKey;
 
 use crate::event::Event;
 
+/// What a driver drives: the engine, or a joining device before it has one.
+pub trait Machine {
+    /// Takes one input in.
+    fn handle(&mut self, now: Now, input: Input);
+    /// The next thing to do; drain after every input and every mutator.
+    fn poll_output(&mut self) -> Option<Output>;
+    /// When to hand over [`Input::Tick`] at the latest, on the clock of [`Now::mono_ms`].
+    fn next_deadline_ms(&self) -> Option<u64>;
+}
+
 /// Two clocks, read by the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {

@@ -1,9 +1,41 @@
-//! The 0k-Sync client without any I/O.
+//! The 0k-Sync client without any I/O: sealing, chains, groups, pairing and the sync engine.
+//!
+//! Bytes, time and randomness go in; bytes, storage batches and events come out. The same code runs
+//! in a browser and in a desktop process; [`io`] is the contract with whoever drives it.
+//!
+//! Two machines are driven: a [`Joiner`] from a link to a stored membership, and an [`Engine`] for
+//! the rest of its life. Below them, bottom up: [`keys`], [`seal`] and [`epoch`] (cryptography as
+//! composed by the protocol), [`content`] and [`observed`] (what entries say), [`certificate`] and
+//! [`genesis`] (who may write), [`pairing`] and [`link`] (how somebody new comes in).
+//!
+//! "Decrypted" and "authenticated" are different types: only a [`seal::Authenticated`] entry, whose
+//! signature was checked or which a signed successor vouches for, ever reaches the app.
 
+pub mod certificate;
+pub mod content;
+pub mod engine;
+pub mod epoch;
 pub mod error;
 pub mod event;
+pub mod genesis;
 pub mod id;
 pub mod io;
+mod kdf;
+pub mod keyring;
+pub mod keys;
+pub mod label;
 pub mod link;
-pub mod origin;
+pub mod observed;
+mod origin;
+mod pad;
+pub mod pairing;
 pub mod relay_link;
+pub mod seal;
+pub mod store_seal;
+
+pub use engine::{Audit, AuditReport, AuditedSender, Connection, Engine, Entry, Founding, Member, Secrets, Status};
+pub use error::{JoinError, OpenError, Problem, PushError};
+pub use event::{Event, IntegrityEvent};
+pub use io::{Input, Machine, Now, Output};
+pub use link::InviteLink;
+pub use pairing::{Joiner, Joining};

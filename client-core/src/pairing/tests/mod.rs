@@ -6,6 +6,8 @@ mod joining;
 mod messages;
 mod outcomes;
 
+use std::sync::LazyLock;
+
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use zerok_sync_protocol::{MailboxId, NoisePublicKey};
@@ -39,12 +41,14 @@ fn name(text: &str) -> DeviceName {
 
 /// The inviter's membership in every test.
 fn inviter() -> Membership {
-    membership(1)
+    static INVITER: LazyLock<Membership> = LazyLock::new(|| membership(1));
+    INVITER.clone()
 }
 
 /// The joiner's membership in every test.
 fn joiner() -> Membership {
-    membership(2)
+    static JOINER: LazyLock<Membership> = LazyLock::new(|| membership(2));
+    JOINER.clone()
 }
 
 /// What the founder of a young group with two epochs hands over.

@@ -1,0 +1,234 @@
+//! Authenticated entries in their place: membership, chains, delivery.
+//!
+//! An entry is accepted when its sender is a member (or becomes one with it) and its predecessor
+//! by the same sender is stored. Until then it is held, on disk and bounded; other senders never
+//! wait for it. Accepted entries get a stable local position and are what the app may read.
+
+use zerok_sync_protocol::BlobId;
+use zerok_sync_protocol::wire;
+
+use super::Engine;
+use super::reading::{Lookup, Placed};
+use super::rows::{self, ChainRow, HeldRow, MemberRow, MirrorRow, hot, hot_key};
+use crate::certificate::{DeviceName, JoinCertificate};
+use crate::content::{Kind, SeenItem};
+use crate::event::{Event, IntegrityEvent};
+use crate::id::DeviceId;
+use crate::io::Now;
+use crate::keys::MemberKeys;
+use crate::seal::{self, Authenticated};
+
+/// Entries that may wait for an earlier one, and their bytes. Beyond it they are left at the relay;
+/// the gap is reported either way.
+const HELD_MAX: usize = 4_096;
+const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Whether an entry's sender may write.
+enum Admission {
+    Member,
+    /// Its first entry, which would make it one, has not come.
+    NotYet,
+    Refused,
+}
+
+/// Where an entry stands in its sender's chain.
+enum Place {
+    Next,
+    Later,
+    Earlier,
+    /// Its predecessor is not the one this device has: the sender's chain has two branches.
+    OtherBranch {
+        first: BlobId,
+    },
+}
+
+impl Engine {
+    /// Accepts, holds or refuses one authenticated entry, then whatever waited for it.
+    pub(super) fn accept(&mut self, now: Now, placed: Placed, entry: &Authenticated) {
+        match self.admit(entry) {
+            Admission::Member => {}
+            Admission::NotYet => return self.hold(placed, entry),
+            Admission::Refused => {
+                return self.find(IntegrityEvent::NotAMember { cursor: placed.cursor, sender: entry.sender });
+            }
+        }
+        match self.place_in_chain(entry) {
+            Place::Next => {
+                let sender = entry.sender;
+                self.store(now, placed, entry);
+                self.release_held(now, sender);
+            }
+            Place::Later => self.hold(placed, entry),
+            Place::Earlier => self.look_up(Lookup {
+                sender: entry.sender,
+                seq: entry.seq,
+                cursor: placed.cursor,
+                blob_id: placed.blob_id,
+            }),
+            Place::OtherBranch { first } => {
+                self.find(IntegrityEvent::ForkedDevice {
+                    sender: entry.sender,
+                    seq: entry.seq - 1,
+                    first,
+                    second: entry.prev,
+                });
+            }
+        }
+    }
+
+    /// Whether the sender is a member, or becomes one by this entry's certificate.
+    fn admit(&mut self, entry: &Authenticated) -> Admission {
+        if self.members.contains_key(&entry.sender) {
+            return Admission::Member;
+        }
+        if entry.seq > 1 {
+            return Admission::NotYet;
+        }
+        let joined = JoinCertificate::of_entry(entry).ok().filter(|certificate| {
+            let known_inviter = self.members.contains_key(&certificate.inviter());
+            let tag_is_free = self.members.keys().all(|member| member.tag() != entry.sender.tag());
+            known_inviter && tag_is_free
+        });
+        match joined {
+            Some(certificate) => {
+                let card = certificate.card().clone();
+                self.add_member(card.keys, &card.name, Some(certificate));
+                Admission::Member
+            }
+            None => Admission::Refused,
+        }
+    }
+
+    pub(super) fn add_member(&mut self, keys: MemberKeys, name: &str, certificate: Option<JoinCertificate>) {
+        let device = keys.device;
+        let member = MemberRow { keys, name: name.to_owned(), certificate };
+        self.effects.put(hot_key(hot::MEMBER, &device.0), wire::encode(&member));
+        self.members.insert(device, member);
+        self.event(Event::MemberJoined { device, name: name.to_owned() });
+        self.event(Event::StatusChanged);
+    }
+
+    fn place_in_chain(&self, entry: &Authenticated) -> Place {
+        let (have, at) = self.chains.get(&entry.sender).map_or((0, BlobId::ZERO), |chain| (chain.seq, chain.blob_id));
+        if entry.seq <= have {
+            Place::Earlier
+        } else if entry.seq > have + 1 {
+            Place::Later
+        } else if entry.prev == at {
+            Place::Next
+        } else {
+            Place::OtherBranch { first: at }
+        }
+    }
+
+    /// Keeps an entry until the one before it is here.
+    fn hold(&mut self, placed: Placed, entry: &Authenticated) {
+        let key = (entry.sender, entry.seq);
+        if self.held.contains_key(&key)
+            || self.held.len() >= HELD_MAX
+            || self.held_bytes + placed.envelope.len() > HELD_BYTES_MAX
+        {
+            return;
+        }
+        self.held_bytes += placed.envelope.len();
+        let row = HeldRow { cursor: placed.cursor, observed: placed.observed, envelope: placed.envelope };
+        self.effects.put(rows::held_key(&entry.sender, entry.seq), wire::encode(&row));
+        self.held.insert(key, row);
+    }
+
+    /// Accepts what waited for the entry just stored.
+    fn release_held(&mut self, now: Now, sender: DeviceId) {
+        while let Some(chain) = self.chains.get(&sender) {
+            let key = (sender, chain.seq + 1);
+            let Some(row) = self.held.remove(&key) else { return };
+            self.held_bytes -= row.envelope.len();
+            self.effects.delete(rows::held_key(&key.0, key.1));
+            // It was authenticated when it came; the proof does not outlive a restart, so again.
+            let entry = seal::open(&self.keyring, &row.envelope).ok().and_then(|entry| entry.verify().ok());
+            let Some(entry) = entry else { return self.stop_corrupt("held entry") };
+            self.find(IntegrityEvent::Reordered { cursor: row.cursor, sender });
+            let placed =
+                Placed { cursor: row.cursor, observed: row.observed, blob_id: entry.blob_id(), envelope: row.envelope };
+            match self.place_in_chain(&entry) {
+                Place::Next => self.store(now, placed, &entry),
+                _ => return self.accept(now, placed, &entry),
+            }
+        }
+    }
+
+    /// Gives an accepted entry its place: chain, mirror, effect.
+    fn store(&mut self, now: Now, placed: Placed, entry: &Authenticated) {
+        let blob_id = placed.blob_id;
+        self.extend_chain(entry.sender, entry.seq, blob_id);
+        self.progress.lamport = self.progress.lamport.max(entry.lamport);
+        let missing_deps = self.note_seen(&entry.seen);
+        self.compare_observed(entry);
+        self.mirror(placed, entry.kind == Kind::APP, missing_deps);
+        if entry.kind == Kind::RENAME {
+            self.rename(entry);
+        }
+        if entry.sender == self.me.device() {
+            self.own_entry_stored(now, entry.seq);
+        } else {
+            self.check_joined();
+        }
+    }
+
+    pub(super) fn extend_chain(&mut self, sender: DeviceId, seq: u64, blob_id: BlobId) {
+        let said_seq = self.chains.get(&sender).map_or(0, |chain| chain.said_seq);
+        self.chains.insert(sender, ChainRow { seq, blob_id, said_seq });
+        self.put_chain(&sender);
+        self.effects.put(rows::index_key(&sender, seq), blob_id.0.to_vec());
+        if self.wanted.get(&sender).is_some_and(|wanted| *wanted <= seq) {
+            self.wanted.remove(&sender);
+        }
+        self.progress_changed = true;
+    }
+
+    /// Notes what an entry says it depends on; whether some of it is not here.
+    fn note_seen(&mut self, seen: &[SeenItem]) -> bool {
+        let mut missing = false;
+        for item in seen {
+            let device = self.members.keys().find(|device| device.tag() == item.tag).copied();
+            match device {
+                Some(device) if self.has_seen(&device, item.seq, item.hash) => {}
+                Some(device) => {
+                    missing = true;
+                    let wanted = self.wanted.entry(device).or_default();
+                    *wanted = (*wanted).max(item.seq);
+                }
+                None => missing = true,
+            }
+        }
+        missing
+    }
+
+    /// Keeps the envelope, and numbers it for the app if it is the app's.
+    pub(super) fn mirror(&mut self, placed: Placed, for_app: bool, missing_deps: bool) {
+        let key = if for_app {
+            self.progress.position += 1;
+            rows::app_entry_key(self.progress.position)
+        } else {
+            self.progress.ordinal += 1;
+            rows::other_entry_key(self.progress.ordinal)
+        };
+        self.progress_changed = true;
+        let row = MirrorRow {
+            timeline: self.progress.timeline,
+            cursor: placed.cursor,
+            observed: placed.observed,
+            missing_deps,
+            envelope: placed.envelope,
+        };
+        self.effects.put(key, wire::encode(&row));
+    }
+
+    fn rename(&mut self, entry: &Authenticated) {
+        let name = std::str::from_utf8(&entry.body).ok().and_then(|name| name.parse::<DeviceName>().ok());
+        if let (Some(name), Some(member)) = (name, self.members.get_mut(&entry.sender)) {
+            member.name = name.to_string();
+            self.effects.put(hot_key(hot::MEMBER, &entry.sender.0), wire::encode(member));
+            self.event(Event::StatusChanged);
+        }
+    }
+}

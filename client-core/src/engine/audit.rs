@@ -1,0 +1,127 @@
+//! Verifying everything this device has stored, again and from the first byte: signatures, chains
+//! and the relay's cursors. Reads only; what it finds is in its report.
+
+use std::collections::BTreeMap;
+
+use zerok_sync_protocol::envelope::blob_id;
+use zerok_sync_protocol::{BlobId, EnvelopeHeader, EnvelopeType};
+
+use super::{Engine, rows};
+use crate::epoch::{self, DecryptedEpoch};
+use crate::event::IntegrityEvent;
+use crate::id::DeviceId;
+use crate::io::Row;
+use crate::keyring::Keyring;
+use crate::seal;
+
+/// An audit under way: hand it every row of [`Engine::mirror_range`] in key order, then finish it.
+#[derive(Debug)]
+pub struct Audit {
+    keyring: Keyring,
+    names: BTreeMap<DeviceId, String>,
+    entries: BTreeMap<(DeviceId, u64), Link>,
+    rows: u64,
+    findings: Vec<IntegrityEvent>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    prev: BlobId,
+    blob_id: BlobId,
+}
+
+/// What an audit found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditReport {
+    /// Envelopes examined.
+    pub entries: u64,
+    /// The devices that wrote them.
+    pub senders: Vec<AuditedSender>,
+    /// What is wrong, and what was found wrong earlier; empty if all is well.
+    pub findings: Vec<IntegrityEvent>,
+}
+
+/// One device's part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditedSender {
+    /// Who.
+    pub device: DeviceId,
+    /// Its name, if it is a member.
+    pub name: Option<String>,
+    /// Entries of it.
+    pub entries: u64,
+    /// Highest sequence number.
+    pub last_seq: u64,
+}
+
+impl Engine {
+    /// Begins an audit; see [`Audit`].
+    #[must_use]
+    pub fn audit(&self) -> Audit {
+        Audit {
+            keyring: self.keyring.clone(),
+            names: self.members.iter().map(|(device, member)| (*device, member.name.clone())).collect(),
+            entries: BTreeMap::new(),
+            rows: 0,
+            findings: self.findings.iter().cloned().collect(),
+        }
+    }
+}
+
+impl Audit {
+    /// Examines one row.
+    pub fn row(&mut self, row: &Row) {
+        self.rows += 1;
+        let Ok(mirrored) = rows::decode::<rows::MirrorRow>(&row.value, "mirror") else {
+            return self.findings.push(IntegrityEvent::Corrupt { cursor: 0, blob_id: BlobId::ZERO });
+        };
+        let id = blob_id(&mirrored.envelope);
+        match self.link_of(&mirrored.envelope) {
+            Some((sender, seq, prev)) => {
+                if let Some(first) = self.entries.insert((sender, seq), Link { prev, blob_id: id }) {
+                    let (first, second) = (first.blob_id, id);
+                    self.findings.push(IntegrityEvent::ForkedDevice { sender, seq, first, second });
+                }
+            }
+            None => self.findings.push(IntegrityEvent::Corrupt { cursor: mirrored.cursor, blob_id: id }),
+        }
+    }
+
+    /// Opens and authenticates one envelope by its own signature.
+    fn link_of(&self, envelope: &[u8]) -> Option<(DeviceId, u64, BlobId)> {
+        let (header, _) = EnvelopeHeader::parse(envelope).ok()?;
+        if header.kind == EnvelopeType::Epoch {
+            let keys = self.keyring.get(&header.epoch)?;
+            let opened = epoch::open_epoch(self.keyring.group(), keys, envelope).ok()?;
+            let epoch = DecryptedEpoch::verify(opened).ok()?;
+            return Some((epoch.sender, epoch.seq, epoch.prev));
+        }
+        let entry = seal::open(&self.keyring, envelope).ok()?.verify().ok()?;
+        Some((entry.sender, entry.seq, entry.prev))
+    }
+
+    /// Checks the chains and reports.
+    #[must_use]
+    pub fn finish(mut self) -> AuditReport {
+        let mut senders: BTreeMap<DeviceId, AuditedSender> = BTreeMap::new();
+        let mut last: Option<(DeviceId, u64, BlobId)> = None;
+        for (&(device, seq), link) in &self.entries {
+            let (have, at) = match last {
+                Some((previous, seq, blob_id)) if previous == device => (seq, blob_id),
+                _ => (0, BlobId::ZERO),
+            };
+            if seq != have + 1 {
+                self.findings.push(IntegrityEvent::Gap { sender: device, from_seq: have + 1, to_seq: seq - 1 });
+            } else if link.prev != at {
+                let (first, second) = (at, link.prev);
+                self.findings.push(IntegrityEvent::ForkedDevice { sender: device, seq: have, first, second });
+            }
+            last = Some((device, seq, link.blob_id));
+            let name = self.names.get(&device).cloned();
+            let sender = senders.entry(device).or_insert(AuditedSender { device, name, entries: 0, last_seq: 0 });
+            sender.entries += 1;
+            sender.last_seq = seq;
+        }
+        AuditReport { entries: self.rows, senders: senders.into_values().collect(), findings: self.findings }
+    }
+}

@@ -1,0 +1,502 @@
+//! Reaching the relay and staying there: one link at a time, backoff, hello, liveness.
+//!
+//! ```text
+//! Offline ─start→ Connecting ─LinkUp→ Open{Handshake → Hello (→ Creating) → Live} ─loss→ Waiting ─time→ Connecting
+//! ```
+//!
+//! `Hello` is always by the current epoch's auth key; `create` only while this device is a founder
+//! whose log has never stood: a relay that forgot the log is reported, not papered over.
+
+use rand_core::CryptoRng;
+use zerok_sync_protocol::frame::{Limits, LogState, Who};
+use zerok_sync_protocol::hello::{self, HandshakeHash};
+use zerok_sync_protocol::limits::{
+    DEAD_AFTER_PING_MS, DEAD_AFTER_WAKE_PING_MS, ENVELOPE_BYTES_MAX_CEILING, ENVELOPE_BYTES_MAX_DEFAULT,
+    FRAME_OVERHEAD_BYTES_MAX, MINOR_MAX, MINOR_MIN, PING_AFTER_IDLE_MS, RETRY_AFTER_MAX_MS, TOKEN_BYTES_MAX,
+};
+use zerok_sync_protocol::wire::List;
+use zerok_sync_protocol::{ClientFrame, ErrorCode, NoisePublicKey, RelayFrame};
+
+use super::Engine;
+use super::backoff::Backoff;
+use super::status::Connection;
+use crate::error::Problem;
+use crate::event::{Event, IntegrityEvent};
+use crate::io::{LinkDownReason, LinkId, Now, Output};
+use crate::relay_link::{RelayLink, RelayLinkEvent, check_first_contact};
+
+/// A link that does not stand after this long is given up.
+const CONNECT_DEADLINE_MS: u64 = 20_000;
+/// How long to wait after a refusal that trying again will hardly cure.
+const REFUSED_RETRY_MS: u64 = 60_000;
+/// Bytes of `Entries` on their way at most: memory for one page, and a bandwidth-delay product of
+/// 4 MiB.
+pub(super) const CREDIT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The connection to the relay.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    state: State,
+    backoff: Backoff,
+    links: u64,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Offline,
+    Waiting {
+        until_ms: u64,
+    },
+    Connecting {
+        link: LinkId,
+        until_ms: u64,
+    },
+    Open(Box<Open>),
+}
+
+/// A link that stands.
+#[derive(Debug)]
+pub(super) struct Open {
+    link: LinkId,
+    relay: RelayLink,
+    phase: Phase,
+    since_ms: u64,
+    heard_ms: u64,
+    /// A `Ping` is out: the link is dead at this time unless something comes.
+    dead_at_ms: Option<u64>,
+    handshake: HandshakeHash,
+    relay_key: NoisePublicKey,
+    pub(super) log: Option<LogState>,
+    pub(super) limits: Option<Limits>,
+    /// Highest cursor the relay told of.
+    pub(super) head: u64,
+    pub(super) caught_up: bool,
+    /// Credit used up and not yet given back.
+    pub(super) credit_used: u64,
+    /// The relay refused a push: the earliest time for the next.
+    pub(super) push_again_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Handshake,
+    Hello,
+    Creating,
+    Live,
+}
+
+impl Session {
+    /// The session, once the relay has welcomed this device to a log.
+    pub(super) fn live(&mut self) -> Option<&mut Open> {
+        match &mut self.state {
+            State::Open(open) if open.phase == Phase::Live => Some(open),
+            _ => None,
+        }
+    }
+
+    /// Like [`Self::live`], to look at.
+    pub(super) fn live_ref(&self) -> Option<&Open> {
+        match &self.state {
+            State::Open(open) if open.phase == Phase::Live => Some(open),
+            _ => None,
+        }
+    }
+
+    /// For `status`.
+    pub(super) fn connection(&self) -> Connection {
+        match &self.state {
+            State::Offline => Connection::Offline,
+            State::Waiting { .. } => Connection::WaitingToRetry,
+            State::Connecting { .. } => Connection::Connecting,
+            State::Open(open) => match open.phase {
+                Phase::Handshake | Phase::Hello | Phase::Creating => Connection::Handshaking,
+                Phase::Live if open.caught_up => Connection::Live,
+                Phase::Live => Connection::CatchingUp,
+            },
+        }
+    }
+
+    fn open_as(&mut self, link: LinkId) -> Option<&mut Open> {
+        match &mut self.state {
+            State::Open(open) if open.link == link => Some(open),
+            _ => None,
+        }
+    }
+}
+
+impl Open {
+    /// Queues a frame; it is sealed at the end of the step.
+    pub(super) fn send(&mut self, frame: &ClientFrame) {
+        self.relay.send(frame);
+    }
+}
+
+impl Engine {
+    /// Goes online, and stays it: links that break are tried again.
+    pub fn start(&mut self, now: Now) {
+        if matches!(self.session.state, State::Offline) && !self.stopped {
+            self.connect(now);
+            self.step(now);
+        }
+    }
+
+    /// Says goodbye and goes offline. What was pushed stays in the outbox.
+    pub fn close(&mut self, now: Now) {
+        if let Some(open) = self.session.live() {
+            open.send(&ClientFrame::Bye {});
+        }
+        self.transmit();
+        self.drop_link();
+        self.session.state = State::Offline;
+        self.event(Event::StatusChanged);
+        self.step(now);
+    }
+
+    fn connect(&mut self, now: Now) {
+        let relay = self.group.relay();
+        if let Err(problem) = check_first_contact(&relay) {
+            self.session.state = State::Waiting { until_ms: now.mono_ms + REFUSED_RETRY_MS };
+            return self.set_problem(Some(problem));
+        }
+        self.session.links += 1;
+        let link = LinkId(self.session.links);
+        self.session.state = State::Connecting { link, until_ms: now.mono_ms + CONNECT_DEADLINE_MS };
+        self.effects.emit_now(Output::Connect(link, relay));
+        self.event(Event::StatusChanged);
+    }
+
+    pub(super) fn session_deadline_ms(&self) -> Option<u64> {
+        match &self.session.state {
+            State::Offline => None,
+            State::Waiting { until_ms } | State::Connecting { until_ms, .. } => Some(*until_ms),
+            State::Open(open) => {
+                let liveness = open.dead_at_ms.unwrap_or(open.heard_ms + PING_AFTER_IDLE_MS);
+                let deadline = open.relay.next_deadline_ms().map_or(liveness, |handshake| handshake.min(liveness));
+                // A pause asked for by the relay ends with an attempt, if there is something to push.
+                let paused = open.phase == Phase::Live && self.pushes_wait_until(open);
+                Some(if paused { deadline.min(open.push_again_ms) } else { deadline })
+            }
+        }
+    }
+
+    fn pushes_wait_until(&self, open: &Open) -> bool {
+        open.push_again_ms > open.since_ms && self.progress.acked_seq < self.progress.queued_seq
+    }
+
+    pub(super) fn on_tick(&mut self, now: Now) {
+        match &mut self.session.state {
+            State::Offline => {}
+            State::Waiting { until_ms } if now.mono_ms >= *until_ms => self.connect(now),
+            State::Connecting { until_ms, .. } if now.mono_ms >= *until_ms => {
+                self.lose(now, Some(Problem::Unreachable("it does not answer".into())), 0);
+            }
+            State::Waiting { .. } | State::Connecting { .. } => {}
+            State::Open(open) => {
+                if let Err(problem) = open.relay.check_deadline(now) {
+                    return self.lose(now, Some(problem), 0);
+                }
+                match open.dead_at_ms {
+                    Some(dead_at_ms) if now.mono_ms >= dead_at_ms => {
+                        self.lose(now, Some(Problem::Unreachable("the connection went silent".into())), 0);
+                    }
+                    None if now.mono_ms >= open.heard_ms + PING_AFTER_IDLE_MS => {
+                        open.ping(now, DEAD_AFTER_PING_MS);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// The machine woke up or the network changed: a dead link is noticed within seconds, a waiting
+    /// one tried at once.
+    pub(super) fn on_wake(&mut self, now: Now) {
+        self.session.backoff.reset();
+        match &mut self.session.state {
+            State::Waiting { .. } => self.connect(now),
+            State::Open(open) if open.phase != Phase::Handshake => open.ping(now, DEAD_AFTER_WAKE_PING_MS),
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_link_up(&mut self, now: Now, link: LinkId) {
+        if !matches!(self.session.state, State::Connecting { link: expected, .. } if expected == link) {
+            return;
+        }
+        let frame_bytes_max = ENVELOPE_BYTES_MAX_DEFAULT as usize + FRAME_OVERHEAD_BYTES_MAX;
+        let address = self.group.relay();
+        match RelayLink::connect(now, &self.me.noise, &address, frame_bytes_max, &mut self.rng) {
+            Ok(relay) => {
+                self.session.state = State::Open(Box::new(Open {
+                    link,
+                    relay,
+                    phase: Phase::Handshake,
+                    since_ms: now.mono_ms,
+                    heard_ms: now.mono_ms,
+                    dead_at_ms: None,
+                    handshake: [0; 32],
+                    relay_key: NoisePublicKey::ZERO,
+                    log: None,
+                    limits: None,
+                    head: 0,
+                    caught_up: false,
+                    credit_used: 0,
+                    push_again_ms: 0,
+                }));
+                self.event(Event::StatusChanged);
+            }
+            Err(problem) => self.lose(now, Some(problem), REFUSED_RETRY_MS),
+        }
+    }
+
+    pub(super) fn on_link_down(&mut self, now: Now, link: LinkId, reason: LinkDownReason) {
+        let current = match &self.session.state {
+            State::Connecting { link, .. } => Some(*link),
+            State::Open(open) => Some(open.link),
+            State::Offline | State::Waiting { .. } => None,
+        };
+        if current != Some(link) {
+            return;
+        }
+        let (problem, at_least_ms) = match reason {
+            LinkDownReason::Unreachable(why) => (Problem::Unreachable(why), 0),
+            LinkDownReason::Closed => (Problem::Unreachable("the connection was closed".into()), 0),
+            LinkDownReason::UnsupportedVersion(why) => (Problem::UnsupportedVersion(why), REFUSED_RETRY_MS),
+            LinkDownReason::Invalid(why) => (Problem::NotARelay(why), REFUSED_RETRY_MS),
+        };
+        self.link_gone(now, Some(problem), at_least_ms);
+    }
+
+    /// Gives the link up and plans the next attempt.
+    pub(super) fn lose(&mut self, now: Now, problem: Option<Problem>, at_least_ms: u64) {
+        self.drop_link();
+        self.link_gone(now, problem, at_least_ms);
+    }
+
+    /// Begins again with a new link, at once.
+    pub(super) fn reconnect(&mut self, now: Now) {
+        self.drop_link();
+        self.invitation_lost(None);
+        self.connect(now);
+    }
+
+    fn drop_link(&mut self) {
+        match &self.session.state {
+            State::Connecting { link, .. } => self.effects.emit_now(Output::Disconnect(*link)),
+            // Behind what was already said on it, so that a last frame arrives.
+            State::Open(open) => self.effects.emit(Output::Disconnect(open.link)),
+            State::Offline | State::Waiting { .. } => {}
+        }
+    }
+
+    fn link_gone(&mut self, now: Now, problem: Option<Problem>, at_least_ms: u64) {
+        let lived_ms = match &self.session.state {
+            State::Open(open) if open.phase == Phase::Live => now.mono_ms - open.since_ms,
+            _ => 0,
+        };
+        let delay_ms = self.session.backoff.next_delay_ms(lived_ms, at_least_ms, &mut self.rng);
+        self.session.state = State::Waiting { until_ms: now.mono_ms + delay_ms };
+        self.invitation_lost(problem.as_ref());
+        self.set_problem(problem);
+        self.event(Event::StatusChanged);
+    }
+
+    pub(super) fn on_link_message(&mut self, now: Now, link: LinkId, message: &[u8]) {
+        let Some(open) = self.session.open_as(link) else { return };
+        open.heard_ms = now.mono_ms;
+        open.dead_at_ms = None;
+        if let Err(problem) = open.relay.receive(message) {
+            return self.refused(now, problem);
+        }
+        // A frame may end the session, so the link is looked up again for each.
+        while let Some(open) = self.session.open_as(link) {
+            match open.relay.poll_event() {
+                Ok(None) => return,
+                Ok(Some(RelayLinkEvent::Ready { relay_key, handshake_hash })) => {
+                    open.relay_key = relay_key;
+                    open.handshake = handshake_hash;
+                    self.say_hello();
+                }
+                Ok(Some(RelayLinkEvent::Frame(frame))) => {
+                    if let Err(problem) = self.on_frame(now, frame) {
+                        return self.refused(now, problem);
+                    }
+                }
+                Err(problem) => return self.refused(now, problem),
+            }
+        }
+    }
+
+    /// The relay did what trying again will hardly cure.
+    fn refused(&mut self, now: Now, problem: Problem) {
+        self.lose(now, Some(problem), REFUSED_RETRY_MS);
+    }
+
+    /// `Hello` by the current epoch's auth key.
+    pub(super) fn say_hello(&mut self) {
+        let create = self.group.genesis_envelope.is_some();
+        let token = self.group.token.clone().filter(|token| create && token.len() <= TOKEN_BYTES_MAX);
+        let id = self.epoch_for_hello();
+        let Some(keys) = self.keyring.get(&id) else { return };
+        let State::Open(open) = &mut self.session.state else { return };
+        open.phase = Phase::Hello;
+        open.send(&ClientFrame::Hello {
+            minor_min: MINOR_MIN,
+            minor_max: MINOR_MAX,
+            who: Who::Member {
+                auth_public: keys.auth_public(),
+                signature: hello::sign(&keys.auth, &open.handshake, create),
+            },
+            create,
+            token,
+        });
+    }
+
+    fn on_frame(&mut self, now: Now, frame: RelayFrame) -> Result<(), Problem> {
+        let State::Open(open) = &mut self.session.state else { return Ok(()) };
+        match (open.phase, frame) {
+            (_, RelayFrame::Pong {}) => Ok(()),
+            (_, RelayFrame::Bye { retry_after_ms }) => {
+                self.lose(now, None, retry_after_ms.min(RETRY_AFTER_MAX_MS));
+                Ok(())
+            }
+            (_, RelayFrame::Error { code, retry_after_ms, detail }) => {
+                self.on_error(now, code, retry_after_ms, detail);
+                Ok(())
+            }
+            (_, RelayFrame::Superseded { epoch_envelope, more, .. }) => self.on_superseded(now, &epoch_envelope, more),
+            (Phase::Hello | Phase::Creating, RelayFrame::Welcome { log: Some(log), limits, .. }) => {
+                self.on_welcome(now, log, limits);
+                Ok(())
+            }
+            (Phase::Live, RelayFrame::Entries { items }) => self.on_entries(now, items.into_vec()),
+            (Phase::Live, RelayFrame::CaughtUp { head }) => {
+                self.on_caught_up(head);
+                Ok(())
+            }
+            (Phase::Live, RelayFrame::PushAck { push, results }) => self.on_push_ack(now, push, &results),
+            (Phase::Live, RelayFrame::MailboxOpened { mailbox, expires_in_ms, .. }) => {
+                self.on_mailbox_opened(mailbox, expires_in_ms)
+            }
+            (Phase::Live, RelayFrame::MailboxMessage { data }) => {
+                self.on_mailbox_message(&data);
+                Ok(())
+            }
+            (Phase::Live, RelayFrame::MailboxClosed {}) => {
+                self.on_mailbox_closed();
+                Ok(())
+            }
+            // Meant for later protocol steps of this version; nothing here waits for them.
+            (Phase::Live, RelayFrame::Acked { .. } | RelayFrame::Whispered { .. }) => Ok(()),
+            _ => Err(Problem::ProtocolViolation("a message that does not belong here")),
+        }
+    }
+
+    fn on_welcome(&mut self, now: Now, log: LogState, limits: Limits) {
+        let State::Open(open) = &mut self.session.state else { return };
+        if log.timeline.is_zero() {
+            return match &self.group.genesis_envelope {
+                Some(envelope) if open.phase == Phase::Hello => {
+                    open.phase = Phase::Creating;
+                    let frame = ClientFrame::Create {
+                        allow: List::try_from(vec![self.me.keys.noise]).expect("one fits"),
+                        epoch_envelope: envelope.clone(),
+                        envelopes: List::empty(),
+                    };
+                    open.send(&frame);
+                }
+                _ => self.refused(now, Problem::ProtocolViolation("a log without a history")),
+            };
+        }
+        let limits = clamp(limits);
+        open.relay.set_frame_bytes_max(limits.envelope_bytes_max as usize + FRAME_OVERHEAD_BYTES_MAX);
+        open.phase = Phase::Live;
+        open.head = log.head;
+        open.limits = Some(limits);
+        let relay_key = open.relay_key;
+        open.log = Some(log.clone());
+
+        if self.group.relay_key.is_none() || self.group.genesis_envelope.is_some() {
+            self.group.relay_key = Some(relay_key);
+            self.group.genesis_envelope = None;
+            self.group.token = None;
+            self.put_group();
+        }
+        if self.progress.timeline.is_zero() {
+            self.progress.timeline = log.timeline;
+            self.progress_changed = true;
+        }
+        if log.timeline != self.progress.timeline || log.head < self.progress.cursor {
+            return self.diverged(now, Some(log.head).filter(|&head| head < self.progress.cursor));
+        }
+        self.set_problem(None);
+        self.outbox.restart(self.progress.acked_seq);
+        let subscribe = ClientFrame::Subscribe {
+            timeline: self.progress.timeline,
+            after: self.progress.cursor,
+            blob_id_at_after: self.progress.blob_id_at_cursor,
+            credit: CREDIT_BYTES,
+            follow: true,
+        };
+        if let Some(open) = self.session.live() {
+            open.send(&subscribe);
+        }
+        self.open_mailbox();
+        self.event(Event::StatusChanged);
+    }
+
+    /// The relay's history is not the one this device read.
+    fn diverged(&mut self, now: Now, to: Option<u64>) {
+        let from = self.progress.cursor;
+        let finding = IntegrityEvent::RolledBack { from, to };
+        if !self.findings.contains(&finding) {
+            self.find(finding);
+        }
+        let code = ErrorCode::Diverged;
+        let problem =
+            Problem::Refused { code: Some(code), number: code.number(), detail: format!("read up to {from}") };
+        self.refused(now, problem);
+    }
+
+    fn on_error(&mut self, now: Now, number: u16, retry_after_ms: u64, detail: String) {
+        let code = ErrorCode::from_number(number);
+        match code {
+            Some(ErrorCode::MailboxGone) if self.invitation.is_some() => return self.on_mailbox_closed(),
+            Some(ErrorCode::Diverged) if self.session.live_ref().is_some() => return self.diverged(now, None),
+            // The relay lost a log that this device had read from.
+            Some(ErrorCode::UnknownLog) if self.progress.cursor > 0 => return self.diverged(now, Some(0)),
+            _ => {}
+        }
+        let wait_ms = if retry_after_ms > 0 { retry_after_ms.min(RETRY_AFTER_MAX_MS) } else { REFUSED_RETRY_MS };
+        self.lose(now, Some(Problem::Refused { code, number, detail }), wait_ms);
+    }
+
+    /// Seals what was queued; the messages leave once everything before them is durable.
+    pub(super) fn transmit(&mut self) {
+        let State::Open(open) = &mut self.session.state else { return };
+        while let Some(message) = open.relay.poll_transmit() {
+            self.effects.emit(Output::Transmit(open.link, message));
+        }
+    }
+}
+
+impl Open {
+    fn ping(&mut self, now: Now, dead_after_ms: u64) {
+        self.send(&ClientFrame::Ping {});
+        let dead_at_ms = now.mono_ms + dead_after_ms;
+        self.dead_at_ms = Some(self.dead_at_ms.map_or(dead_at_ms, |earlier| earlier.min(dead_at_ms)));
+    }
+}
+
+/// A relay's numbers are believed within reason only.
+fn clamp(limits: Limits) -> Limits {
+    Limits { envelope_bytes_max: limits.envelope_bytes_max.clamp(4 * 1024, ENVELOPE_BYTES_MAX_CEILING), ..limits }
+}
+
+/// Draws an array.
+pub(super) fn random<const N: usize>(rng: &mut impl CryptoRng) -> [u8; N] {
+    let mut bytes = [0; N];
+    rng.fill_bytes(&mut bytes);
+    bytes
+}

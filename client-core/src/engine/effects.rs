@@ -1,0 +1,159 @@
+//! What the engine wants done, in an order that a crash cannot betray.
+//!
+//! Invariant: an output that was caused by a state change leaves only after the batch with that
+//! change is durable. Changes made while a batch is on its way to disk gather in the next one, so
+//! batches grow with the load and a slow disk costs latency, not throughput.
+
+use std::collections::VecDeque;
+
+use crate::io::{Batch, CommitId, Output};
+
+/// The engine's outgoing side.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    ready: VecDeque<Output>,
+    in_flight: Option<CommitId>,
+    behind_in_flight: Vec<Output>,
+    next: Batch,
+    behind_next: Vec<Output>,
+    commits: u64,
+}
+
+impl Effects {
+    /// Adds an insert-or-replace to the next batch.
+    pub(crate) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.next.put(key, value);
+    }
+
+    /// Adds a removal to the next batch.
+    pub(crate) fn delete(&mut self, key: Vec<u8>) {
+        self.next.delete(key);
+    }
+
+    /// Emits an output once everything changed so far is durable.
+    pub(crate) fn emit(&mut self, output: Output) {
+        if !self.next.is_empty() {
+            self.behind_next.push(output);
+        } else if self.in_flight.is_some() {
+            self.behind_in_flight.push(output);
+        } else {
+            self.ready.push_back(output);
+        }
+    }
+
+    /// Emits an output that rests on no change, ahead of everything that waits.
+    pub(crate) fn emit_now(&mut self, output: Output) {
+        self.ready.push_back(output);
+    }
+
+    /// Sends the next batch on its way unless one is; call at the end of every step.
+    pub(crate) fn flush(&mut self) {
+        if self.in_flight.is_some() || self.next.is_empty() {
+            return;
+        }
+        self.commits += 1;
+        let id = CommitId(self.commits);
+        self.in_flight = Some(id);
+        self.behind_in_flight = std::mem::take(&mut self.behind_next);
+        self.ready.push_back(Output::Commit(id, std::mem::take(&mut self.next)));
+    }
+
+    /// The driver confirmed a batch: what waited for it may go. `false` if it is not the one.
+    pub(crate) fn committed(&mut self, id: CommitId) -> bool {
+        if self.in_flight != Some(id) {
+            return false;
+        }
+        self.in_flight = None;
+        self.ready.extend(self.behind_in_flight.drain(..));
+        true
+    }
+
+    /// Drops everything that waits: memory is ahead of disk and nothing of it may get out.
+    pub(crate) fn abandon(&mut self) {
+        *self = Self { commits: self.commits, ..Self::default() };
+    }
+
+    /// The next output to carry out.
+    pub(crate) fn poll(&mut self) -> Option<Output> {
+        self.ready.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::io::LinkId;
+
+    fn transmit(text: &'static str) -> Output {
+        Output::Transmit(LinkId(1), Bytes::from_static(text.as_bytes()))
+    }
+
+    fn sent(effects: &mut Effects) -> Vec<String> {
+        std::iter::from_fn(|| effects.poll())
+            .map(|output| match output {
+                Output::Transmit(_, bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+                Output::Commit(CommitId(id), _) => format!("commit {id}"),
+                other => format!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn without_a_change_nothing_waits() {
+        let mut effects = Effects::default();
+        effects.emit(transmit("a"));
+        assert_eq!(sent(&mut effects), ["a"]);
+    }
+
+    #[test]
+    fn an_output_waits_for_the_change_before_it() {
+        let mut effects = Effects::default();
+        effects.put(vec![1], vec![]);
+        effects.emit(transmit("a"));
+        effects.flush();
+        assert_eq!(sent(&mut effects), ["commit 1"]);
+        assert!(effects.committed(CommitId(1)));
+        assert_eq!(sent(&mut effects), ["a"]);
+    }
+
+    #[test]
+    fn outputs_keep_their_order_across_batches() {
+        let mut effects = Effects::default();
+        effects.put(vec![1], vec![]);
+        effects.emit(transmit("a"));
+        effects.flush();
+        effects.emit(transmit("b"));
+        effects.put(vec![2], vec![]);
+        effects.emit(transmit("c"));
+        effects.flush();
+        assert_eq!(sent(&mut effects), ["commit 1"]);
+        effects.committed(CommitId(1));
+        effects.flush();
+        assert_eq!(sent(&mut effects), ["a", "b", "commit 2"]);
+        effects.committed(CommitId(2));
+        assert_eq!(sent(&mut effects), ["c"]);
+    }
+
+    #[test]
+    fn a_confirmation_of_another_batch_releases_nothing() {
+        let mut effects = Effects::default();
+        effects.put(vec![1], vec![]);
+        effects.emit(transmit("a"));
+        effects.flush();
+        assert!(!effects.committed(CommitId(9)));
+        assert_eq!(sent(&mut effects), ["commit 1"]);
+    }
+
+    #[test]
+    fn after_a_failed_commit_nothing_gets_out() {
+        let mut effects = Effects::default();
+        effects.put(vec![1], vec![]);
+        effects.emit(transmit("a"));
+        effects.flush();
+        sent(&mut effects);
+        effects.abandon();
+        assert_eq!(sent(&mut effects), [""; 0]);
+    }
+}

@@ -1,0 +1,157 @@
+//! The group's keys as they change: genesis, rotations read from the log, and the way back in for
+//! a device that was away.
+//!
+//! Two epochs are told apart here: the *accepted* one, whose envelope was read in the log and
+//! checked against the membership before it (the keyring's current one; new entries are sealed
+//! under it), and the one this session said `Hello` with, which the relay may have handed out in
+//! `Superseded`. Nothing is sealed while they differ.
+
+use zerok_sync_protocol::wire;
+use zerok_sync_protocol::{EnvelopeHeader, EpochId};
+
+use super::Engine;
+use super::reading::{Lookup, Placed};
+use super::rows::{IdentityRow, hot, hot_key};
+use crate::epoch::{self, AcceptedEpoch, Predecessor, SignedEpoch, UnwrapError};
+use crate::error::Problem;
+use crate::event::{Event, IntegrityEvent};
+use crate::io::Now;
+use crate::keys::{EpochSecret, MemberKeys};
+use crate::store_seal;
+
+impl Engine {
+    /// An epoch envelope at its place in the log.
+    ///
+    /// # Errors
+    /// [`Problem::EpochNotOpened`] when a member started an epoch that this device cannot follow.
+    pub(super) fn accept_epoch(&mut self, placed: Placed) -> Result<(), Problem> {
+        let corrupt = IntegrityEvent::Corrupt { cursor: placed.cursor, blob_id: placed.blob_id };
+        let signed = match self.open_signed(&placed.envelope) {
+            Ok(Some(signed)) => signed,
+            Ok(None) => {
+                self.find(corrupt);
+                return Ok(());
+            }
+            Err(UnwrapError::NotAnEpoch(_)) => {
+                self.find(corrupt);
+                return Ok(());
+            }
+            Err(UnwrapError::NotForMe(_) | UnwrapError::WrappedWrong(_)) => return Err(Problem::EpochNotOpened),
+        };
+        let sender = signed.sender;
+        if signed.previous_epoch.is_zero() && self.chains.contains_key(&sender) {
+            // Genesis again, or another one: it is its founder's entry 1.
+            self.look_up(Lookup { sender, seq: 1, cursor: placed.cursor, blob_id: placed.blob_id });
+            return Ok(());
+        }
+        if self.progress.epoch_blob_id == placed.blob_id {
+            self.find(IntegrityEvent::Replayed { cursor: placed.cursor, blob_id: placed.blob_id });
+            return Ok(());
+        }
+        let members: Vec<MemberKeys> = self.members.values().map(|member| member.keys.clone()).collect();
+        let predecessor = if self.progress.epoch_blob_id.is_zero() {
+            Predecessor::None
+        } else {
+            let (id, blob_id) = (self.keyring.current().id, self.progress.epoch_blob_id);
+            Predecessor::Epoch { id, blob_id, members: &members }
+        };
+        match signed.check_succession(predecessor) {
+            Ok(accepted) => self.enter_epoch(placed, &accepted),
+            Err(_) => self.find(IntegrityEvent::NotAMember { cursor: placed.cursor, sender }),
+        }
+        Ok(())
+    }
+
+    /// Opens an epoch envelope, with a secret that is held or that is wrapped in it.
+    fn open_signed(&mut self, envelope: &[u8]) -> Result<Option<SignedEpoch>, UnwrapError> {
+        let (header, _) = EnvelopeHeader::parse(envelope).map_err(|error| UnwrapError::NotAnEpoch(error.into()))?;
+        if self.keyring.get(&header.epoch).is_none() {
+            let secret = epoch::unwrap_secret(self.keyring.group(), &self.me, envelope)?;
+            // Held, not current: it proves nothing about who started the epoch.
+            self.keyring.insert(secret);
+        }
+        let Some(keys) = self.keyring.get(&header.epoch) else { return Ok(None) };
+        Ok(epoch::open_epoch(self.keyring.group(), keys, envelope).ok().and_then(|epoch| epoch.verify().ok()))
+    }
+
+    fn enter_epoch(&mut self, placed: Placed, accepted: &AcceptedEpoch) {
+        let founding = self.progress.epoch_blob_id.is_zero();
+        let blob_id = placed.blob_id;
+        if founding {
+            for founder in accepted.members() {
+                // Named by its first own entry.
+                self.add_member(founder.clone(), "founder", None);
+            }
+            self.extend_chain(accepted.sender, 1, blob_id);
+        } else {
+            let known: Vec<EpochSecret> = accepted.keyring.to_vec();
+            for secret in known {
+                self.keyring.insert(secret);
+            }
+            for removed in accepted.removed.iter() {
+                self.members.remove(&removed.device);
+                self.effects.delete(hot_key(hot::MEMBER, &removed.device.0));
+            }
+        }
+        let held = self.keyring.set_current(&accepted.id());
+        debug_assert!(held, "it was opened with this secret");
+        if self.hello_epoch == Some(accepted.id()) {
+            self.hello_epoch = None;
+        }
+        self.progress.epoch_blob_id = blob_id;
+        self.progress.lamport = self.progress.lamport.max(accepted.lamport);
+        self.progress_changed = true;
+        self.put_identity();
+        self.mirror(placed, false, false);
+        self.check_joined();
+        self.event(Event::StatusChanged);
+    }
+
+    fn put_identity(&mut self) {
+        let key = hot_key(hot::IDENTITY, &[]);
+        let row = IdentityRow {
+            seed: bytes::Bytes::copy_from_slice(self.seed.expose()),
+            genesis: self.genesis.clone(),
+            epoch_secrets: self.keyring.secrets().cloned().collect(),
+            current_epoch: self.keyring.current().id,
+        };
+        let plaintext = zeroize::Zeroizing::new(wire::encode(&row));
+        let nonce = super::connection::random(&mut self.rng);
+        let value = store_seal::seal_row(&self.store_key, nonce, &key, &plaintext);
+        self.effects.put(key, value);
+    }
+
+    /// The relay says the group's keys moved on, and hands out the epoch's envelope: whoever it is
+    /// wrapped to says `Hello` again with it.
+    ///
+    /// # Errors
+    /// [`Problem::EpochNotOpened`] when it is not, or when that was tried already.
+    pub(super) fn on_superseded(&mut self, now: Now, epoch_envelope: &[u8], more: u8) -> Result<(), Problem> {
+        let opened = epoch::unwrap_secret(self.keyring.group(), &self.me, epoch_envelope);
+        match opened {
+            Ok(secret) => {
+                let id = self.keyring.insert(secret);
+                if self.hello_epoch == Some(id) {
+                    return Err(Problem::EpochNotOpened);
+                }
+                self.hello_epoch = Some(id);
+                if self.session.live().is_some() {
+                    // What is on its way on this link belongs to the old epoch: begin with a new one.
+                    self.reconnect(now);
+                } else {
+                    self.say_hello();
+                }
+                Ok(())
+            }
+            // Another group's log with the same key cannot be; an unreadable one may be followed by
+            // one that can be read.
+            Err(_) if more > 0 => Ok(()),
+            Err(_) => Err(Problem::EpochNotOpened),
+        }
+    }
+
+    /// The epoch to say `Hello` with.
+    pub(super) fn epoch_for_hello(&self) -> EpochId {
+        self.hello_epoch.unwrap_or(self.keyring.current().id)
+    }
+}

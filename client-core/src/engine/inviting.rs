@@ -1,0 +1,211 @@
+//! Letting another device in: a mailbox at the relay, a pairing in it, a person's word.
+//!
+//! One invitation at a time, good for one attempt. It lives in memory only: a crash before the
+//! grant leaves nothing, after it the joiner can finish alone.
+
+use zerok_sync_protocol::limits::MAILBOX_TTL_MS;
+use zerok_sync_protocol::{ClientFrame, MailboxId};
+
+use super::Engine;
+use crate::certificate::{Card, DeviceName};
+use crate::content::{Observed, SeenHash, SeenItem};
+use crate::error::{JoinError, Problem};
+use crate::event::Event;
+use crate::genesis::Genesis;
+use crate::io::Now;
+use crate::link::{InviteLink, PairingSecret};
+use crate::pairing::{GrantMaterial, GrantedMember, InviterPairing, InviterStep, PairingMode, pairing_psk};
+
+/// An invitation under way.
+#[derive(Debug)]
+pub(super) struct Invitation {
+    base: Option<String>,
+    ttl_ms: u64,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The relay is not reached yet.
+    Wanted,
+    /// `MailboxOpen` is out.
+    Opening,
+    /// The link is out; a joiner may be there.
+    Pairing { pairing: Box<InviterPairing>, card: Option<Card> },
+}
+
+impl Engine {
+    /// Makes an invitation: [`Event::InviteReady`] with a link as soon as the relay has opened a
+    /// mailbox, then [`Event::JoinerWaiting`], and at the end [`Event::InviteAccepted`] or
+    /// [`Event::InviteFailed`]. `base` is the page the link opens (the relay's own by default). An
+    /// invitation that is under way is cancelled.
+    pub fn invite(&mut self, now: Now, base: Option<String>, ttl_ms: u64) {
+        self.cancel_invite(now);
+        self.invitation = Some(Invitation { base, ttl_ms: ttl_ms.min(MAILBOX_TTL_MS), state: State::Wanted });
+        self.open_mailbox();
+        self.step(now);
+    }
+
+    /// The person's answer to [`Event::JoinerWaiting`].
+    pub fn answer_joiner(&mut self, now: Now, accept: bool) {
+        let material = self.grant_material();
+        if let Some(Invitation { state: State::Pairing { pairing, card: Some(card) }, .. }) = &mut self.invitation {
+            let collides = self.members.keys().any(|member| member.tag() == card.keys.device.tag());
+            let outcome = match material {
+                Some(material) if accept && !collides => pairing.accept(&material).map(Some),
+                _ => Ok(pairing.decline()),
+            };
+            match outcome {
+                Ok(Some(message)) if accept && !collides => self.mailbox_send(message),
+                Ok(message) => {
+                    message.into_iter().for_each(|message| self.mailbox_send(message));
+                    self.end_invitation(JoinError::Declined);
+                }
+                Err(error) => self.end_invitation(error),
+            }
+        }
+        self.step(now);
+    }
+
+    /// Takes an invitation back.
+    pub fn cancel_invite(&mut self, now: Now) {
+        if self.invitation.is_some() {
+            if let Some(Invitation { state: State::Pairing { pairing, .. }, .. }) = &mut self.invitation
+                && let Some(message) = pairing.decline()
+            {
+                self.mailbox_send(message);
+            }
+            self.end_invitation(JoinError::Cancelled);
+            self.step(now);
+        }
+    }
+
+    /// Asks for a mailbox if one is wanted and the relay is there.
+    pub(super) fn open_mailbox(&mut self) {
+        let Some(invitation) = &mut self.invitation else { return };
+        let Some(open) = self.session.live() else { return };
+        if matches!(invitation.state, State::Wanted) {
+            open.send(&ClientFrame::MailboxOpen { short: false, ttl_ms: invitation.ttl_ms });
+            invitation.state = State::Opening;
+        }
+    }
+
+    /// The mailbox is open: the link can be shown.
+    ///
+    /// # Errors
+    /// [`Problem::ProtocolViolation`] when none was asked for.
+    pub(super) fn on_mailbox_opened(&mut self, mailbox: MailboxId, expires_in_ms: u64) -> Result<(), Problem> {
+        let Some(invitation) = &mut self.invitation else { return Ok(()) };
+        if !matches!(invitation.state, State::Opening) {
+            return Err(Problem::ProtocolViolation("a mailbox that was not asked for"));
+        }
+        let secret = PairingSecret::generate(&mut self.rng);
+        let psk0 = pairing_psk(secret.expose());
+        let pairing = InviterPairing::new(PairingMode::Link, &mailbox, psk0, self.me.clone());
+        invitation.state = State::Pairing { pairing: Box::new(pairing), card: None };
+        match InviteLink::new(invitation.base.as_deref(), &self.group.relay(), mailbox, secret) {
+            Ok(link) => {
+                let expires_in_ms = expires_in_ms.min(MAILBOX_TTL_MS);
+                self.event(Event::InviteReady { link: link.to_string(), expires_in_ms });
+            }
+            Err(_) => self.end_invitation(JoinError::Invalid("an address that no link can be made of")),
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_mailbox_message(&mut self, data: &[u8]) {
+        let Some(Invitation { state: State::Pairing { pairing, card }, .. }) = &mut self.invitation else { return };
+        match pairing.receive(data, &mut self.rng) {
+            Ok(InviterStep::Send(message)) => self.mailbox_send(message),
+            Ok(InviterStep::Ask { card: asking, digits }) => {
+                let name = asking.name.to_string();
+                *card = Some(asking);
+                self.event(Event::JoinerWaiting { name, digits });
+            }
+            Ok(InviterStep::Accepted { certificate }) => {
+                let card = certificate.card();
+                self.close_mailbox();
+                self.invitation = None;
+                self.event(Event::InviteAccepted { device: card.keys.device, name: card.name.to_string() });
+            }
+            Err(error) => self.end_invitation(error),
+        }
+    }
+
+    /// The relay says the mailbox is gone.
+    pub(super) fn on_mailbox_closed(&mut self) {
+        if let Some(invitation) = self.invitation.take() {
+            let error = match invitation.state {
+                State::Pairing { mut pairing, .. } => pairing.closed(),
+                State::Wanted | State::Opening => JoinError::InviteGone,
+            };
+            self.event(Event::InviteFailed(error));
+        }
+    }
+
+    /// The link to the relay is gone, and the mailbox's session with it. One that is only wanted
+    /// waits for the next.
+    pub(super) fn invitation_lost(&mut self, problem: Option<&Problem>) {
+        let Some(invitation) = &mut self.invitation else { return };
+        match &mut invitation.state {
+            State::Wanted | State::Opening => invitation.state = State::Wanted,
+            State::Pairing { pairing, .. } => {
+                let error = match (pairing.closed(), problem) {
+                    (JoinError::Unconfirmed, _) | (_, None) => JoinError::Unconfirmed,
+                    (_, Some(problem)) => JoinError::Relay(problem.clone()),
+                };
+                self.invitation = None;
+                self.event(Event::InviteFailed(error));
+            }
+        }
+    }
+
+    fn end_invitation(&mut self, error: JoinError) {
+        self.close_mailbox();
+        self.invitation = None;
+        self.event(Event::InviteFailed(error));
+    }
+
+    fn mailbox_send(&mut self, message: Vec<u8>) {
+        if let Some(open) = self.session.live() {
+            open.send(&ClientFrame::MailboxSend { data: message.into() });
+        }
+    }
+
+    fn close_mailbox(&mut self) {
+        let opened = matches!(self.invitation, Some(Invitation { state: State::Opening | State::Pairing { .. }, .. }));
+        if opened && let Some(open) = self.session.live() {
+            open.send(&ClientFrame::MailboxClose {});
+        }
+    }
+
+    /// What a new member needs, as of now. `None` when this device cannot vouch for itself yet.
+    fn grant_material(&self) -> Option<GrantMaterial> {
+        let own = self.members.get(&self.me.device())?;
+        let frontier = self
+            .chains
+            .iter()
+            .map(|(device, chain)| SeenItem { tag: device.tag(), seq: chain.seq, hash: SeenHash::of(&chain.blob_id) })
+            .collect();
+        let relay = self.group.relay();
+        Some(GrantMaterial {
+            genesis: Genesis::parse(self.genesis.clone()).ok()?,
+            keyring: self.keyring.clone(),
+            inviter_certificate: own.certificate.clone(),
+            observed: relay.key.map(|key| Observed {
+                relay: zerok_sync_protocol::id::RelayTag::of(&key),
+                timeline: self.progress.timeline,
+                cursor: self.progress.cursor,
+                hash: self.progress.observed.short(),
+            }),
+            relays: vec![relay],
+            frontier,
+            history_start: None,
+            members: self
+                .members
+                .iter()
+                .map(|(device, member)| GrantedMember { device: *device, name: DeviceName::cleaned(&member.name) })
+                .collect(),
+        })
+    }
+}

@@ -1,0 +1,262 @@
+//! The sync engine: one membership of one group, kept in step through a relay.
+//!
+//! A state machine without I/O; [`crate::io`] fixes how it is driven. Its methods come in four
+//! kinds: getters (`status`, `read_entry`), events in ([`Machine::handle`]), mutators (`push`,
+//! `mark_processed`, `invite`, …) and actions out ([`Machine::poll_output`]).
+//!
+//! | where | what |
+//! |---|---|
+//! | [`rows`] | the local database, row by row |
+//! | [`effects`] | outputs wait for the commit they rest on |
+//! | [`connection`] | reaching the relay: backoff, hello, liveness |
+//! | [`outbox`], [`writing`] | own entries: queued, sealed at the first send, pushed, acknowledged |
+//! | [`reading`], [`accepting`], [`epochs`] | the relay's log: verified page by page, ordered per sender, delivered |
+//! | [`inviting`] | letting another device in |
+//! | [`audit`] | verifying everything stored, again |
+//!
+//! Invariants: what is in memory may be ahead of disk, but nothing that rests on it gets out
+//! before the commit; sealed bytes never change; the app sees authenticated entries only, each
+//! sender's in order; no decision about what to send depends on whether something decrypted.
+
+mod accepting;
+mod audit;
+mod backoff;
+mod connection;
+mod effects;
+mod epochs;
+mod inviting;
+mod opening;
+mod outbox;
+mod reading;
+pub(crate) mod rows;
+mod status;
+#[cfg(test)]
+mod tests;
+mod writing;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use rand_chacha::ChaCha20Rng;
+use zerok_sync_protocol::{BlobId, EpochId, wire};
+
+pub use audit::{Audit, AuditReport, AuditedSender};
+pub use opening::{Founding, Secrets};
+pub use status::{Connection, Entry, Member, Status};
+
+use crate::error::{OpenError, Problem, PushError};
+use crate::event::{Event, IntegrityEvent};
+use crate::id::DeviceId;
+use crate::io::{Input, Machine, Now, Output, Row, ScanId};
+use crate::keyring::Keyring;
+use crate::keys::{Membership, MembershipSeed, StoreKey};
+use crate::observed::FoldHash;
+use connection::Session;
+use effects::Effects;
+use inviting::Invitation;
+use outbox::Outbox;
+use rows::{ChainRow, GroupRow, HeldRow, JoiningRow, MemberRow, ProgressRow, hot, hot_key};
+
+/// Findings of one run that `status` lists; all are on disk.
+const FINDINGS_LISTED_MAX: usize = 64;
+
+/// One membership, driven from outside. See the module's documentation.
+#[derive(Debug)]
+pub struct Engine {
+    store_key: StoreKey,
+    rng: ChaCha20Rng,
+    effects: Effects,
+
+    seed: MembershipSeed,
+    me: Membership,
+    genesis: Bytes,
+    keyring: Keyring,
+    /// The epoch the relay handed out, until its envelope is read in the log.
+    hello_epoch: Option<EpochId>,
+    group: GroupRow,
+    joining: Option<JoiningRow>,
+    progress: ProgressRow,
+    progress_changed: bool,
+    members: BTreeMap<DeviceId, MemberRow>,
+    chains: BTreeMap<DeviceId, ChainRow>,
+
+    held: BTreeMap<(DeviceId, u64), HeldRow>,
+    held_bytes: usize,
+    /// Highest seq of each device that some entry named in `seen`, where it is not stored yet.
+    wanted: BTreeMap<DeviceId, u64>,
+    /// Gaps reported in this run, so that each is reported once.
+    gaps_reported: BTreeMap<DeviceId, u64>,
+    /// The folds of the latest cursors, to compare with what others observed.
+    folds: VecDeque<(u64, FoldHash)>,
+    /// What others observed at cursors this device has not read yet.
+    observed_ahead: VecDeque<(DeviceId, u64, crate::observed::ObservedHash)>,
+
+    outbox: Outbox,
+    outbox_scan: Option<ScanId>,
+    /// Seqs below this are in the window, or done.
+    outbox_loaded: u64,
+    lookups: BTreeMap<ScanId, reading::Lookup>,
+    scans: u64,
+
+    session: Session,
+    invitation: Option<Invitation>,
+    problem: Option<Problem>,
+    findings: VecDeque<IntegrityEvent>,
+    stopped: bool,
+}
+
+impl Machine for Engine {
+    fn handle(&mut self, now: Now, input: Input) {
+        if self.stopped {
+            return;
+        }
+        match input {
+            Input::Tick => self.on_tick(now),
+            Input::Wake => self.on_wake(now),
+            Input::LinkUp(link) => self.on_link_up(now, link),
+            Input::LinkMessage(link, message) => self.on_link_message(now, link, &message),
+            Input::LinkDown(link, reason) => self.on_link_down(now, link, reason),
+            Input::Committed(id) => {
+                self.effects.committed(id);
+            }
+            Input::CommitFailed(_, fault) => {
+                self.stopped = true;
+                self.effects.abandon();
+                self.effects.emit_now(Output::Event(Event::StorageFailed(fault)));
+                return;
+            }
+            Input::Scanned(id, rows) => self.on_scanned(now, id, rows),
+        }
+        self.step(now);
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.effects.poll()
+    }
+
+    fn next_deadline_ms(&self) -> Option<u64> {
+        self.session_deadline_ms()
+    }
+}
+
+impl Engine {
+    /// Key of the first row that [`Engine::open`] needs.
+    pub const HOT_FROM: &'static [u8] = rows::HOT_FROM;
+    /// Key behind the last row that [`Engine::open`] needs.
+    pub const HOT_TO: &'static [u8] = rows::HOT_TO;
+
+    /// Queues a blob. It is durable here at [`Event::PushesStored`] and at the relay at
+    /// [`Event::PushesAcked`] with this number or a higher one. Numbers rise, with gaps.
+    ///
+    /// # Errors
+    /// [`PushError`]; nothing was queued.
+    pub fn push(&mut self, now: Now, blob: Bytes) -> Result<u64, PushError> {
+        if self.stopped {
+            return Err(PushError::Stopped);
+        }
+        let bytes_max = self.blob_bytes_max();
+        if blob.len() > bytes_max {
+            return Err(PushError::TooLarge { bytes: blob.len(), bytes_max });
+        }
+        let push = self.queue(crate::content::Kind::APP, blob);
+        self.step(now);
+        Ok(push)
+    }
+
+    /// The app has processed every entry up to this position: after a restart it is not asked to
+    /// again.
+    pub fn mark_processed(&mut self, now: Now, position: u64) {
+        let position = position.min(self.progress.position);
+        if position > self.progress.processed {
+            self.progress.processed = position;
+            self.progress_changed = true;
+            self.step(now);
+        }
+    }
+
+    /// Storage keys `from <= key < to` of the app's entries behind a position.
+    #[must_use]
+    pub fn entry_range(after: u64) -> (Vec<u8>, Vec<u8>) {
+        rows::app_entry_range(after)
+    }
+
+    /// Storage keys of every envelope kept.
+    #[must_use]
+    pub fn mirror_range() -> (Vec<u8>, Vec<u8>) {
+        rows::mirror_range()
+    }
+
+    /// Ends every step: writes what changed, uses what became possible, and lets outputs go.
+    fn step(&mut self, now: Now) {
+        self.pump_outbox(now);
+        if std::mem::take(&mut self.progress_changed) {
+            self.effects.put(hot_key(hot::PROGRESS, &[]), wire::encode(&self.progress));
+        }
+        self.transmit();
+        self.effects.flush();
+    }
+
+    fn event(&mut self, event: Event) {
+        // The progress row is written at the end of the step; what an event tells must wait for it.
+        if self.progress_changed {
+            self.progress_changed = false;
+            self.effects.put(hot_key(hot::PROGRESS, &[]), wire::encode(&self.progress));
+        }
+        self.effects.emit(Output::Event(event));
+    }
+
+    fn put_group(&mut self) {
+        self.effects.put(hot_key(hot::GROUP, &[]), wire::encode(&self.group));
+    }
+
+    fn put_chain(&mut self, device: &DeviceId) {
+        if let Some(chain) = self.chains.get(device) {
+            self.effects.put(hot_key(hot::CHAIN, &device.0), wire::encode(chain));
+        }
+    }
+
+    /// Records an accusation durably and tells the app.
+    fn find(&mut self, finding: IntegrityEvent) {
+        self.progress.findings += 1;
+        self.progress_changed = true;
+        let (key, value) = rows::finding_row(self.progress.findings, &finding);
+        self.effects.put(key, value);
+        if self.findings.len() == FINDINGS_LISTED_MAX {
+            self.findings.pop_front();
+        }
+        self.findings.push_back(finding.clone());
+        self.event(Event::Integrity(finding));
+    }
+
+    fn set_problem(&mut self, problem: Option<Problem>) {
+        if self.problem != problem {
+            self.problem = problem;
+            self.event(Event::StatusChanged);
+        }
+    }
+
+    fn scan(&mut self, (from, to): (Vec<u8>, Vec<u8>), bytes_max: usize) -> ScanId {
+        self.scans += 1;
+        let id = ScanId(self.scans);
+        self.effects.emit(Output::Scan { id, from, to, bytes_max });
+        id
+    }
+
+    fn on_scanned(&mut self, now: Now, id: ScanId, rows: Vec<Row>) {
+        if self.outbox_scan == Some(id) {
+            self.outbox_scan = None;
+            self.load_outbox(now, rows);
+        } else if let Some(lookup) = self.lookups.remove(&id) {
+            let known = rows.first().and_then(|row| BlobId::from_slice(&row.value));
+            self.judge(&lookup, known);
+        }
+    }
+
+    /// What the database holds does not fit: stop before it gets worse.
+    fn stop_corrupt(&mut self, what: &'static str) {
+        self.stopped = true;
+        self.effects.abandon();
+        let fault = crate::io::StorageFault::Failed(OpenError::Corrupt(what).to_string());
+        self.effects.emit_now(Output::Event(Event::StorageFailed(fault)));
+    }
+}

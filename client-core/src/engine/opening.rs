@@ -1,0 +1,187 @@
+//! The beginning of a membership, and every later start of it from storage.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+
+use bytes::Bytes;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+use super::connection::{Session, random};
+use super::effects::Effects;
+use super::outbox::Outbox;
+use super::rows::{
+    self, ChainRow, FORMAT, FormatRow, GroupRow, HeldRow, IdentityRow, InitialState, MemberRow, ProgressRow, hot,
+    hot_key, initial_rows,
+};
+use super::{Engine, FINDINGS_LISTED_MAX};
+use crate::certificate::DeviceName;
+use crate::epoch;
+use crate::error::OpenError;
+use crate::event::IntegrityEvent;
+use crate::genesis::{Genesis, GenesisRandom};
+use crate::id::{DeviceId, GroupId};
+use crate::io::{Batch, Now, RelayAddress, Row};
+use crate::keyring::Keyring;
+use crate::keys::{EpochSecret, Membership, MembershipSeed, StoreKey};
+use crate::store_seal;
+
+/// What a machine is started with besides its storage.
+#[derive(Debug)]
+pub struct Secrets {
+    /// Seals the local rows that hold secrets or blobs not yet sent. The same for the life of the
+    /// storage.
+    pub store_key: StoreKey,
+    /// 32 fresh bytes from the operating system's random number generator, new at every start.
+    pub rng_seed: [u8; 32],
+}
+
+/// A group to be founded.
+#[derive(Debug, Clone)]
+pub struct Founding {
+    /// Where its log will be.
+    pub relay: RelayAddress,
+    /// What this device is called; cleaned by [`DeviceName::cleaned`].
+    pub device_name: String,
+    /// What a relay with restricted creation asks for.
+    pub token: Option<Vec<u8>>,
+}
+
+impl Engine {
+    /// Founds a group: the batch that makes an *empty* storage its founder's. The log is created at
+    /// the relay once an [`Engine::open`]ed engine reaches it.
+    #[must_use]
+    pub fn found(now: Now, secrets: &Secrets, founding: Founding) -> Batch {
+        let mut rng = ChaCha20Rng::from_seed(secrets.rng_seed);
+        let seed = MembershipSeed::from_bytes(random(&mut rng));
+        let me = Membership::from_seed(&seed);
+        let genesis = Genesis::new(GenesisRandom(random(&mut rng)), me.keys.clone());
+        let keyring = Keyring::new(genesis.group(), EpochSecret::from_bytes(random(&mut rng)));
+        let envelope = epoch::seal_genesis(&genesis, &keyring, &me, now.wall_ms, &mut rng);
+        let state = InitialState {
+            seed: &seed,
+            genesis: genesis.bytes().clone(),
+            keyring: &keyring,
+            relay: founding.relay,
+            device_name: DeviceName::cleaned(&founding.device_name).to_string(),
+            founding: Some(rows::Founding {
+                token: founding.token.map(Bytes::from),
+                genesis_blob_id: envelope.blob_id,
+                genesis_envelope: envelope.envelope,
+            }),
+            joining: None,
+        };
+        initial_rows(state, &secrets.store_key, &mut rng)
+    }
+
+    /// Opens a membership from the rows between [`Engine::HOT_FROM`] and [`Engine::HOT_TO`].
+    ///
+    /// # Errors
+    /// [`OpenError::NoGroup`] for an empty storage; otherwise what is wrong with it. Nothing is
+    /// written.
+    pub fn open(_now: Now, secrets: Secrets, hot_rows: Vec<Row>) -> Result<Self, OpenError> {
+        let rows = HotRows(hot_rows.into_iter().map(|row| (row.key, row.value)).collect());
+        if rows.0.is_empty() {
+            return Err(OpenError::NoGroup);
+        }
+        let format: FormatRow = rows.one(hot::FORMAT, "format")?.ok_or(OpenError::Corrupt("format"))?;
+        if format.format != FORMAT {
+            return Err(OpenError::Newer { found: format.format, known: FORMAT });
+        }
+        let identity = rows.identity(&secrets.store_key)?;
+        let group_row: GroupRow = rows.one(hot::GROUP, "group")?.ok_or(OpenError::Corrupt("group"))?;
+        let progress: ProgressRow = rows.one(hot::PROGRESS, "progress")?.ok_or(OpenError::Corrupt("progress"))?;
+        let held: BTreeMap<(DeviceId, u64), HeldRow> = rows.held()?;
+        let mut findings: VecDeque<IntegrityEvent> =
+            rows.many(hot::FINDING, "finding", |_| Some(()))?.into_iter().map(|((), finding)| finding).collect();
+        findings.drain(..findings.len().saturating_sub(FINDINGS_LISTED_MAX));
+
+        let seed: [u8; 32] = identity.seed[..].try_into().map_err(|_| OpenError::Corrupt("identity"))?;
+        let seed = MembershipSeed::from_bytes(seed);
+        let me = Membership::from_seed(&seed);
+        let group = GroupId::of(&identity.genesis);
+        let keyring = Keyring::restore(group, identity.epoch_secrets, &identity.current_epoch)
+            .ok_or(OpenError::Corrupt("keyring"))?;
+        Ok(Self {
+            store_key: secrets.store_key,
+            rng: ChaCha20Rng::from_seed(secrets.rng_seed),
+            effects: Effects::default(),
+            outbox_loaded: rows.mirrored_seq(&me.device())? + 1,
+            seed,
+            me,
+            hello_epoch: None,
+            genesis: identity.genesis,
+            keyring,
+            group: group_row,
+            joining: rows.one(hot::JOINING, "joining")?,
+            members: rows.many::<MemberRow, _>(hot::MEMBER, "member", DeviceId::from_slice)?.into_iter().collect(),
+            chains: rows.many::<ChainRow, _>(hot::CHAIN, "chain", DeviceId::from_slice)?.into_iter().collect(),
+            held_bytes: held.values().map(|row| row.envelope.len()).sum(),
+            held,
+            wanted: BTreeMap::new(),
+            gaps_reported: BTreeMap::new(),
+            folds: VecDeque::from([(progress.cursor, progress.observed)]),
+            observed_ahead: VecDeque::new(),
+            outbox: Outbox::default(),
+            outbox_scan: None,
+            progress,
+            progress_changed: false,
+            lookups: BTreeMap::new(),
+            scans: 0,
+            session: Session::default(),
+            invitation: None,
+            problem: None,
+            findings,
+            stopped: false,
+        })
+    }
+}
+
+/// The hot rows by key.
+struct HotRows(BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl HotRows {
+    fn one<T: serde::de::DeserializeOwned>(&self, kind: u8, what: &'static str) -> Result<Option<T>, OpenError> {
+        self.0.get(&hot_key(kind, &[])).map(|value| rows::decode(value, what)).transpose()
+    }
+
+    /// Every row of a kind, with what `parse` makes of the rest of its key.
+    fn many<T: serde::de::DeserializeOwned, K>(
+        &self,
+        kind: u8,
+        what: &'static str,
+        parse: impl Fn(&[u8]) -> Option<K>,
+    ) -> Result<Vec<(K, T)>, OpenError> {
+        let prefix = hot_key(kind, &[]);
+        self.0
+            .range::<[u8], _>((Bound::Included(&prefix[..]), Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(&prefix))
+            .map(|(key, value)| {
+                let sub = parse(&key[prefix.len()..]).ok_or(OpenError::Corrupt(what))?;
+                Ok((sub, rows::decode(value, what)?))
+            })
+            .collect()
+    }
+
+    fn identity(&self, store_key: &StoreKey) -> Result<IdentityRow, OpenError> {
+        let key = hot_key(hot::IDENTITY, &[]);
+        let sealed = self.0.get(&key).ok_or(OpenError::Corrupt("identity"))?;
+        let opened = store_seal::open_row(store_key, &key, sealed).map_err(|_| OpenError::Corrupt("identity"))?;
+        rows::decode(&opened, "identity")
+    }
+
+    fn held(&self) -> Result<BTreeMap<(DeviceId, u64), HeldRow>, OpenError> {
+        let parse = |sub: &[u8]| {
+            let (device, seq) = sub.split_at_checked(DeviceId::LEN)?;
+            Some((DeviceId::from_slice(device)?, u64::from_be_bytes(seq.try_into().ok()?)))
+        };
+        Ok(self.many(hot::HELD, "held entry", parse)?.into_iter().collect())
+    }
+
+    /// Highest own seq that is in the mirror; a founder's genesis never was in the outbox.
+    fn mirrored_seq(&self, own: &DeviceId) -> Result<u64, OpenError> {
+        let chain: Option<ChainRow> =
+            self.0.get(&hot_key(hot::CHAIN, &own.0)).map(|value| rows::decode(value, "chain")).transpose()?;
+        Ok(chain.map_or(0, |chain| chain.seq))
+    }
+}

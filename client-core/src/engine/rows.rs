@@ -1,0 +1,412 @@
+//! The local database, row by row: keys, formats, and what a step writes.
+//!
+//! One ordered key-value space, first byte = table:
+//!
+//! | table | key behind the byte | value | loaded at start |
+//! |---|---|---|---|
+//! | `0x01` hot | one byte, then sub-key | small state | yes |
+//! | `0x02` outbox | seq u64be | [`OutboxRow`] | on demand, in windows |
+//! | `0x03` app entries | position u64be | [`MirrorRow`] | never; read by the app |
+//! | `0x04` other entries | ordinal u64be | [`MirrorRow`] | never; kept for repair |
+//! | `0x05` index | DeviceId ‖ seq u64be | BlobId | only to judge an anomaly |
+//!
+//! Values that hold secrets or blobs not yet sealed are sealed under the store key, with their row
+//! key as associated data.
+
+use bytes::Bytes;
+use rand_core::CryptoRng;
+use zerok_sync_protocol::wire;
+use zerok_sync_protocol::{BlobId, EpochId, NoisePublicKey, Timeline, wire_enum, wire_struct};
+
+use super::connection::random;
+use crate::certificate::JoinCertificate;
+use crate::content::{Kind, SeenItem};
+use crate::error::OpenError;
+use crate::event::IntegrityEvent;
+use crate::id::DeviceId;
+use crate::io::{Batch, RelayAddress};
+use crate::keyring::Keyring;
+use crate::keys::{EpochSecret, MemberKeys, MembershipSeed, StoreKey};
+use crate::observed::FoldHash;
+use crate::store_seal;
+
+/// Format of this file; a newer one is refused, never guessed at.
+pub(crate) const FORMAT: u32 = 1;
+
+const HOT: u8 = 0x01;
+const OUTBOX: u8 = 0x02;
+const APP_ENTRIES: u8 = 0x03;
+const OTHER_ENTRIES: u8 = 0x04;
+const INDEX: u8 = 0x05;
+
+/// First hot key.
+pub(crate) const HOT_FROM: &[u8] = &[HOT];
+/// Key behind the last hot one.
+pub(crate) const HOT_TO: &[u8] = &[HOT + 1];
+
+/// Kinds of hot rows (second key byte).
+pub(crate) mod hot {
+    /// [`super::FormatRow`].
+    pub(crate) const FORMAT: u8 = b'f';
+    /// [`super::IdentityRow`], sealed.
+    pub(crate) const IDENTITY: u8 = b'i';
+    /// [`super::GroupRow`].
+    pub(crate) const GROUP: u8 = b'g';
+    /// [`super::ProgressRow`].
+    pub(crate) const PROGRESS: u8 = b'p';
+    /// [`super::JoiningRow`], until a new member has caught up with its inviter.
+    pub(crate) const JOINING: u8 = b'j';
+    /// [`super::MemberRow`] by `DeviceId`.
+    pub(crate) const MEMBER: u8 = b'm';
+    /// [`super::ChainRow`] by `DeviceId`.
+    pub(crate) const CHAIN: u8 = b'c';
+    /// [`super::HeldRow`] by `DeviceId` ‖ seq.
+    pub(crate) const HELD: u8 = b'h';
+    /// [`crate::event::IntegrityEvent`] by number.
+    pub(crate) const FINDING: u8 = b'x';
+}
+
+wire_struct! {
+    /// What wrote this database.
+    pub struct FormatRow {
+        /// [`FORMAT`].
+        format: u32,
+    }
+}
+
+wire_struct! {
+    /// The membership's secrets; sealed under the store key.
+    pub struct IdentityRow {
+        /// [`crate::keys::MembershipSeed`].
+        seed: Bytes,
+        /// Exact bytes of the genesis body.
+        genesis: Bytes,
+        /// Epoch secrets, oldest first; the last is the current one.
+        epoch_secrets: Vec<EpochSecret>,
+        /// The one new entries are sealed under.
+        current_epoch: EpochId,
+    }
+}
+
+wire_struct! {
+    /// The group as this device knows it without reading the log.
+    pub struct GroupRow {
+        /// Relay origin.
+        relay_url: String,
+        /// Its Noise key, once met.
+        relay_key: Option<NoisePublicKey>,
+        /// Whether the key came with a link or from a person, rather than at first contact.
+        relay_key_given: bool,
+        /// This device's name.
+        device_name: String,
+        /// What a relay with restricted creation asks for, until the log is made.
+        token: Option<Bytes>,
+        /// The founder's epoch 0 envelope until the log is made.
+        genesis_envelope: Option<Bytes>,
+    }
+}
+
+wire_struct! {
+    /// How far reading and writing have come. Cursor-like fields mean nothing outside `timeline`.
+    pub struct ProgressRow {
+        /// History being read.
+        timeline: Timeline,
+        /// Highest cursor stored.
+        cursor: u64,
+        /// Blob id there.
+        blob_id_at_cursor: BlobId,
+        /// Fold of everything up to `cursor`.
+        observed: FoldHash,
+        /// Cursor of the last pair put into an own entry.
+        observed_said: u64,
+        /// Highest position given to an app entry.
+        position: u64,
+        /// Highest position the app has processed.
+        processed: u64,
+        /// Highest ordinal given to another entry.
+        ordinal: u64,
+        /// Highest Lamport time stored or used.
+        lamport: u64,
+        /// Highest own seq queued (durable here).
+        queued_seq: u64,
+        /// Highest own seq sealed (and attempted).
+        sealed_seq: u64,
+        /// Its blob id: the next entry's `prev`.
+        sealed_blob_id: BlobId,
+        /// Highest own seq the relay acknowledged.
+        acked_seq: u64,
+        /// Bytes of blobs queued and not acknowledged.
+        outbox_bytes: u64,
+        /// Number of the last finding.
+        findings: u64,
+        /// Envelope of the epoch last accepted from the log; zero before genesis was read.
+        epoch_blob_id: BlobId,
+    }
+}
+
+wire_struct! {
+    /// What a new member must find in the log before it pushes.
+    pub struct JoiningRow {
+        /// Heads the inviter granted.
+        frontier: Vec<SeenItem>,
+        /// Who let it in.
+        inviter: DeviceId,
+    }
+}
+
+wire_struct! {
+    /// A device of the group, as established by sealed data.
+    pub struct MemberRow {
+        /// Its public keys.
+        keys: MemberKeys,
+        /// Its name.
+        name: String,
+        /// What made it a member; nothing for the founder.
+        certificate: Option<JoinCertificate>,
+    }
+}
+
+wire_struct! {
+    /// The verified head of one device's chain.
+    pub struct ChainRow {
+        /// Highest seq stored without a hole before it.
+        seq: u64,
+        /// Its blob id.
+        blob_id: BlobId,
+        /// Highest seq of this device named in an own entry's `seen`.
+        said_seq: u64,
+    }
+}
+
+wire_struct! {
+    /// An authenticated entry that waits for the one before it.
+    pub struct HeldRow {
+        /// Where the relay had it.
+        cursor: u64,
+        /// Fold up to there.
+        observed: FoldHash,
+        /// Its bytes.
+        envelope: Bytes,
+    }
+}
+
+wire_enum! {
+    /// An own entry on its way to the relay.
+    pub enum OutboxRow {
+        /// Not yet sealed; the plaintext lies under the store key.
+        0 => Waiting {
+            /// Kind of the entry.
+            kind: u16,
+            /// [`store_seal`]ed body.
+            body: Bytes,
+        },
+        /// Sealed: these bytes never change again.
+        1 => Sealed {
+            /// The envelope.
+            envelope: Bytes,
+        },
+    }
+}
+
+wire_struct! {
+    /// An envelope as it was read, kept to serve the app and to repair relays.
+    pub struct MirrorRow {
+        /// History it was read from.
+        timeline: Timeline,
+        /// Its cursor there.
+        cursor: u64,
+        /// Fold of that history up to it.
+        observed: FoldHash,
+        /// It named entries this device did not have.
+        missing_deps: bool,
+        /// The sealed bytes.
+        envelope: Bytes,
+    }
+}
+
+impl GroupRow {
+    pub(crate) fn relay(&self) -> RelayAddress {
+        RelayAddress { url: self.relay_url.clone(), key: self.relay_key }
+    }
+}
+
+/// Key of a hot row.
+pub(crate) fn hot_key(kind: u8, sub: &[u8]) -> Vec<u8> {
+    [&[HOT, kind], sub].concat()
+}
+
+/// Key of a hot row about one entry of one device.
+pub(crate) fn held_key(sender: &DeviceId, seq: u64) -> Vec<u8> {
+    [&[HOT, hot::HELD][..], &sender.0, &seq.to_be_bytes()].concat()
+}
+
+/// Key of an outbox row.
+pub(crate) fn outbox_key(seq: u64) -> Vec<u8> {
+    numbered(OUTBOX, seq)
+}
+
+/// Key of an app entry.
+pub(crate) fn app_entry_key(position: u64) -> Vec<u8> {
+    numbered(APP_ENTRIES, position)
+}
+
+/// Key of another mirrored entry.
+pub(crate) fn other_entry_key(ordinal: u64) -> Vec<u8> {
+    numbered(OTHER_ENTRIES, ordinal)
+}
+
+/// Key of an index row.
+pub(crate) fn index_key(sender: &DeviceId, seq: u64) -> Vec<u8> {
+    [&[INDEX][..], &sender.0, &seq.to_be_bytes()].concat()
+}
+
+/// Keys of app entries with a position higher than `after`.
+pub(crate) fn app_entry_range(after: u64) -> (Vec<u8>, Vec<u8>) {
+    (app_entry_key(after.saturating_add(1)), vec![APP_ENTRIES + 1])
+}
+
+/// Keys of every mirrored entry.
+pub(crate) fn mirror_range() -> (Vec<u8>, Vec<u8>) {
+    (vec![APP_ENTRIES], vec![OTHER_ENTRIES + 1])
+}
+
+/// The position in an app entry's key, or `None` for a row of another table.
+pub(crate) fn position_of(key: &[u8]) -> Option<u64> {
+    match key.split_first() {
+        Some((&APP_ENTRIES, number)) => Some(u64::from_be_bytes(number.try_into().ok()?)),
+        _ => None,
+    }
+}
+
+/// The seq in an outbox row's key.
+pub(crate) fn outbox_seq_of(key: &[u8]) -> Option<u64> {
+    match key.split_first() {
+        Some((&OUTBOX, number)) => Some(u64::from_be_bytes(number.try_into().ok()?)),
+        _ => None,
+    }
+}
+
+fn numbered(table: u8, number: u64) -> Vec<u8> {
+    [&[table][..], &number.to_be_bytes()].concat()
+}
+
+/// Decodes a row's value.
+pub(crate) fn decode<T: serde::de::DeserializeOwned>(value: &[u8], what: &'static str) -> Result<T, OpenError> {
+    wire::decode(value).map_err(|_| OpenError::Corrupt(what))
+}
+
+/// Everything a storage holds on the first day of a membership.
+pub(crate) struct InitialState<'a> {
+    pub(crate) seed: &'a MembershipSeed,
+    /// Exact bytes of the genesis body.
+    pub(crate) genesis: Bytes,
+    pub(crate) keyring: &'a Keyring,
+    pub(crate) relay: RelayAddress,
+    pub(crate) device_name: String,
+    /// Founder: what `Create` needs.
+    pub(crate) founding: Option<Founding>,
+    /// Joiner: its certificate and what it must find before it pushes.
+    pub(crate) joining: Option<(JoinCertificate, JoiningRow)>,
+}
+
+/// What only the founder starts with.
+pub(crate) struct Founding {
+    pub(crate) token: Option<Bytes>,
+    pub(crate) genesis_envelope: Bytes,
+    pub(crate) genesis_blob_id: BlobId,
+}
+
+/// The batch that turns an empty storage into a member's.
+pub(crate) fn initial_rows(state: InitialState<'_>, store_key: &StoreKey, rng: &mut impl CryptoRng) -> Batch {
+    let mut batch = Batch::default();
+    batch.put(hot_key(hot::FORMAT, &[]), wire::encode(&FormatRow { format: FORMAT }));
+
+    let identity = IdentityRow {
+        seed: Bytes::copy_from_slice(state.seed.expose()),
+        genesis: state.genesis,
+        epoch_secrets: state.keyring.secrets().cloned().collect(),
+        current_epoch: state.keyring.current().id,
+    };
+    put_sealed(&mut batch, hot_key(hot::IDENTITY, &[]), &wire::encode(&identity), store_key, rng);
+
+    let mut progress = ProgressRow { ..ProgressRow::empty() };
+    if let Some(founding) = &state.founding {
+        // The genesis envelope is the founder's seq 1 and travels in `Create`.
+        progress.sealed_seq = 1;
+        progress.acked_seq = 1;
+        progress.sealed_blob_id = founding.genesis_blob_id;
+        progress.lamport = 1;
+        // Genesis holds keys only; the founder introduces itself right behind it.
+        let name = Bytes::copy_from_slice(state.device_name.as_bytes());
+        batch.put(outbox_key(2), waiting(store_key, 2, Kind::RENAME, &name, rng));
+        progress.queued_seq = 2;
+        progress.outbox_bytes = name.len() as u64;
+    }
+    if let Some((certificate, joining)) = &state.joining {
+        let body = certificate.to_bytes();
+        batch.put(outbox_key(1), waiting(store_key, 1, Kind::JOIN, &body, rng));
+        progress.queued_seq = 1;
+        progress.outbox_bytes = body.len() as u64;
+        batch.put(hot_key(hot::JOINING, &[]), wire::encode(joining));
+    }
+    batch.put(hot_key(hot::PROGRESS, &[]), wire::encode(&progress));
+
+    let (token, genesis_envelope) =
+        state.founding.map_or((None, None), |founding| (founding.token, Some(founding.genesis_envelope)));
+    let group = GroupRow {
+        relay_url: state.relay.url,
+        relay_key_given: state.relay.key.is_some(),
+        relay_key: state.relay.key,
+        device_name: state.device_name,
+        token,
+        genesis_envelope,
+    };
+    batch.put(hot_key(hot::GROUP, &[]), wire::encode(&group));
+    batch
+}
+
+/// An outbox row of an entry that is not sealed yet.
+pub(crate) fn waiting(store_key: &StoreKey, seq: u64, kind: Kind, body: &[u8], rng: &mut impl CryptoRng) -> Vec<u8> {
+    let body = store_seal::seal_row(store_key, random(rng), &outbox_key(seq), body).into();
+    wire::encode(&OutboxRow::Waiting { kind: kind.0, body })
+}
+
+/// Adds a row whose value is sealed under the store key.
+pub(crate) fn put_sealed(
+    batch: &mut Batch,
+    key: Vec<u8>,
+    plaintext: &[u8],
+    store_key: &StoreKey,
+    rng: &mut impl CryptoRng,
+) {
+    let value = store_seal::seal_row(store_key, random(rng), &key, plaintext);
+    batch.put(key, value);
+}
+
+impl ProgressRow {
+    fn empty() -> Self {
+        Self {
+            timeline: Timeline::ZERO,
+            cursor: 0,
+            blob_id_at_cursor: BlobId::ZERO,
+            observed: FoldHash::start(),
+            observed_said: 0,
+            position: 0,
+            processed: 0,
+            ordinal: 0,
+            lamport: 0,
+            queued_seq: 0,
+            sealed_seq: 0,
+            sealed_blob_id: BlobId::ZERO,
+            acked_seq: 0,
+            outbox_bytes: 0,
+            findings: 0,
+            epoch_blob_id: BlobId::ZERO,
+        }
+    }
+}
+
+/// A finding's row.
+pub(crate) fn finding_row(number: u64, finding: &IntegrityEvent) -> (Vec<u8>, Vec<u8>) {
+    (hot_key(hot::FINDING, &number.to_be_bytes()), wire::encode(finding))
+}

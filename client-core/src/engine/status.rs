@@ -1,0 +1,157 @@
+//! What an app can ask at any time: where things stand, who is there, what an entry says.
+
+use bytes::Bytes;
+use zerok_sync_protocol::BlobId;
+
+use super::{Engine, rows};
+use crate::error::{OpenError, Problem};
+use crate::event::IntegrityEvent;
+use crate::id::DeviceId;
+use crate::io::{RelayAddress, Row};
+use crate::seal;
+
+/// How the connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connection {
+    /// Not started, or closed.
+    Offline,
+    /// Waiting for a link.
+    Connecting,
+    /// The link stands; the relay has not let this device in yet.
+    Handshaking,
+    /// Reading what came while away.
+    CatchingUp,
+    /// Everything the relay has is here; new entries come as they are pushed.
+    Live,
+    /// The last attempt failed; the next comes by itself.
+    WaitingToRetry,
+}
+
+/// A device of the group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its identity in this group.
+    pub device: DeviceId,
+    /// What it calls itself.
+    pub name: String,
+    /// Whether it is this one.
+    pub own: bool,
+}
+
+/// A snapshot of everything that is not an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// How the connection stands.
+    pub connection: Connection,
+    /// Whether everything the relay had at the last look is here.
+    pub caught_up: bool,
+    /// The relay.
+    pub relay: RelayAddress,
+    /// This device.
+    pub device: DeviceId,
+    /// Its name.
+    pub device_name: String,
+    /// Devices of the group as far as the log was read.
+    pub members: Vec<Member>,
+    /// Highest position of an entry stored here; 0 for none.
+    pub position: u64,
+    /// Highest position the app said it has processed.
+    pub processed: u64,
+    /// Highest cursor the relay told of in this session.
+    pub relay_head: Option<u64>,
+    /// Own entries the relay has not acknowledged.
+    pub outbox_count: u64,
+    /// Bytes of blobs in them; an upper bound while some are acknowledged.
+    pub outbox_bytes: u64,
+    /// Number of the latest push that is queued.
+    pub stored_push: u64,
+    /// Highest push number the relay has acknowledged, with all before it.
+    pub acked_push: u64,
+    /// Why there is no live connection, or why pushes wait.
+    pub problem: Option<Problem>,
+    /// What was found of late, oldest first; bounded.
+    pub integrity: Vec<IntegrityEvent>,
+}
+
+/// An authenticated entry of the app's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// This device's stable number for it.
+    pub position: u64,
+    /// Where the relay had it.
+    pub cursor: u64,
+    /// Identifies the envelope everywhere.
+    pub blob_id: BlobId,
+    /// Who wrote it.
+    pub sender: DeviceId,
+    /// Whether that was this device.
+    pub own: bool,
+    /// The author's wall clock, Unix milliseconds: information only.
+    pub sent_at_ms: u64,
+    /// With `sender` and `seq`, a total order that is the same on every device.
+    pub lamport: u64,
+    /// Position in the sender's chain.
+    pub seq: u64,
+    /// Its author had seen entries that this device had not when it came.
+    pub missing_deps: bool,
+    /// The app's blob.
+    pub data: Bytes,
+    /// The sealed bytes, as the relay stores them.
+    pub envelope: Bytes,
+}
+
+impl Engine {
+    /// Where things stand.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let me = self.me.device();
+        let open = self.session.live_ref();
+        Status {
+            connection: self.session.connection(),
+            caught_up: open.is_some_and(|open| open.caught_up),
+            relay: self.group.relay(),
+            device: me,
+            device_name: self.group.device_name.clone(),
+            members: self
+                .members
+                .iter()
+                .map(|(device, member)| Member { device: *device, name: member.name.clone(), own: *device == me })
+                .collect(),
+            position: self.progress.position,
+            processed: self.progress.processed,
+            relay_head: open.map(|open| open.head),
+            outbox_count: self.progress.queued_seq - self.progress.acked_seq,
+            outbox_bytes: self.progress.outbox_bytes,
+            stored_push: self.progress.queued_seq,
+            acked_push: self.progress.acked_seq,
+            problem: self.problem.clone(),
+            integrity: self.findings.iter().cloned().collect(),
+        }
+    }
+
+    /// The entry of a stored row, from [`Engine::entry_range`].
+    ///
+    /// # Errors
+    /// [`OpenError::Corrupt`] when the row is not an app entry, or no longer opens.
+    pub fn read_entry(&self, row: &Row) -> Result<Entry, OpenError> {
+        let position = rows::position_of(&row.key).ok_or(OpenError::Corrupt("entry key"))?;
+        let mirrored: rows::MirrorRow = rows::decode(&row.value, "entry")?;
+        let blob_id = zerok_sync_protocol::envelope::blob_id(&mirrored.envelope);
+        // Authenticated before it was stored; the AEAD shows that it still is what was stored.
+        let opened = seal::open(&self.keyring, &mirrored.envelope).map_err(|_| OpenError::Corrupt("entry"))?;
+        let content = opened.claims();
+        Ok(Entry {
+            position,
+            cursor: mirrored.cursor,
+            blob_id,
+            sender: content.sender,
+            own: content.sender == self.me.device(),
+            sent_at_ms: content.sent_at_ms,
+            lamport: content.lamport,
+            seq: content.seq,
+            missing_deps: mirrored.missing_deps,
+            data: content.body.clone(),
+            envelope: mirrored.envelope,
+        })
+    }
+}

@@ -1,0 +1,260 @@
+//! Own entries on their way out: queued, sealed at the first send, pushed, acknowledged.
+//!
+//! Sealing fixes `seq` and `prev` and happens as late as possible: only once this session has
+//! caught up, so that `seen` is current and a device restored from an old copy finds out before it
+//! writes. From then on the bytes never change; they are durable before they are sent.
+
+use bytes::Bytes;
+use zerok_sync_protocol::frame::PushResult;
+use zerok_sync_protocol::id::RelayTag;
+use zerok_sync_protocol::limits::ENVELOPE_BYTES_MAX_DEFAULT;
+use zerok_sync_protocol::wire::{self, List};
+use zerok_sync_protocol::{ClientFrame, ErrorCode};
+
+use super::Engine;
+use super::connection::random;
+use super::outbox::{IN_FLIGHT_BYTES_MAX, OutboxBody, OutboxItem, UnexpectedAck};
+use super::rows::{self, OutboxRow};
+use crate::content::{Content, Kind, Observed, SEEN_ITEMS_MAX, SeenHash, SeenItem};
+use crate::error::Problem;
+use crate::event::Event;
+use crate::io::{Now, Row};
+use crate::seal;
+use crate::store_seal;
+
+/// How long to wait before a push is tried again that the relay refused for its load or storage …
+const PUSH_RETRY_MS: u64 = 1_000;
+/// … and for its limits.
+const PUSH_RETRY_LIMIT_MS: u64 = 30_000;
+
+impl Engine {
+    /// The largest blob that is taken now.
+    pub(super) fn blob_bytes_max(&self) -> usize {
+        let limits = self.session.live_ref().and_then(|open| open.limits.as_ref());
+        let envelope_bytes_max = limits.map_or(ENVELOPE_BYTES_MAX_DEFAULT, |limits| limits.envelope_bytes_max);
+        seal::max_blob_bytes(envelope_bytes_max as usize)
+    }
+
+    /// Puts an own entry at the end of the outbox; its number is the `seq` it will have.
+    pub(super) fn queue(&mut self, kind: Kind, body: Bytes) -> u64 {
+        self.progress.queued_seq += 1;
+        self.progress.outbox_bytes += body.len() as u64;
+        self.progress_changed = true;
+        let seq = self.progress.queued_seq;
+        self.effects.put(rows::outbox_key(seq), rows::waiting(&self.store_key, seq, kind, &body, &mut self.rng));
+        let follows = self.outbox_loaded == seq && self.outbox_scan.is_none();
+        if follows && self.outbox.has_room() {
+            self.outbox.append(OutboxItem { seq, body: OutboxBody::Waiting { kind, body } });
+            self.outbox_loaded = seq + 1;
+        }
+        if kind == Kind::APP {
+            self.event(Event::PushesStored { push: seq });
+        }
+        seq
+    }
+
+    /// Does whatever the outbox, the session and the limits allow now.
+    pub(super) fn pump_outbox(&mut self, now: Now) {
+        self.refill_outbox();
+        let may_seal = self.may_seal();
+        let Some(open) = self.session.live_ref() else { return };
+        if now.mono_ms < open.push_again_ms {
+            return;
+        }
+        let relay_max = open.limits.as_ref().map_or(u64::MAX, |limits| limits.push_bytes_in_flight_max);
+        let in_flight_max = IN_FLIGHT_BYTES_MAX.min(usize::try_from(relay_max).unwrap_or(usize::MAX)).max(1);
+        while self.outbox.may_send(in_flight_max) {
+            while may_seal && self.outbox.wants_sealing() && self.seal_next(now) {}
+            let Some(push) = self.outbox.next_push() else { return };
+            let envelopes = List::try_from(push.envelopes).expect("a batch is smaller than the list's limit");
+            let frame = ClientFrame::Push { push: push.push, envelopes, resume: push.resume };
+            if let Some(open) = self.session.live() {
+                open.send(&frame);
+            }
+        }
+    }
+
+    /// Whether a new entry may be fixed now.
+    fn may_seal(&self) -> bool {
+        let caught_up = self.session.live_ref().is_some_and(|open| open.caught_up);
+        let in_epoch = self.epoch_for_hello() == self.keyring.current().id;
+        caught_up && in_epoch && self.joining.is_none() && self.problem.is_none()
+    }
+
+    /// Seals the next waiting entry; `false` if there is none.
+    fn seal_next(&mut self, now: Now) -> bool {
+        let Some((seq, kind, body)) = self.outbox.first_waiting() else { return false };
+        debug_assert_eq!(seq, self.progress.sealed_seq + 1, "entries are sealed in the order of seq");
+        let seen = self.seen_since_last();
+        let content = Content {
+            sender: self.me.device(),
+            seq,
+            prev: self.progress.sealed_blob_id,
+            seen: List::try_from(seen.clone()).expect("cut to the limit"),
+            observed: self.observed_since_last(),
+            lamport: self.progress.lamport + 1,
+            kind,
+            sent_at_ms: now.wall_ms,
+            body,
+        };
+        let nonce = random(&mut self.rng);
+        let sealed = seal::seal(self.keyring.group(), self.keyring.current(), &self.me.signing, nonce, &content)
+            .expect("the size was checked when the blob was taken, and no limit on it is that high");
+        for item in &seen {
+            if let Some((device, chain)) = self.chains.iter_mut().find(|(device, _)| device.tag() == item.tag) {
+                chain.said_seq = item.seq;
+                let device = *device;
+                self.put_chain(&device);
+            }
+        }
+        if let Some(pair) = &content.observed {
+            self.progress.observed_said = pair.cursor;
+        }
+        self.progress.lamport += 1;
+        self.progress.sealed_seq = seq;
+        self.progress.sealed_blob_id = sealed.blob_id;
+        self.progress_changed = true;
+        let row = OutboxRow::Sealed { envelope: sealed.envelope.clone() };
+        self.effects.put(rows::outbox_key(seq), wire::encode(&row));
+        self.outbox.sealed(seq, sealed.blob_id, sealed.envelope);
+        true
+    }
+
+    /// Heads of the other devices that are new since the last own entry.
+    fn seen_since_last(&self) -> Vec<SeenItem> {
+        let me = self.me.device();
+        self.chains
+            .iter()
+            .filter(|(device, chain)| **device != me && chain.seq > chain.said_seq)
+            .map(|(device, chain)| SeenItem { tag: device.tag(), seq: chain.seq, hash: SeenHash::of(&chain.blob_id) })
+            .take(SEEN_ITEMS_MAX)
+            .collect()
+    }
+
+    /// What this device was shown by the relay, if it was shown more since the last own entry.
+    fn observed_since_last(&self) -> Option<Observed> {
+        let relay = self.group.relay_key?;
+        (self.progress.cursor > self.progress.observed_said).then(|| Observed {
+            relay: RelayTag::of(&relay),
+            timeline: self.progress.timeline,
+            cursor: self.progress.cursor,
+            hash: self.progress.observed.short(),
+        })
+    }
+
+    /// Asks storage for the next run of the outbox when the window has room for it.
+    fn refill_outbox(&mut self) {
+        let on_disk = self.outbox_loaded <= self.progress.queued_seq;
+        if on_disk && self.outbox_scan.is_none() && self.outbox.has_room() && self.session.live_ref().is_some() {
+            let range = (rows::outbox_key(self.outbox_loaded), rows::outbox_key(self.progress.queued_seq + 1));
+            self.outbox_scan = Some(self.scan(range, self.outbox.room()));
+        }
+    }
+
+    /// The run came.
+    pub(super) fn load_outbox(&mut self, _now: Now, found: Vec<Row>) {
+        for row in found {
+            let item = match rows::outbox_seq_of(&row.key) {
+                Some(seq) if seq == self.outbox_loaded => self.outbox_item(seq, &row),
+                // Rows already mirrored were removed; the window begins behind them.
+                Some(seq) if self.outbox.last_seq().is_none() && seq > self.outbox_loaded => {
+                    self.outbox_item(seq, &row)
+                }
+                _ => None,
+            };
+            let Some(item) = item else { return self.stop_corrupt("outbox") };
+            self.outbox_loaded = item.seq + 1;
+            self.outbox.append(item);
+        }
+    }
+
+    fn outbox_item(&self, seq: u64, row: &Row) -> Option<OutboxItem> {
+        let body = match wire::decode(&row.value).ok()? {
+            OutboxRow::Sealed { envelope } => {
+                OutboxBody::Sealed { blob_id: zerok_sync_protocol::envelope::blob_id(&envelope), envelope }
+            }
+            OutboxRow::Waiting { kind, body } => {
+                let body = store_seal::open_row(&self.store_key, &row.key, &body).ok()?;
+                OutboxBody::Waiting { kind: Kind(kind), body: Bytes::copy_from_slice(&body) }
+            }
+        };
+        Some(OutboxItem { seq, body })
+    }
+
+    /// The relay's answer to a push.
+    ///
+    /// # Errors
+    /// [`Problem::ProtocolViolation`] when it answers nothing that was asked.
+    pub(super) fn on_push_ack(&mut self, now: Now, push: u64, results: &[PushResult]) -> Result<(), Problem> {
+        let first_seq = self
+            .outbox
+            .answered(push, results.len())
+            .map_err(|UnexpectedAck| Problem::ProtocolViolation("an answer to no push"))?;
+        for (seq, result) in (first_seq..).zip(results) {
+            match result {
+                PushResult::Stored { .. } if seq == self.progress.acked_seq + 1 => self.acked_up_to(seq),
+                // Known to be stored already, because it was read back first.
+                PushResult::Stored { .. } if seq <= self.progress.acked_seq => {}
+                PushResult::Stored { .. } => return Err(Problem::ProtocolViolation("an acknowledgement with a hole")),
+                PushResult::Refused { code } => self.on_push_refused(now, seq, *code),
+            }
+        }
+        Ok(())
+    }
+
+    fn acked_up_to(&mut self, seq: u64) {
+        if seq <= self.progress.acked_seq {
+            return;
+        }
+        self.progress.acked_seq = seq;
+        self.progress_changed = true;
+        if self.progress.acked_seq == self.progress.queued_seq {
+            self.progress.outbox_bytes = 0;
+        }
+        self.event(Event::PushesAcked { push: seq });
+    }
+
+    fn on_push_refused(&mut self, now: Now, seq: u64, number: u16) {
+        self.outbox.refuse(self.progress.acked_seq);
+        let code = ErrorCode::from_number(number);
+        let wait_ms = match code {
+            // Follows another refusal, which said when to go on.
+            Some(ErrorCode::OutOfOrder) => 0,
+            Some(ErrorCode::EnvelopeTooLarge | ErrorCode::GroupQuotaExceeded) | None => PUSH_RETRY_LIMIT_MS,
+            Some(_) => PUSH_RETRY_MS,
+        };
+        if let Some(open) = self.session.live() {
+            open.push_again_ms = open.push_again_ms.max(now.mono_ms + wait_ms);
+        }
+        if wait_ms == PUSH_RETRY_LIMIT_MS {
+            let problem = Problem::Refused { code, number, detail: format!("push {seq}") };
+            self.event(Event::PushRefused { push: seq, problem });
+        }
+    }
+
+    /// An own entry was read back: it is in the mirror, so the outbox may forget it.
+    pub(super) fn own_entry_stored(&mut self, _now: Now, seq: u64) {
+        if seq > self.progress.sealed_seq {
+            // The log holds own entries this device never wrote: it was restored from an older copy,
+            // or copied. Writing now would fork its chain.
+            return self.set_problem(Some(Problem::OlderCopy));
+        }
+        self.effects.delete(rows::outbox_key(seq));
+        self.outbox.forget_up_to(seq);
+        self.outbox_loaded = self.outbox_loaded.max(seq + 1);
+        self.acked_up_to(seq);
+    }
+
+    /// A new member may push once the log shows all that its inviter had.
+    pub(super) fn check_joined(&mut self) {
+        let Some(joining) = &self.joining else { return };
+        let covered = joining
+            .frontier
+            .iter()
+            .all(|item| self.chains.iter().any(|(device, chain)| device.tag() == item.tag && chain.seq >= item.seq));
+        if covered && self.members.contains_key(&joining.inviter) {
+            self.joining = None;
+            self.effects.delete(rows::hot_key(rows::hot::JOINING, &[]));
+        }
+    }
+}
