@@ -21,7 +21,7 @@ use crate::iroh::IrohListener;
 use crate::keys::{self, KeyError, Secret};
 use crate::limits::{BACKSTOP_POLL_MS, SHUTDOWN_GRACE_MS, SHUTDOWN_SPREAD_MS};
 use crate::server;
-use crate::store::{DynStore, Sqlite, StoreError};
+use crate::store::{DynStore, Postgres, Sqlite, StoreError};
 
 /// Why a relay does not start. Each message is a sentence for its operator.
 #[derive(Debug, thiserror::Error)]
@@ -172,7 +172,7 @@ fn make_data_dir(config: &Config) -> Result<(), StartError> {
 async fn open_store(config: &Config) -> Result<DynStore, StartError> {
     match &config.store {
         StoreConfig::Sqlite(path) => Ok(Arc::new(Sqlite::open(path)?)),
-        StoreConfig::Postgres(_) => Err(StoreError::Unavailable("this build has no Postgres".into()).into()),
+        StoreConfig::Postgres(url) => Ok(Arc::new(Postgres::connect(url).await?)),
     }
 }
 
