@@ -1,6 +1,8 @@
 //! What only the Postgres store promises: several instances, a database that goes away and comes
 //! back, durable commits whatever the server's defaults, and errors that give nothing away.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps has failed, which is what it is for")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! What only the SQLite store promises: one relay per file, private files, refusal of what is not
 //! its own, and that an acknowledged entry survives `kill -9`.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps has failed, which is what it is for")]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,6 +1,8 @@
 //! One suite for both databases: every rule that `relay::store` promises has a test named after
 //! it, run on a SQLite file and on a real Postgres.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps has failed, which is what it is for")]
+
 mod append;
 mod concurrency;
 mod durability;
