@@ -1,0 +1,101 @@
+// The page: opens the client and shows the screen that fits its state.
+
+import { type Client, readLink } from "@0k-sync/client";
+
+import { announce, button, byId, el, sentence } from "./dom.ts";
+import { currentClient, isOpenElsewhere, openClient, renamedClient } from "./group-client.ts";
+import { forgetOpenedLink, openedLink } from "./invite-fragment.ts";
+import { showConnection } from "./views/connection.ts";
+import { groupView } from "./views/group.ts";
+import { confirmJoin } from "./views/join.ts";
+import { welcome } from "./views/welcome.ts";
+
+const main = byId("main");
+
+function showScreen(screen: HTMLElement): void {
+  main.replaceChildren(screen);
+}
+
+async function start(): Promise<void> {
+  let client: Client;
+  try {
+    client = await openClient(announce);
+  } catch (error) {
+    showFailure(error);
+    return;
+  }
+  if (client.status.state === "open") showGroup(client);
+  else showWelcome();
+  window.addEventListener("hashchange", () => void followOpenedLink());
+  await followOpenedLink();
+}
+
+/** An invitation in the address is asked about, never followed by itself. */
+async function followOpenedLink(): Promise<void> {
+  const link = openedLink();
+  if (link === undefined) return;
+  if (currentClient()?.status.state !== "empty") {
+    forgetOpenedLink();
+    announce("This browser is in a group already. To join another one, open the link in a private window or another browser.");
+    return;
+  }
+  try {
+    const { relay } = await readLink(link);
+    showJoin(link, relay);
+  } catch (error) {
+    forgetOpenedLink();
+    announce(sentence(error));
+  }
+}
+
+function showWelcome(): void {
+  showScreen(
+    welcome({
+      create: async (name) => {
+        const client = await renamedClient(name, announce);
+        await client.createGroup();
+        showGroup(client);
+      },
+      join: showJoin,
+    }),
+  );
+}
+
+function showJoin(link: string, relay: string): void {
+  showScreen(
+    confirmJoin(relay, {
+      join: async (name, onDigits, signal) => {
+        const client = await renamedClient(name, announce);
+        await client.join(link, { onDigits, signal });
+        forgetOpenedLink();
+        showGroup(client);
+        announce("This device is in.");
+      },
+      leave: () => {
+        forgetOpenedLink();
+        showWelcome();
+      },
+    }),
+  );
+}
+
+function showGroup(client: Client): void {
+  const view = groupView(client);
+  const connection = byId("connection");
+  showScreen(view.element);
+  const show = () => {
+    showConnection(connection, client.status);
+    view.show(client.status);
+  };
+  client.onStatus(show);
+  show();
+}
+
+function showFailure(error: unknown): void {
+  const text = isOpenElsewhere(error) ? "These notes are open in another tab or window of this browser. Close it there, then try again." : sentence(error);
+  showScreen(
+    el("section", { class: "card hero" }, el("h1", {}, "The notes could not be opened"), el("p", { class: "lead", role: "alert" }, text), button("Try again", "primary", () => location.reload())),
+  );
+}
+
+void start();

@@ -1,0 +1,55 @@
+// The state of the connection, in a person's words.
+
+import type { GroupStatus, Status } from "@0k-sync/client";
+
+import { el, sentence } from "../dom.ts";
+
+type Look = "good" | "busy" | "off";
+
+/** What to say about a status, and how it looks. */
+export function describe(status: Status): { readonly text: string; readonly look: Look } | undefined {
+  if (status.state === "stopped") return { text: "Stopped", look: "off" };
+  if (status.group === undefined) return undefined;
+  const waiting = status.group.outboxCount;
+  const unsent = waiting === 0 ? "" : ` · ${waiting} to send`;
+  const [text, look] = words(status.group);
+  return { text: `${text}${unsent}`, look };
+}
+
+function words({ connection }: GroupStatus): readonly [string, Look] {
+  switch (connection) {
+    case "live":
+      return ["Live", "good"];
+    case "catching_up":
+      return ["Catching up", "busy"];
+    case "connecting":
+    case "handshaking":
+      return ["Connecting", "busy"];
+    case "waiting_to_retry":
+      return ["Offline, retrying", "off"];
+    case "offline":
+      return ["Offline", "off"];
+  }
+}
+
+/** Shows it in the page's header; nothing changes, and nothing is read out again, if it says the same. */
+export function showConnection(place: HTMLElement, status: Status): void {
+  const described = describe(status);
+  const text = described?.text ?? "";
+  if (place.textContent === text) return;
+  place.replaceChildren();
+  if (described !== undefined) place.append(el("span", { class: `pill ${described.look}` }, text));
+}
+
+/** What is wrong, if a person should know. */
+export function problemOf(status: Status): string | undefined {
+  if (status.stoppedBy !== undefined) return `${sentence(status.stoppedBy)} Reload the page to go on.`;
+  const { group } = status;
+  const finding = group?.integrity.at(-1);
+  if (finding !== undefined) {
+    return `The relay or a device did something an honest one does not do (${finding.kind.replaceAll("_", " ")}). Your notes on this device are safe.`;
+  }
+  // Being unreachable is what the connection's state says already.
+  if (group?.problem === undefined || group.problem.code === "unreachable") return undefined;
+  return sentence(group.problem);
+}

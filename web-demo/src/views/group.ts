@@ -1,0 +1,114 @@
+// The main screen: the notes, the devices that share them, and what the relay has of it.
+
+import type { Client, Entry, Member, Status } from "@0k-sync/client";
+
+import { announce, button, el, sentence } from "../dom.ts";
+import { type Change, decodeChange, encodeChange } from "../note-blob.ts";
+import { type Note, Notes } from "../notes.ts";
+import { loadWaiting, saveWaiting } from "../waiting-store.ts";
+import { problemOf } from "./connection.ts";
+import { inviteDevice } from "./invite.ts";
+import { noteList } from "./note-list.ts";
+import { relayPanel } from "./relay-panel.ts";
+
+export interface GroupView {
+  readonly element: HTMLElement;
+  readonly show: (status: Status) => void;
+}
+
+export function groupView(client: Client): GroupView {
+  const notes = new Notes();
+  let members = client.members;
+  const list = noteList({
+    add: (text) => push({ kind: "add", id: crypto.randomUUID(), text }),
+    remove: (id) => void push({ kind: "remove", id }).catch((error: unknown) => announce(sentence(error))),
+  });
+  const panel = relayPanel();
+  const devices = el("ul", { class: "members", "aria-label": "Devices" });
+  const problem = el("p", { class: "card problem", role: "alert", hidden: true });
+
+  const nameOf = ({ sender }: Note) => {
+    const member = members.find(({ device, own }) => (sender === undefined ? own : device === sender));
+    return member === undefined ? "A device" : member.own ? "This device" : member.name;
+  };
+  const showNotes = () => list.show(notes.list(), nameOf);
+
+  /** Durable here first; the client sends it whenever it can. */
+  async function push(change: Change): Promise<void> {
+    await client.push(encodeChange(change));
+    notes.applyOwn(change, Date.now());
+    saveWaiting(notes.waiting);
+    showNotes();
+  }
+
+  function apply(entry: Entry): void {
+    const change = decodeChange(entry.data, entry.blobId);
+    panel.add(entry, change);
+    if (change !== undefined) notes.apply(change, entry);
+    if (entry.own) saveWaiting(notes.waiting);
+  }
+
+  /** The page keeps no notes of its own: it reads the client's from the first one on, then follows. */
+  async function follow(): Promise<void> {
+    for await (const entry of client.entries({ after: 0, own: true })) {
+      apply(entry);
+      client.processed(entry.position);
+      scheduleShow();
+    }
+  }
+
+  let isScheduled = false;
+  function scheduleShow(): void {
+    if (isScheduled) return;
+    isScheduled = true;
+    // A thousand stored notes are shown once, not a thousand times. A hidden page has no frames.
+    const soon = document.hidden ? queueMicrotask : requestAnimationFrame;
+    soon(() => {
+      isScheduled = false;
+      showNotes();
+    });
+  }
+
+  const show = (status: Status) => {
+    if (status.group !== undefined && !sameMembers(members, status.group.members)) {
+      members = status.group.members;
+      devices.replaceChildren(...members.map(memberItem));
+      showNotes();
+    }
+    const text = problemOf(status) ?? "";
+    if (problem.textContent !== text) problem.textContent = text;
+    problem.hidden = text === "";
+  };
+
+  for (const { change, at } of loadWaiting()) notes.applyOwn(change, at);
+  devices.replaceChildren(...members.map(memberItem));
+  showNotes();
+  follow().catch((error: unknown) => announce(sentence(error)));
+  const invite = button("Add a device", "primary", () => void inviteDevice(client));
+  const element = el(
+    "div",
+    { class: "group" },
+    el("h1", { class: "hidden" }, "Your notes"),
+    problem,
+    list.element,
+    el(
+      "div",
+      { class: "side" },
+      el("section", { class: "card", "aria-labelledby": "devices-title" }, el("h2", { id: "devices-title" }, "Devices"), devices, invite),
+      panel.element,
+    ),
+  );
+  return { element, show };
+}
+
+function memberItem({ name, own, device }: Member): HTMLElement {
+  const short = el("code", { class: "quiet", title: "The beginning of the device's public key in this group" }, device.slice(0, 8));
+  return el("li", {}, el("span", {}, name, own ? el("span", { class: "quiet" }, " (this device)") : ""), short);
+}
+
+function sameMembers(left: readonly Member[], right: readonly Member[]): boolean {
+  return (
+    left.length === right.length &&
+    left.every(({ device, name }, index) => right[index]?.device === device && right[index].name === name)
+  );
+}

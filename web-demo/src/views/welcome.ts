@@ -1,0 +1,99 @@
+// The first screen: what this is, and the two ways to begin.
+
+import { readLink } from "@0k-sync/client";
+
+import { DEVICE_NAME_CHARS_MAX, loadDeviceName } from "../device-name.ts";
+import { button, el, sentence } from "../dom.ts";
+
+export interface WelcomeActions {
+  /** Makes a group. */
+  readonly create: (deviceName: string) => Promise<void>;
+  /** Goes on to joining with a link that has been looked at. */
+  readonly join: (link: string, relay: string, deviceName: string) => void;
+}
+
+export function welcome(actions: WelcomeActions): HTMLElement {
+  const name = nameField();
+  const link = el("input", {
+    id: "link",
+    name: "link",
+    type: "text",
+    inputmode: "url",
+    autocomplete: "off",
+    spellcheck: "false",
+    placeholder: "https://…#0k1.…",
+    "aria-describedby": "welcome-problem",
+  });
+  const problem = el("p", { id: "welcome-problem", class: "problem", role: "alert" });
+
+  const create = button("Start on this device", "primary", () => {
+    void attempt([create, join], problem, () => actions.create(name.value()));
+  });
+  const join = el("button", { type: "submit", class: "plain" }, "Join");
+  const form = el(
+    "form",
+    { class: "join-form", novalidate: true },
+    el("label", { for: "link" }, "Or join with an invite link from another device"),
+    el("div", { class: "row" }, link, join),
+  );
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    void attempt([create, join], problem, async () => {
+      const text = link.value.trim();
+      const { relay } = await readLink(text);
+      actions.join(text, relay, name.value());
+    });
+  });
+
+  return el(
+    "section",
+    { class: "card hero" },
+    el("h1", {}, "Notes on all your devices, readable on none but yours"),
+    el(
+      "p",
+      { class: "lead" },
+      "Write on one device and read on the others a moment later: each note is encrypted before it leaves this one. ",
+      "The relay in between only stores sealed envelopes, and your devices notice if it loses, changes or withholds any.",
+    ),
+    name.element,
+    create,
+    problem,
+    form,
+  );
+}
+
+/** The field for this device's name. */
+export function nameField(): { readonly element: HTMLElement; readonly value: () => string } {
+  const input = el("input", {
+    id: "device-name",
+    name: "device-name",
+    type: "text",
+    autocomplete: "off",
+    maxlength: String(DEVICE_NAME_CHARS_MAX),
+    value: loadDeviceName(),
+  });
+  const element = el(
+    "div",
+    { class: "field" },
+    el("label", { for: "device-name" }, "This device's name, shown to your other devices"),
+    input,
+  );
+  return { element, value: () => input.value.trim() || loadDeviceName() };
+}
+
+/** Does something once, with its buttons off meanwhile, and says it if that fails. */
+export async function attempt(
+  buttons: readonly HTMLButtonElement[],
+  problem: HTMLElement,
+  action: () => Promise<void>,
+): Promise<void> {
+  problem.textContent = "";
+  for (const one of buttons) one.disabled = true;
+  try {
+    await action();
+  } catch (error) {
+    problem.textContent = sentence(error);
+  } finally {
+    for (const one of buttons) one.disabled = false;
+  }
+}
