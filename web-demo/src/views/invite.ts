@@ -50,12 +50,13 @@ function linkToShow(link: string): readonly HTMLElement[] {
   const field = el("input", { id: "invite-link", type: "text", readonly: true, value: link });
   field.addEventListener("focus", () => field.select());
   const copy = button("Copy link", "primary", () => {
-    navigator.clipboard.writeText(link).then(
-      () => announce("Link copied."),
-      // Pages without https have no clipboard.
+    // Pages without https have no clipboard, though TypeScript knows only the others.
+    const copied = (navigator.clipboard as Clipboard | undefined)?.writeText(link) ?? Promise.reject(new Error("no clipboard"));
+    copied.then(
+      () => (copy.textContent = "Copied"),
       () => {
-        field.select();
-        announce("Press Ctrl-C or ⌘C to copy the marked link.");
+        field.focus();
+        copy.textContent = "Now Ctrl-C";
       },
     );
   });
@@ -76,13 +77,14 @@ function ask(body: HTMLElement, { name, digits }: WaitingJoiner, signal: AbortSi
       resolve(accept);
     };
     signal.addEventListener("abort", () => resolve(false), { once: true });
-    const accept = button("Accept", "primary", () => answer(true));
+    const decline = button("Decline", "danger", () => answer(false));
     body.replaceChildren(
       el("p", {}, el("strong", {}, name), " wants to join. Its screen must show these digits:"),
       el("output", { class: "digits", "aria-label": "Two digits to compare" }, digits),
       el("p", {}, "Accept only if it does: the device will read all notes here, old and new."),
-      el("div", { class: "row" }, accept, button("Decline", "danger", () => answer(false))),
+      el("div", { class: "row" }, button("Accept", "primary", () => answer(true)), decline),
     );
-    accept.focus();
+    // A careless Enter must not let anybody in.
+    decline.focus();
   });
 }

@@ -22,7 +22,7 @@ export function relayPanel(): RelayPanel {
     "section",
     { class: "card", "aria-labelledby": "relay-title" },
     el("h2", { id: "relay-title" }, "What the relay stores"),
-    el("p", { class: "quiet" }, "One sealed envelope for each note or removal, padded to hide its length, without a sender."),
+    el("p", { class: "quiet" }, "One sealed envelope for each note or removal: padded to blur its length, and without a sender."),
     rows,
     el(
       "p",
