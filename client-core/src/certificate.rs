@@ -4,6 +4,9 @@
 //! position in the log matters. It is valid for one epoch: a rotation voids what was handed out
 //! and not yet used.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::ops::Deref;
 

@@ -161,3 +161,29 @@ impl<'de> Deserialize<'de> for Kind {
         u16::deserialize(deserializer).map(Self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use zerok_sync_protocol::wire;
+
+    use super::*;
+    use crate::fixtures::{content, membership};
+
+    #[test]
+    fn an_unknown_kind_can_be_skipped_from_128_on_and_stops_the_device_below() {
+        let support: Vec<_> = [0, 1, 9, 10, 127, 128, u16::MAX].map(|kind| Kind(kind).support()).to_vec();
+        use KindSupport::{Known, Skip, UpdateNeeded};
+        assert_eq!(support, [UpdateNeeded, Known, Known, UpdateNeeded, UpdateNeeded, Skip, Skip]);
+    }
+
+    #[test]
+    fn more_seen_items_than_a_group_has_devices_are_refused() {
+        let entry = content(&membership(1), 1, BlobId::ZERO, "");
+        let mut bytes = wire::encode(&entry);
+        let seen_at = 1 + 34 + 1 + 34;
+        assert_eq!(bytes[seen_at], 0x90);
+        bytes.splice(seen_at..=seen_at, [0xdc, 0, 66]);
+        let error = wire::decode::<Content>(&bytes).expect_err("66 items");
+        assert!(error.to_string().contains("at most 65"), "{error}");
+    }
+}

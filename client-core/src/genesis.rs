@@ -94,3 +94,49 @@ impl GroupId {
         Self(*hash.finalize().as_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::membership;
+
+    fn genesis() -> Genesis {
+        Genesis::new(GenesisRandom([1; 32]), membership(1).keys)
+    }
+
+    #[test]
+    fn a_genesis_body_names_the_same_group_on_every_device() {
+        let received = Genesis::parse(genesis().bytes().clone()).expect("a genesis body");
+        assert_eq!(received, genesis());
+        assert_eq!(received.group(), genesis().group());
+    }
+
+    #[test]
+    fn every_byte_of_a_genesis_body_is_part_of_the_groups_name() {
+        let bytes = genesis().bytes().to_vec();
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert_ne!(GroupId::of(&changed), genesis().group(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn fields_a_newer_founder_added_are_kept_and_hashed() {
+        let mut bytes = genesis().bytes().to_vec();
+        bytes[0] += 1;
+        bytes.push(0xc3);
+        let newer = Genesis::parse(bytes.clone()).expect("a genesis body");
+        assert_eq!(newer.bytes(), &bytes);
+        assert_eq!(newer.group(), GroupId::of(&bytes));
+        assert_eq!(newer.body(), genesis().body());
+    }
+
+    #[test]
+    fn another_format_and_an_overlong_body_are_refused() {
+        let newer = GenesisBody { format: 2, ..genesis().body().clone() };
+        let error = Genesis::parse(wire::encode(&newer)).expect_err("format 2");
+        assert!(error.to_string().contains("update this device"), "{error}");
+        assert!(Genesis::parse(vec![0; GENESIS_BYTES_MAX + 1]).is_err());
+    }
+}

@@ -4,6 +4,9 @@
 //! secret; everything else is derived by HKDF with a label of [`crate::label`]. Secrets are wiped
 //! on drop, compared in constant time and print as `[redacted]`.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use ed25519_dalek::SigningKey;

@@ -17,6 +17,10 @@ pub mod engine;
 pub mod epoch;
 pub mod error;
 pub mod event;
+#[cfg(any(test, feature = "fuzzing", feature = "vectors"))]
+mod fixtures;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod genesis;
 pub mod id;
 pub mod io;
@@ -32,6 +36,8 @@ pub mod pairing;
 pub mod relay_link;
 pub mod seal;
 pub mod store_seal;
+#[cfg(any(test, feature = "vectors"))]
+pub mod vectors;
 
 pub use engine::{Audit, AuditReport, AuditedSender, Connection, Engine, Entry, Founding, Member, Secrets, Status};
 pub use error::{JoinError, OpenError, Problem, PushError};

@@ -10,6 +10,9 @@
 //! only (key commitment as in Albertini et al., USENIX Security 2022); XChaCha20-Poly1305 with the
 //! header and the GroupId as associated data.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::ops::Deref;
 

@@ -30,8 +30,6 @@ mod outbox;
 mod reading;
 pub(crate) mod rows;
 mod status;
-#[cfg(test)]
-mod tests;
 mod writing;
 
 use std::collections::{BTreeMap, VecDeque};

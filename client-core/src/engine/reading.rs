@@ -10,7 +10,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use zerok_sync_protocol::envelope::{EnvelopeHeader, blob_id};
 use zerok_sync_protocol::frame::EntryItem;
-use zerok_sync_protocol::{BlobId, ClientFrame, EnvelopeType};
+use zerok_sync_protocol::{BlobId, ClientFrame, EnvelopeType, EpochId};
 
 use super::connection::CREDIT_BYTES;
 use super::{Engine, rows};
@@ -151,13 +151,21 @@ impl Engine {
                     self.find(IntegrityEvent::ForgedByMember { cursor: placed.cursor, sender });
                 }
                 Outcome::Epoch => self.accept_epoch(placed)?,
-                Outcome::Failed(OpenFailure::UpdateNeeded(_)) => return Err(Problem::UpdateNeeded),
+                Outcome::Failed(OpenFailure::UpdateNeeded(_)) if self.names_an_epoch(&placed.envelope) => {
+                    return Err(Problem::UpdateNeeded);
+                }
                 Outcome::Failed(_) => {
                     self.find(IntegrityEvent::Corrupt { cursor: placed.cursor, blob_id: placed.blob_id });
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether bytes of an unknown format at least name one of this group's epochs, where every
+    /// format does: then a member's newer device is likelier than garbage.
+    fn names_an_epoch(&self, envelope: &[u8]) -> bool {
+        envelope.get(4..12).and_then(EpochId::from_slice).is_some_and(|epoch| self.keyring.get(&epoch).is_some())
     }
 
     fn open_envelope(&self, envelope: &[u8]) -> Opened {

@@ -284,6 +284,14 @@ impl fmt::Debug for SignedEpoch {
     }
 }
 
+/// A list of wraps for nobody, for fuzzing what stands behind it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn no_wraps() -> Vec<u8> {
+    let mut list = vec![0; 2 + wrap::WRAPS_STEP * wrap::WRAP_BYTES];
+    list[0] = 8;
+    list
+}
+
 /// Splits an epoch envelope into header, wraps and sealed body.
 fn split(envelope: &[u8]) -> Result<(EnvelopeHeader, Wraps, &[u8]), OpenFailure> {
     let (header, rest) = EnvelopeHeader::parse(envelope)?;

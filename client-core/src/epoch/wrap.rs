@@ -49,6 +49,11 @@ impl WrapTag {
     }
 }
 
+#[cfg(test)]
+pub(super) fn tag_of(epoch: &EpochId, kem: &KemPublicKey) -> [u8; 8] {
+    WrapTag::of(epoch, kem).0
+}
+
 /// Why the secret of an epoch was not found in its envelope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnwrapError {

@@ -20,6 +20,8 @@
 //!   same digits, and is left with one chance in a hundred.
 
 mod digits;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod grant;
 mod inviter_pairing;
 mod joiner;
@@ -27,6 +29,8 @@ mod joiner_pairing;
 mod message;
 #[cfg(test)]
 mod tests;
+#[cfg(any(test, feature = "vectors"))]
+pub(crate) mod vectors;
 
 pub use grant::{GrantMaterial, Granted, GrantedMember, GrantedRelay, HistoryStart};
 pub use inviter_pairing::{InviterPairing, InviterStep};

@@ -14,8 +14,12 @@ fn card() -> Card {
     Card { keys: joiner().keys, name: name("phone") }
 }
 
+pub(in crate::pairing) fn honest_answer() -> Answer {
+    material().grant(&inviter(), &H3, card()).expect("it fits").0
+}
+
 fn honest() -> Grant {
-    let (answer, _) = material().grant(&inviter(), &H3, card()).expect("it fits");
+    let answer = honest_answer();
     let Answer::Granted { grant, .. } = answer else { panic!("a grant was asked for") };
     wire::decode(&grant).expect("just encoded")
 }

@@ -6,6 +6,8 @@ mod joining;
 mod messages;
 mod outcomes;
 
+pub(in crate::pairing) use grants::honest_answer;
+
 use std::sync::LazyLock;
 
 use rand_chacha::ChaCha20Rng;
@@ -15,20 +17,17 @@ use zerok_sync_protocol::{MailboxId, NoisePublicKey};
 use super::*;
 use crate::certificate::{Card, DeviceName, JoinCertificate};
 use crate::content::{SeenHash, SeenItem};
+use crate::fixtures::membership;
 use crate::genesis::{Genesis, GenesisRandom};
 use crate::io::RelayAddress;
 use crate::keyring::Keyring;
-use crate::keys::{EpochSecret, Membership, MembershipSeed};
+use crate::keys::{EpochSecret, Membership};
 
 const SECRET: [u8; 32] = [0x51; 32];
 const RELAY_URL: &str = "https://relay.example";
 
 fn rng(seed: u8) -> ChaCha20Rng {
     ChaCha20Rng::from_seed([seed; 32])
-}
-
-fn membership(seed: u8) -> Membership {
-    Membership::from_seed(&MembershipSeed::from_bytes([seed; 32]))
 }
 
 fn mailbox() -> MailboxId {

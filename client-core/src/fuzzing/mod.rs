@@ -1,0 +1,172 @@
+//! What the fuzz targets in `fuzz/` call: one plain function for each parser of bytes that come
+//! from relays, members or joiners.
+//!
+//! A function takes any bytes and panics when a rule is broken. Mutated ciphertext never gets past
+//! its AEAD, so where there is one the target also seals the bytes itself and lets them through.
+
+use zerok_sync_protocol::{EnvelopeType, wire};
+
+use crate::certificate::{Card, JoinCertificate};
+use crate::content::Content;
+use crate::epoch;
+use crate::fixtures::Group;
+use crate::genesis::Genesis;
+use crate::seal::{self, EnvelopeKeys, OpenFailure};
+
+pub use crate::pairing::fuzzing::{invite_link, pairing};
+
+/// An entry's envelope. Mode 0: raw bytes; they never authenticate. Mode 1: the *content* (array
+/// and signature) inside a well-made envelope; it may open, and is nobody's. Input: mode (1) ‖ bytes.
+pub fn entry_open(data: &[u8]) {
+    let Some((mode, bytes)) = data.split_first() else { return };
+    let group = Group::new(1);
+    let opened = match mode % 2 {
+        0 => seal::open(&group.keyring, bytes),
+        _ => seal::open(&group.keyring, &around(&group, EnvelopeType::Entry, &[], bytes)),
+    };
+    match opened {
+        // The one authentic entry of the corpus may pass.
+        Ok(entry) => match entry.verify() {
+            Ok(entry) => assert_eq!(entry.sender, group.founder.device()),
+            Err(entry) => drop(entry),
+        },
+        Err(failure) => assert!(*mode % 2 == 0 || matches!(failure, OpenFailure::Malformed(_)), "{failure}"),
+    }
+}
+
+/// An epoch's envelope. Mode 0: raw bytes, also unwrapped. Mode 1: the content inside a well-made
+/// envelope around the first 8 wraps' worth of zeros. Input: mode (1) ‖ bytes.
+pub fn epoch_open(data: &[u8]) {
+    let Some((mode, bytes)) = data.split_first() else { return };
+    let group = Group::new(1);
+    let (id, keys) = (group.keyring.group(), group.keyring.current());
+    let opened = if mode % 2 == 0 {
+        let _ = epoch::unwrap_secret(id, &group.founder, bytes);
+        epoch::open_epoch(id, keys, bytes)
+    } else {
+        epoch::open_epoch(id, keys, &around(&group, EnvelopeType::Epoch, &epoch::no_wraps(), bytes))
+    };
+    if let Ok(epoch) = opened
+        && let Ok(signed) = epoch.verify()
+    {
+        assert_eq!(signed.sender, group.founder.device());
+        let _ = signed.check_succession(epoch::Predecessor::None);
+    }
+}
+
+/// The array of an entry: an error, or content that means the same after another round.
+pub fn content(data: &[u8]) {
+    if let Ok(content) = wire::decode::<Content>(data) {
+        assert_eq!(wire::decode(&wire::encode(&content)), Ok(content));
+    }
+}
+
+/// Certificate, card and genesis body: an error, or something that is passed on as it came.
+pub fn certificate(data: &[u8]) {
+    if let Ok(certificate) = JoinCertificate::from_bytes(data) {
+        assert_eq!(JoinCertificate::from_bytes(&certificate.to_bytes()), Ok(certificate));
+    }
+    if let Ok(card) = wire::decode::<Card>(data) {
+        assert_eq!(wire::decode(&wire::encode(&card)), Ok(card));
+    }
+    if let Ok(genesis) = Genesis::parse(data.to_vec()) {
+        assert_eq!(genesis.bytes(), data);
+    }
+}
+
+/// Seals any content under the group's key.
+fn around(group: &Group, kind: EnvelopeType, wraps: &[u8], content: &[u8]) -> Vec<u8> {
+    let (id, epoch) = (group.keyring.group(), group.keyring.current());
+    let nonce = [7; 24];
+    let keys = EnvelopeKeys::derive(epoch.data.expose(), kind, &epoch.id, id, &nonce);
+    let header = keys.header(kind, epoch.id, nonce);
+    let hash = *blake3::hash(wraps).as_bytes();
+    let bound: &[u8] = if wraps.is_empty() { &[] } else { &hash };
+    let mut bytes = [&header[..], wraps].concat();
+    keys.encrypt_onto(&mut bytes, &nonce, &[&header, &id.0, bound], &[content]).expect("fuzz inputs are short");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use zerok_sync_protocol::BlobId;
+    use zerok_sync_protocol::fuzzing::{SeededRng, exercise};
+
+    use super::*;
+    use crate::fixtures::{content as app_content, membership};
+
+    fn corpus(target: &str) -> PathBuf {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+        if std::env::var_os("ZEROK_WRITE_VECTORS").is_some() {
+            std::fs::create_dir_all(&dir).expect("fuzz/corpus is writable");
+            for (name, bytes) in seeds(target) {
+                std::fs::write(dir.join(name), bytes).expect("fuzz/corpus is writable");
+            }
+        }
+        dir
+    }
+
+    /// Where fuzzing starts: one valid input of each kind.
+    fn seeds(target: &str) -> Vec<(&'static str, Vec<u8>)> {
+        let group = Group::new(1);
+        let me = &group.founder;
+        let (id, keys) = (group.keyring.group(), group.keyring.current());
+        let entry = app_content(me, 2, BlobId([9; 32]), "hello");
+        let array = wire::encode(&entry);
+        let card = Card { keys: membership(2).keys, name: "phone".parse().expect("a name") };
+        let genesis = epoch::seal_genesis(&group.genesis, &group.keyring, me, 1, &mut SeededRng::new(b"epoch"));
+        let epoch = epoch::open_epoch(id, keys, &genesis.envelope).expect("just sealed");
+        match target {
+            "entry_open" => {
+                let sealed = seal::seal(id, keys, &me.signing, [1; 24], &entry).expect("fits");
+                vec![("raw", [&[0], &sealed.envelope[..]].concat()), ("content", [&[1], &array[..], &[0; 64]].concat())]
+            }
+            "epoch_open" => {
+                let content = wire::encode(epoch.claims());
+                vec![
+                    ("raw", [&[0], &genesis.envelope[..]].concat()),
+                    ("content", [&[1], &content[..], &[0; 64]].concat()),
+                ]
+            }
+            "content" => vec![("app", array)],
+            "certificate" => vec![
+                ("card", wire::encode(&card)),
+                ("certificate", JoinCertificate::issue(id, &me.signing, card, keys.id).to_bytes().to_vec()),
+                ("genesis", group.genesis.bytes().to_vec()),
+            ],
+            other => crate::pairing::fuzzing::seeds(other),
+        }
+    }
+
+    #[test]
+    fn entries_hold_under_mutation() {
+        exercise(&corpus("entry_open"), 2_000, entry_open);
+    }
+
+    #[test]
+    fn epochs_hold_under_mutation() {
+        exercise(&corpus("epoch_open"), 500, epoch_open);
+    }
+
+    #[test]
+    fn contents_hold_under_mutation() {
+        exercise(&corpus("content"), 20_000, content);
+    }
+
+    #[test]
+    fn invite_links_hold_under_mutation() {
+        exercise(&corpus("invite_link"), 20_000, invite_link);
+    }
+
+    #[test]
+    fn pairings_hold_under_mutation() {
+        exercise(&corpus("pairing"), 300, pairing);
+    }
+
+    #[test]
+    fn certificates_hold_under_mutation() {
+        exercise(&corpus("certificate"), 2_000, certificate);
+    }
+}

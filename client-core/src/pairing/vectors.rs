@@ -1,0 +1,163 @@
+//! A whole pairing by link from fixed randomness: every message and every value on the way that
+//! two implementations could disagree on.
+
+use serde_json::{Value, json};
+use zerok_sync_protocol::channel::{Channel, Initiator};
+use zerok_sync_protocol::vectors::RecordedRng;
+use zerok_sync_protocol::{MailboxId, NoisePublicKey, wire};
+
+use super::digits::{NONCE_BYTES, commitment, digits};
+use super::message::{Answer, Introduction};
+use super::{
+    GrantMaterial, GrantedMember, HistoryStart, InviterPairing, InviterStep, JoinerPairing, JoinerStep, PairingMode,
+    pairing_psk, prologue,
+};
+use crate::content::{Observed, SeenHash, SeenItem};
+use crate::fixtures::{Group, membership};
+use crate::io::RelayAddress;
+use crate::keys::{EpochSecret, Membership};
+use crate::link::{InviteLink, PairingSecret};
+use crate::observed::FoldHash;
+
+const SECRET: [u8; 32] = [0x51; 32];
+
+/// Recognisable, and no two alike: `first`, `first + 1`, …
+fn random<const N: usize>(first: u8) -> [u8; N] {
+    std::array::from_fn(|index| first.wrapping_add(index as u8))
+}
+
+fn relay() -> RelayAddress {
+    RelayAddress { url: "https://relay.example".into(), key: Some(NoisePublicKey([0x77; 32])) }
+}
+
+fn mailbox() -> MailboxId {
+    MailboxId::from_slice(&random::<16>(0xa0)).expect("16 bytes")
+}
+
+fn material(group: Group) -> GrantMaterial {
+    let inviter = group.founder.device();
+    let mut keyring = group.keyring;
+    let second = keyring.insert(EpochSecret::from_bytes([0xe1; 32]));
+    assert!(keyring.set_current(&second), "just inserted");
+    let (timeline, fold) = (zerok_sync_protocol::Timeline([0x71; 8]), FoldHash([0x0b; 32]));
+    let tag = zerok_sync_protocol::id::RelayTag::of(&NoisePublicKey([0x77; 32]));
+    GrantMaterial {
+        genesis: group.genesis,
+        keyring,
+        inviter_certificate: None,
+        relays: vec![relay()],
+        frontier: vec![SeenItem { tag: inviter.tag(), seq: 7, hash: SeenHash([0x5e; 16]) }],
+        observed: Some(Observed { relay: tag, timeline, cursor: 9, hash: fold.short() }),
+        history_start: Some(HistoryStart { timeline, cursor: 4, hash: fold }),
+        members: vec![GrantedMember { device: inviter, name: "laptop".parse().expect("a name") }],
+    }
+}
+
+/// `docs/vectors/pairing.json`.
+pub(crate) fn vectors() -> Value {
+    json!({
+        "about": "joiner_random = r_j 32 ‖ X25519 ephemeral 32 ‖ ML-KEM d 32 ‖ ML-KEM z 32; \
+                  inviter_random = X25519 ephemeral 32 ‖ ML-KEM m 32 ‖ r_i 32. All hex.",
+        "link": link(),
+        "pairing": pairing(),
+    })
+}
+
+fn link() -> Value {
+    let texts = [None, Some("https://app.example/pair"), Some("zerok://pair")].map(|base| {
+        let link = InviteLink::new(base, &relay(), mailbox(), PairingSecret::from_bytes(SECRET)).expect("valid");
+        json!({ "base": base, "link": link.to_string() })
+    });
+    json!({
+        "relay_url": relay().url,
+        "relay_key": relay().key.map(|key| key.to_string()),
+        "mailbox": hex::encode(mailbox().as_bytes()),
+        "secret": hex::encode(SECRET),
+        "links": texts,
+    })
+}
+
+fn pairing() -> Value {
+    let (group, joiner) = (Group::new(0x67), membership(2));
+    let inviter = group.founder.clone();
+    let (joiner_random, inviter_random) = (random::<128>(0x10), random::<96>(0x90));
+    let mut rngs = [RecordedRng::new(&joiner_random), RecordedRng::new(&inviter_random)];
+    let name: crate::certificate::DeviceName = "phone".parse().expect("a name");
+
+    let psk0 = pairing_psk(&SECRET);
+    let mode = PairingMode::Link;
+    let mut invitation = InviterPairing::new(mode, &mailbox(), psk0.clone(), inviter.clone());
+    let (mut joining, m1) = JoinerPairing::start(mode, &mailbox(), psk0.clone(), joiner.clone(), name, &mut rngs[0]);
+    let Ok(InviterStep::Send(m2)) = invitation.receive(&m1, &mut rngs[1]) else { panic!("message 1") };
+    let Ok(JoinerStep::Introduce { message: m3, digits: shown }) = joining.receive(&m2) else { panic!("message 2") };
+    let Ok(InviterStep::Ask { digits: asked, .. }) = invitation.receive(&m3, &mut rngs[1]) else { panic!("message 3") };
+    let m4 = invitation.accept(&material(group)).expect("it fits");
+    let Ok(JoinerStep::Granted(_)) = joining.receive(&m4) else { panic!("message 4") };
+    let m5 = joining.stored().expect("there is a grant");
+    let Ok(InviterStep::Accepted { .. }) = invitation.receive(&m5, &mut rngs[1]) else { panic!("message 5") };
+    assert_eq!(rngs.map(|rng| rng.remaining()), [0, 0], "all randomness is used");
+
+    let seen = Beside::run(&joiner, &joiner_random, [&m1, &m2, &m3, &m4]);
+    assert_eq!([shown, asked], [seen.digits; 2]);
+    json!({
+        "mode": mode as u8,
+        "prologue": hex::encode(prologue(mode, &mailbox())),
+        "psk0": hex::encode(psk0.expose()),
+        "inviter_seed": hex::encode([1; 32]),
+        "joiner_seed": hex::encode([2; 32]),
+        "joiner_random": hex::encode(joiner_random),
+        "inviter_random": hex::encode(inviter_random),
+        "commitment": hex::encode(commitment(joiner_random[..NONCE_BYTES].try_into().expect("32 bytes"))),
+        "hash_after_message_2": hex::encode(seen.h2),
+        "digits": format!("{shown:02}"),
+        "introduction": hex::encode(&seen.introduction),
+        "card": hex::encode(&seen.introduced.card),
+        "card_signature": seen.introduced.signature.to_string(),
+        "handshake_hash": hex::encode(seen.h3),
+        "answer": hex::encode(wire::encode(&seen.answer)),
+        "declined": hex::encode(wire::encode(&Answer::Declined {})),
+        "message_1": hex::encode(m1),
+        "message_2": hex::encode(m2),
+        "message_3": hex::encode(m3),
+        "message_4": hex::encode(m4),
+        "message_5": hex::encode(m5),
+    })
+}
+
+/// What the machines keep to themselves, recomputed from the same randomness and messages.
+struct Beside {
+    h2: [u8; 32],
+    h3: [u8; 32],
+    digits: u8,
+    introduction: Vec<u8>,
+    introduced: Introduction,
+    answer: Answer,
+}
+
+impl Beside {
+    fn run(joiner: &Membership, joiner_random: &[u8; 128], [m1, m2, m3, m4]: [&Vec<u8>; 4]) -> Self {
+        let (r_j, rest) = joiner_random.split_first_chunk::<NONCE_BYTES>().expect("128 bytes");
+        let (state, first) = Initiator::pairing(
+            &joiner.noise,
+            pairing_psk(&SECRET),
+            &prologue(PairingMode::Link, &mailbox()),
+            &commitment(r_j),
+            &mut RecordedRng::new(rest),
+        )
+        .expect("it fits");
+        assert_eq!(first, *m1);
+        let state = state.read(m2).expect("message 2");
+        let (h2, r_i) = (state.hash_after_message_2(), state.extra().try_into().expect("32 bytes"));
+        let card = wire::encode(&crate::certificate::Card {
+            keys: joiner.keys.clone(),
+            name: "phone".parse().expect("a name"),
+        });
+        let signature = super::message::sign_card(&joiner.signing, &h2, &card);
+        let introduced = Introduction { nonce: super::message::JoinerNonce(*r_j), card: card.into(), signature };
+        let introduction = wire::encode(&introduced);
+        let (third, mut channel): (_, Channel) = state.finish(&introduction).expect("it fits");
+        assert_eq!(third, *m3);
+        let answer = wire::decode(&channel.open(m4).expect("message 4")).expect("an answer");
+        Self { h2, h3: channel.handshake_hash(), digits: digits(&h2, &r_i, r_j), introduction, introduced, answer }
+    }
+}

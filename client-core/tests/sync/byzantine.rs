@@ -1,0 +1,205 @@
+//! A relay that does to its own database what its operator could: each attack is named, nothing of
+//! it reaches the app, and the rest goes on.
+
+use bytes::Bytes;
+use zerok_sync_core::IntegrityEvent;
+use zerok_sync_protocol::envelope::blob_id;
+
+use crate::support::World;
+
+/// A group of two in which device 0 pushed `a`, `b` and `c` while device 1 was away.
+fn world() -> World {
+    let mut world = World::with_group(2);
+    world.crash(1);
+    ["a", "b", "c"].iter().for_each(|text| {
+        world.push(0, text);
+    });
+    world.settle();
+    world
+}
+
+/// Index of the entry pushed as number `n` from the end.
+fn from_end(world: &World, n: usize) -> usize {
+    world.relay.entries().len() - n
+}
+
+#[test]
+fn an_edited_entry_is_corrupt_and_the_stream_goes_on() {
+    let mut world = world();
+    let index = from_end(&world, 2);
+    let stored = &mut world.relay.entries_mut()[index];
+    let mut bytes = stored.envelope.clone().expect("stored").to_vec();
+    bytes[100] ^= 1;
+    stored.envelope = Some(bytes.into());
+    let blob_id = stored.blob_id;
+    world.start(1);
+    world.settle();
+    let cursor = index as u64 + 1;
+    assert_eq!(world.texts(1), ["a"]);
+    assert_eq!(world.findings(1)[0], IntegrityEvent::Corrupt { cursor, blob_id });
+}
+
+#[test]
+fn an_edited_entry_under_a_matching_id_is_corrupt_too() {
+    let mut world = world();
+    let index = from_end(&world, 3);
+    let stored = &mut world.relay.entries_mut()[index];
+    let mut bytes = stored.envelope.clone().expect("stored").to_vec();
+    bytes[100] ^= 1;
+    stored.blob_id = blob_id(&bytes);
+    stored.envelope = Some(bytes.into());
+    let blob_id = stored.blob_id;
+    world.start(1);
+    world.settle();
+    assert_eq!(world.texts(1), [""; 0]);
+    assert_eq!(world.findings(1)[0], IntegrityEvent::Corrupt { cursor: index as u64 + 1, blob_id });
+}
+
+#[test]
+fn a_dropped_entry_is_a_gap() {
+    let mut world = world();
+    let index = from_end(&world, 2);
+    world.relay.entries_mut().remove(index);
+    let sender = world.id(0);
+    world.start(1);
+    world.settle();
+    assert_eq!(world.texts(1), ["a"]);
+    assert_eq!(world.findings(1), [IntegrityEvent::Gap { sender, from_seq: 4, to_seq: 4 }]);
+}
+
+#[test]
+fn a_lost_row_is_named_not_skipped() {
+    let mut world = world();
+    let index = from_end(&world, 1);
+    world.relay.entries_mut()[index].envelope = None;
+    let blob_id = world.relay.entries()[index].blob_id;
+    world.start(1);
+    world.settle();
+    assert_eq!(world.texts(1), ["a", "b"]);
+    assert_eq!(world.findings(1), [IntegrityEvent::Lost { cursor: index as u64 + 1, blob_id: Some(blob_id) }]);
+}
+
+#[test]
+fn swapped_entries_are_reordered_and_still_delivered_in_the_senders_order() {
+    let mut world = world();
+    let index = from_end(&world, 2);
+    world.relay.entries_mut().swap(index, index + 1);
+    let sender = world.id(0);
+    world.start(1);
+    world.settle();
+    assert_eq!(world.texts(1), ["a", "b", "c"]);
+    assert_eq!(world.findings(1), [IntegrityEvent::Reordered { cursor: index as u64 + 1, sender }]);
+}
+
+#[test]
+fn a_repeated_entry_is_replayed_and_delivered_once() {
+    let mut world = world();
+    let again = world.relay.entries()[from_end(&world, 2)].clone();
+    world.relay.entries_mut().push(again.clone());
+    let cursor = world.relay.entries().len() as u64;
+    world.start(1);
+    world.settle();
+    assert_eq!(world.texts(1), ["a", "b", "c"]);
+    assert_eq!(world.findings(1), [IntegrityEvent::Replayed { cursor, blob_id: again.blob_id }]);
+}
+
+#[test]
+fn another_groups_entry_is_not_opened() {
+    let mut other = World::with_group(1);
+    other.push(0, "theirs");
+    other.settle();
+    let foreign = other.relay.entries().last().expect("pushed").clone();
+    let mut world = world();
+    world.relay.entries_mut().push(foreign.clone());
+    let cursor = world.relay.entries().len() as u64;
+    world.start(1);
+    world.settle();
+    assert_eq!(world.texts(1), ["a", "b", "c"]);
+    // The founding is seeded, so the two worlds differ only by what was pushed since.
+    assert_eq!(world.findings(1).len(), 1, "{:?} at {cursor}", world.findings(1));
+}
+
+#[test]
+fn a_log_rolled_back_below_what_was_read_is_told() {
+    let mut world = world();
+    world.start(1);
+    world.settle();
+    let head = world.relay.entries().len() as u64;
+    world.cut(1);
+    let length = world.relay.entries().len() - 2;
+    world.relay.entries_mut().truncate(length);
+    world.advance(5_000);
+    assert_eq!(world.findings(1), [IntegrityEvent::RolledBack { from: head, to: Some(head - 2) }]);
+}
+
+#[test]
+fn a_log_rolled_back_and_grown_past_the_old_head_is_told() {
+    let mut world = world();
+    world.start(1);
+    world.settle();
+    world.cut(1);
+    let length = world.relay.entries().len() - 1;
+    world.relay.entries_mut().truncate(length);
+    world.push(0, "d");
+    world.settle();
+    world.push(0, "e");
+    world.settle();
+    world.advance(5_000);
+    assert!(
+        world.findings(1).iter().any(|finding| matches!(finding, IntegrityEvent::RolledBack { to: None, .. })),
+        "{:?}",
+        world.findings(1)
+    );
+    assert_eq!(world.texts(1), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_wiped_relay_is_told_and_not_taken_for_a_new_group() {
+    let mut world = world();
+    world.cut(0);
+    world.relay.log = None;
+    world.advance(5_000);
+    assert!(world.relay.log.is_none(), "nobody creates the log again behind the person's back");
+    assert!(matches!(world.findings(0)[..], [IntegrityEvent::RolledBack { to: Some(0), .. }]));
+}
+
+#[test]
+fn garbage_in_the_log_occupies_its_cursor_and_no_more() {
+    let mut world = world();
+    let garbage = Bytes::from(vec![0x55; 500]);
+    let blob_id = blob_id(&garbage);
+    let index = from_end(&world, 1);
+    let stored = crate::support::relay::Stored { blob_id, envelope: Some(garbage) };
+    world.relay.entries_mut().insert(index, stored);
+    world.start(1);
+    world.settle();
+    assert_eq!(world.texts(1), ["a", "b", "c"]);
+    assert!(matches!(world.findings(1)[0], IntegrityEvent::Corrupt { .. }));
+}
+
+#[test]
+fn two_devices_that_were_shown_different_orders_find_out() {
+    let mut world = World::with_group(3);
+    world.crash(2);
+    world.push(0, "a");
+    world.settle();
+    world.push(1, "b");
+    world.settle();
+    // Devices 0 and 1 have read the true order; device 2 is shown another. Both senders' own
+    // chains are whole, so only what the others observed can tell.
+    let head = world.relay.entries().len();
+    world.relay.entries_mut().swap(head - 1, head - 2);
+    world.push(0, "c");
+    world.settle();
+    let observer = world.id(0);
+    world.start(2);
+    world.settle();
+    assert!(
+        world
+            .findings(2)
+            .iter()
+            .any(|finding| matches!(finding, IntegrityEvent::Forked { observer: who, .. } if *who == observer)),
+        "{:?}",
+        world.findings(2)
+    );
+}

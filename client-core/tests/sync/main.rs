@@ -1,0 +1,7 @@
+//! The engine against a relay, in virtual time: the rules of the protocol by name.
+
+mod byzantine;
+mod delivery;
+mod reconnecting;
+mod support;
+mod writing;

@@ -1,0 +1,365 @@
+//! A relay in memory: honest by default, with its log open to the test that wants to tamper.
+//!
+//! It speaks the real channel and frames; what a real relay does about limits, time and disks is
+//! tested with the real one.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+use zerok_sync_protocol::channel::{AwaitingFinal, Responder, StaticKey};
+use zerok_sync_protocol::envelope::blob_id;
+use zerok_sync_protocol::frame::{AbsentReason, EntryItem, Limits, LogState, PushResult, Usage, Who};
+use zerok_sync_protocol::record::SecureStream;
+use zerok_sync_protocol::wire::List;
+use zerok_sync_protocol::{
+    AuthPublicKey, BlobId, ClientFrame, ErrorCode, MailboxId, NoisePublicKey, RelayFrame, Timeline, hello,
+};
+
+/// Names one client's link.
+pub type Conn = (usize, u64);
+
+/// One cursor of the log.
+#[derive(Clone)]
+pub struct Stored {
+    pub blob_id: BlobId,
+    /// `None`: lost.
+    pub envelope: Option<Bytes>,
+}
+
+/// The one log a test needs.
+#[derive(Clone)]
+pub struct Log {
+    pub auth: AuthPublicKey,
+    pub timeline: Timeline,
+    pub entries: Vec<Stored>,
+}
+
+pub struct Relay {
+    pub key: StaticKey,
+    pub log: Option<Log>,
+    /// Answer this many pushes with a refusal of their second envelope.
+    pub refuse_pushes: u32,
+    /// Store, but never say so.
+    pub swallow_acks: bool,
+    /// Return own pushes in full instead of as stubs.
+    pub no_stubs: bool,
+    sessions: BTreeMap<Conn, Session>,
+    mailboxes: BTreeMap<MailboxId, (Conn, Option<Conn>)>,
+    rng: ChaCha20Rng,
+}
+
+enum Phase {
+    First,
+    Final(Box<AwaitingFinal>),
+    Open(Box<SecureStream>),
+}
+
+struct Session {
+    phase: Option<Phase>,
+    member: bool,
+    next: Option<u64>,
+    caught_up: bool,
+    refused: bool,
+    own: Vec<u64>,
+    mailbox: Option<MailboxId>,
+}
+
+impl Relay {
+    pub fn new() -> Self {
+        Self {
+            key: StaticKey::from_bytes([7; 32]),
+            log: None,
+            refuse_pushes: 0,
+            swallow_acks: false,
+            no_stubs: false,
+            sessions: BTreeMap::new(),
+            mailboxes: BTreeMap::new(),
+            rng: ChaCha20Rng::from_seed([99; 32]),
+        }
+    }
+
+    pub fn entries(&self) -> &[Stored] {
+        self.log.as_ref().map_or(&[], |log| &log.entries)
+    }
+
+    pub fn entries_mut(&mut self) -> &mut Vec<Stored> {
+        &mut self.log.as_mut().expect("the log was created").entries
+    }
+
+    pub fn public_key(&self) -> NoisePublicKey {
+        self.key.public()
+    }
+
+    pub fn open(&mut self, conn: Conn) {
+        let session = Session {
+            phase: Some(Phase::First),
+            member: false,
+            next: None,
+            caught_up: false,
+            refused: false,
+            own: Vec::new(),
+            mailbox: None,
+        };
+        self.sessions.insert(conn, session);
+    }
+
+    pub fn close(&mut self, conn: Conn) -> Vec<(Conn, Bytes)> {
+        let mailbox = self.sessions.remove(&conn).and_then(|session| session.mailbox);
+        if let Some(mailbox) = mailbox {
+            self.close_mailbox(&mailbox, conn);
+        }
+        self.drain()
+    }
+
+    /// Takes one link message in; what goes out to whom.
+    pub fn receive(&mut self, conn: Conn, message: &[u8]) -> Vec<(Conn, Bytes)> {
+        let Some(session) = self.sessions.get_mut(&conn) else { return Vec::new() };
+        let mut out = Vec::new();
+        match session.phase.take() {
+            Some(Phase::First) => {
+                let (next, answer) =
+                    Responder::relay(&self.key).read(message, &mut self.rng).expect("clients begin properly");
+                session.phase = Some(Phase::Final(Box::new(next)));
+                out.push((conn, answer.into()));
+            }
+            Some(Phase::Final(waiting)) => {
+                let (channel, _) = waiting.read(message).expect("clients finish properly");
+                session.phase = Some(Phase::Open(Box::new(SecureStream::new(channel, 2 * 1024 * 1024))));
+            }
+            Some(Phase::Open(mut stream)) => {
+                stream.receive(message).expect("clients seal properly");
+                let mut frames = Vec::new();
+                while let Some(frame) = stream.next_frame().expect("clients frame properly") {
+                    frames.push(ClientFrame::decode(&frame).expect("clients encode properly"));
+                }
+                session.phase = Some(Phase::Open(stream));
+                for frame in frames {
+                    self.on_frame(conn, frame);
+                }
+            }
+            None => {}
+        }
+        self.deliver();
+        out.extend(self.drain());
+        out
+    }
+
+    fn send(&mut self, conn: Conn, frame: &RelayFrame) {
+        if let Some(Session { phase: Some(Phase::Open(stream)), .. }) = self.sessions.get_mut(&conn) {
+            stream.send(&frame.encode()).expect("frames are short");
+        }
+    }
+
+    fn fail(&mut self, conn: Conn, code: ErrorCode) {
+        self.send(conn, &RelayFrame::Error { code: code.number(), retry_after_ms: 0, detail: String::new() });
+    }
+
+    fn drain(&mut self) -> Vec<(Conn, Bytes)> {
+        let mut out = Vec::new();
+        for (conn, session) in &mut self.sessions {
+            if let Some(Phase::Open(stream)) = &mut session.phase {
+                while let Some(message) = stream.poll_transmit() {
+                    out.push((*conn, message.into()));
+                }
+            }
+        }
+        out
+    }
+
+    fn on_frame(&mut self, conn: Conn, frame: ClientFrame) {
+        match frame {
+            ClientFrame::Hello { who, create, .. } => self.on_hello(conn, &who, create),
+            ClientFrame::Create { epoch_envelope, envelopes, .. } => {
+                let mut entries = vec![epoch_envelope];
+                entries.extend(envelopes.into_vec());
+                let entries = entries
+                    .into_iter()
+                    .map(|envelope| Stored { blob_id: blob_id(&envelope), envelope: Some(envelope) });
+                if let Some(log) = &mut self.log {
+                    log.entries = entries.collect();
+                    log.timeline = Timeline(self.rng.next_u64().to_le_bytes());
+                }
+                self.welcome(conn);
+            }
+            ClientFrame::Push { push, envelopes, resume } => self.on_push(conn, push, envelopes.into_vec(), resume),
+            ClientFrame::Subscribe { timeline, after, blob_id_at_after, .. } => {
+                let log = self.log.as_ref().expect("a member has a log");
+                let at = after.checked_sub(1).and_then(|index| log.entries.get(index as usize));
+                let agrees = timeline == log.timeline
+                    && if after == 0 { true } else { at.is_some_and(|stored| stored.blob_id == blob_id_at_after) };
+                if !agrees {
+                    return self.fail(conn, ErrorCode::Diverged);
+                }
+                if let Some(session) = self.sessions.get_mut(&conn) {
+                    session.next = Some(after + 1);
+                    session.caught_up = false;
+                }
+            }
+            ClientFrame::MailboxOpen { .. } => {
+                let mut id = [0; MailboxId::LONG_LEN];
+                self.rng.fill_bytes(&mut id);
+                let id = MailboxId::from_slice(&id).expect("16 bytes");
+                self.mailboxes.insert(id.clone(), (conn, None));
+                self.enter_mailbox(conn, id);
+            }
+            ClientFrame::MailboxJoin { mailbox } => match self.mailboxes.get_mut(&mailbox) {
+                Some((_, joiner @ None)) => {
+                    *joiner = Some(conn);
+                    self.enter_mailbox(conn, mailbox);
+                }
+                _ => self.fail(conn, ErrorCode::MailboxGone),
+            },
+            ClientFrame::MailboxSend { data } => {
+                if let Some(other) = self.other_party(conn) {
+                    self.send(other, &RelayFrame::MailboxMessage { data });
+                }
+            }
+            ClientFrame::MailboxClose {} => {
+                let mailbox = self.sessions.get_mut(&conn).and_then(|session| session.mailbox.take());
+                if let Some(mailbox) = mailbox {
+                    self.close_mailbox(&mailbox, conn);
+                }
+            }
+            ClientFrame::Ping {} => self.send(conn, &RelayFrame::Pong {}),
+            _ => {}
+        }
+    }
+
+    fn on_hello(&mut self, conn: Conn, who: &Who, create: bool) {
+        let Some(Session { phase: Some(Phase::Open(stream)), .. }) = self.sessions.get(&conn) else { return };
+        match who {
+            Who::Guest {} => self.send(conn, &welcome(None)),
+            Who::Member { auth_public, signature } => {
+                assert!(hello::verify(auth_public, &stream.handshake_hash(), create, signature), "members sign");
+                match &self.log {
+                    Some(log) if log.auth == *auth_public => self.welcome(conn),
+                    None if create => {
+                        self.log = Some(Log { auth: *auth_public, timeline: Timeline::ZERO, entries: Vec::new() });
+                        self.welcome(conn);
+                    }
+                    _ => self.fail(conn, ErrorCode::UnknownLog),
+                }
+            }
+            Who::Device {} => self.fail(conn, ErrorCode::UnknownLog),
+        }
+    }
+
+    fn welcome(&mut self, conn: Conn) {
+        let state = self.log.as_ref().map(|log| LogState {
+            timeline: log.timeline,
+            auth_gen: 0,
+            head: log.entries.len() as u64,
+            head_blob_id: log.entries.last().map_or(BlobId::ZERO, |stored| stored.blob_id),
+            floor: 1,
+        });
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.member = true;
+        }
+        self.send(conn, &welcome(state));
+    }
+
+    fn on_push(&mut self, conn: Conn, push: u64, envelopes: Vec<Bytes>, resume: bool) {
+        let refuse = self.refuse_pushes > 0;
+        self.refuse_pushes = self.refuse_pushes.saturating_sub(1);
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        session.refused &= !resume;
+        let log = self.log.as_mut().expect("a member has a log");
+        let mut results = Vec::new();
+        for (index, envelope) in envelopes.into_iter().enumerate() {
+            if refuse && index == 1 {
+                session.refused = true;
+                results.push(PushResult::Refused { code: ErrorCode::StorageUnavailable.number() });
+                continue;
+            }
+            if session.refused {
+                results.push(PushResult::Refused { code: ErrorCode::OutOfOrder.number() });
+                continue;
+            }
+            let id = blob_id(&envelope);
+            let known = log.entries.iter().position(|stored| stored.blob_id == id);
+            let index = known.unwrap_or_else(|| {
+                log.entries.push(Stored { blob_id: id, envelope: Some(envelope) });
+                log.entries.len() - 1
+            });
+            let cursor = index as u64 + 1;
+            session.own.push(cursor);
+            results.push(PushResult::Stored { cursor });
+        }
+        if !self.swallow_acks {
+            self.send(conn, &RelayFrame::PushAck { push, results: List::try_from(results).expect("as many as asked") });
+        }
+    }
+
+    fn deliver(&mut self) {
+        let Some(log) = self.log.clone() else { return };
+        let conns: Vec<Conn> = self.sessions.keys().copied().collect();
+        for conn in conns {
+            let Some(session) = self.sessions.get_mut(&conn) else { continue };
+            let Some(next) = session.next else { continue };
+            let head = log.entries.len() as u64;
+            let items: Vec<EntryItem> = (next..=head)
+                .map(|cursor| {
+                    let stored = &log.entries[cursor as usize - 1];
+                    let blob_id = stored.blob_id;
+                    match &stored.envelope {
+                        _ if session.own.contains(&cursor) && !self.no_stubs => EntryItem::Own { cursor, blob_id },
+                        Some(envelope) => EntryItem::Stored { cursor, blob_id, envelope: envelope.clone() },
+                        None => EntryItem::Absent { cursor, blob_id: Some(blob_id), reason: AbsentReason::Lost {} },
+                    }
+                })
+                .collect();
+            session.next = Some(head + 1);
+            let first = !std::mem::replace(&mut session.caught_up, true);
+            for page in items.chunks(50) {
+                let items = List::try_from(page.to_vec()).expect("fifty fit");
+                self.send(conn, &RelayFrame::Entries { items });
+            }
+            if first {
+                self.send(conn, &RelayFrame::CaughtUp { head });
+            }
+        }
+    }
+
+    fn enter_mailbox(&mut self, conn: Conn, mailbox: MailboxId) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.mailbox = Some(mailbox.clone());
+        }
+        let salt = Bytes::from_static(&[1; 16]);
+        self.send(conn, &RelayFrame::MailboxOpened { mailbox, salt, expires_in_ms: 600_000 });
+    }
+
+    fn other_party(&self, conn: Conn) -> Option<Conn> {
+        let mailbox = self.sessions.get(&conn)?.mailbox.as_ref()?;
+        let (inviter, joiner) = self.mailboxes.get(mailbox)?;
+        if *inviter == conn { *joiner } else { Some(*inviter) }
+    }
+
+    fn close_mailbox(&mut self, mailbox: &MailboxId, by: Conn) {
+        if let Some((inviter, joiner)) = self.mailboxes.remove(mailbox) {
+            for party in [Some(inviter), joiner].into_iter().flatten().filter(|party| *party != by) {
+                if let Some(session) = self.sessions.get_mut(&party) {
+                    session.mailbox = None;
+                }
+                self.send(party, &RelayFrame::MailboxClosed {});
+            }
+        }
+    }
+}
+
+fn welcome(log: Option<LogState>) -> RelayFrame {
+    RelayFrame::Welcome {
+        minor: 0,
+        log,
+        limits: Limits {
+            envelope_bytes_max: 1_179_648,
+            group_bytes_max: u64::MAX,
+            push_bytes_in_flight_max: 4 * 1024 * 1024,
+            idle_days_max: 0,
+        },
+        usage: Usage { group_bytes: 0 },
+        slot: Bytes::new(),
+        allow: List::empty(),
+    }
+}
