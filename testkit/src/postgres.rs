@@ -275,7 +275,15 @@ fn run(mut command: Command) -> Result<(), PostgresError> {
 /// A shell in a process group of its own (so that an interrupt from the terminal spares it) that
 /// removes the cluster when this process is gone.
 fn janitor(bin: &Path, dir: &Path, run_as: Option<(u32, u32)>) -> Result<Child, PostgresError> {
-    const SCRIPT: &str = r#"read -r _; "$0" -s -D "$1/data" -m immediate -w stop; cd /; rm -rf "$1""#;
+    // Again, because a process of the cluster may still write while it is told to stop.
+    const SCRIPT: &str = r#"
+        read -r _
+        for attempt in 1 2 3 4 5; do
+            "$0" -s -D "$1/data" -m immediate -w stop
+            rm -rf "$1" && break
+            sleep 1
+        done
+    "#;
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(SCRIPT).arg(bin.join("pg_ctl")).arg(dir);
     shell.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
