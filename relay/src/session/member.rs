@@ -143,6 +143,7 @@ impl Member {
     /// Sends the current epoch envelope; pushes are refused until the client has used it.
     pub(super) async fn tell_superseded(&mut self, core: &Core, wire: &mut Wire, epoch_envelope: Bytes) {
         self.superseded = true;
+        self.pushes.refuse_until_resume();
         // Without its slot the client still gets back in; a store that fails here fails again soon.
         let logs = core.store.logs_of(&wire.device).await.unwrap_or_default();
         let slot = logs.into_iter().find(|log| log.epoch_envelope == epoch_envelope).map(|log| log.slot);

@@ -30,6 +30,8 @@ mod open;
 mod own;
 mod push;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::sync::Arc;

@@ -49,6 +49,11 @@ impl Pushes {
             || self.waiting.len() >= APPEND_ENVELOPES_MAX
     }
 
+    /// As if a push had been refused.
+    pub(super) fn refuse_until_resume(&mut self) {
+        self.refusing = true;
+    }
+
     fn enqueue(&mut self, push: u64, envelopes: Vec<Bytes>, refusal: impl Fn(&Bytes) -> Option<ErrorCode>) {
         let mut waiting = Waiting { push, accepted: 0, total: envelopes.len(), code: ErrorCode::OutOfOrder };
         if !self.refusing {

@@ -38,8 +38,8 @@ pub(super) struct SubscribeFrame {
 pub(super) struct Subscription {
     /// The next cursor to send.
     next: u64,
-    /// Bytes of `Entries` the client still takes.
-    credit: u64,
+    /// Bytes of `Entries` the client still takes; negative by what the last entry overdrew.
+    credit: i64,
     follow: bool,
     /// `CaughtUp` is owed once the head is reached.
     behind: bool,
@@ -67,7 +67,8 @@ impl Member {
         // `after` is at most the head here.
         let next = frame.after + 1;
         self.own.forget_below(next);
-        self.subscription = Some(Subscription { next, credit: frame.credit, follow: frame.follow, behind: true });
+        self.subscription =
+            Some(Subscription { next, credit: signed(frame.credit), follow: frame.follow, behind: true });
         Ok(())
     }
 
@@ -88,7 +89,7 @@ impl Member {
     /// Answers `Credit`.
     pub(super) fn add_credit(&mut self, bytes: u64) {
         if let Some(subscription) = &mut self.subscription {
-            subscription.credit = subscription.credit.saturating_add(bytes);
+            subscription.credit = subscription.credit.saturating_add(signed(bytes));
         }
     }
 
@@ -110,11 +111,11 @@ impl Member {
                 }
                 return Ok(());
             }
-            if subscription.credit == 0 {
+            let Some(credit) = u64::try_from(subscription.credit).ok().filter(|&credit| credit > 0) else {
                 subscription.behind = true;
                 return Ok(());
-            }
-            let bytes_max = subscription.credit.min(PAGE_BYTES_MAX as u64);
+            };
+            let bytes_max = credit.min(PAGE_BYTES_MAX as u64);
             let bytes_max = usize::try_from(bytes_max).expect("at most a page");
             let page = core.store.read(self.group, subscription.next, bytes_max, ENTRIES_ITEMS_MAX).await?;
             let code = match page.first().map(cursor_of) {
@@ -143,7 +144,7 @@ impl Member {
         let Some(subscription) = &mut self.subscription else { return };
         let mut page = page.into_iter().peekable();
         while page.peek().is_some() && subscription.credit > 0 {
-            let budget = subscription.credit.min(ENTRIES_BYTES_TARGET);
+            let budget = subscription.credit.unsigned_abs().min(ENTRIES_BYTES_TARGET);
             let mut cost = 0;
             let mut items = Vec::new();
             while let Some(entry) = page.next_if(|entry| items.is_empty() || cost + cost_of(entry) <= budget) {
@@ -153,11 +154,16 @@ impl Member {
             subscription.next += items.len() as u64;
             let items = List::try_from(items).expect("a page has at most ENTRIES_ITEMS_MAX entries");
             let frame = RelayFrame::Entries { items }.encode();
-            subscription.credit = subscription.credit.saturating_sub(frame.len() as u64);
+            subscription.credit = subscription.credit.saturating_sub(signed(frame.len() as u64));
             wire.send_encoded(frame.into());
         }
         self.own.forget_below(subscription.next);
     }
+}
+
+/// What does not fit is as good as the largest number.
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 fn cursor_of(entry: &StoredEntry) -> u64 {

@@ -1,5 +1,4 @@
 //! A real relay on free ports and a small raw client: frames in, frames out, no cleverness.
-#![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
 pub mod link;
 
@@ -47,9 +46,20 @@ impl TestRelay {
 
     /// Stops it and starts another one in the same directory.
     pub async fn restart(self) -> Self {
+        self.restart_with(|_| {}).await
+    }
+
+    pub async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
         let Self { running, dir } = self;
         running.shutdown().await;
-        Self { running: Relay::start(config(&dir, |_| {})).await.unwrap(), dir }
+        Self { running: Relay::start(config(&dir, change)).await.unwrap(), dir }
+    }
+
+    /// Does to the database what a relay never does.
+    pub fn tamper(&self, sql: &str) {
+        let database = rusqlite::Connection::open(self.dir.path().join("relay.db")).unwrap();
+        database.busy_timeout(PATIENCE).unwrap();
+        assert!(database.execute(sql, []).unwrap() > 0, "changes something: {sql}");
     }
 
     pub async fn ws(&self, device: &StaticKey) -> Client {

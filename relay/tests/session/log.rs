@@ -1,8 +1,6 @@
 //! The main road: make a log, push, and read it back on another device and another transport.
 
-mod support;
-
-use support::{Group, TestRelay, device, envelope, epoch_envelope, own, stored};
+use crate::support::{Group, TestRelay, device, envelope, epoch_envelope, own, stored};
 
 #[tokio::test]
 async fn two_devices_on_websocket_share_a_log() {

@@ -1,0 +1,143 @@
+//! Deadlines of a session in virtual time, driven by hand as a simulation does.
+
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use zerok_sync_protocol::channel::{Initiator, StaticKey};
+use zerok_sync_protocol::frame::Who;
+use zerok_sync_protocol::record::SecureStream;
+use zerok_sync_protocol::{ClientFrame, RelayFrame};
+
+use super::*;
+use crate::clock::{Clock, Now, SystemEntropy};
+use crate::core::CreatePolicy;
+use crate::hub::Hub;
+use crate::limits::RelayLimits;
+use crate::store::Sqlite;
+
+#[derive(Clone, Default)]
+struct ManualClock(Arc<Mutex<u64>>);
+
+impl ManualClock {
+    fn advance(&self, ms: u64) {
+        *self.0.lock().expect("no test panics while it holds the lock") += ms;
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Now {
+        let now_ms = *self.0.lock().expect("no test panics while it holds the lock");
+        Now { monotonic_ms: now_ms, unix_ms: 1_700_000_000_000 + now_ms }
+    }
+}
+
+struct Rig {
+    clock: ManualClock,
+    session: Session,
+    client: Option<SecureStream>,
+    _dir: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let clock = ManualClock::default();
+        let core = Core {
+            store: Arc::new(Sqlite::open(dir.path().join("relay.db")).expect("a fresh database")),
+            hub: Hub::default(),
+            limits: RelayLimits::default(),
+            create: CreatePolicy::Open,
+            noise_key: StaticKey::from_bytes([1; 32]),
+            clock: Box::new(clock.clone()),
+            entropy: Box::new(SystemEntropy),
+        };
+        Self { clock, session: Session::new(Arc::new(core)), client: None, _dir: dir }
+    }
+
+    async fn handshake(&mut self) {
+        let (state, first) = Initiator::relay(&StaticKey::from_bytes([2; 32]), &mut ChaCha20Rng::from_seed([3; 32]));
+        self.session.receive(&first).await;
+        let second = self.session.poll_transmit().expect("message 2");
+        let (third, channel) = state.read(&second).expect("valid").finish(&[]).expect("fits");
+        self.session.receive(&third).await;
+        self.client = Some(SecureStream::new(channel, 1 << 20));
+    }
+
+    async fn say(&mut self, frame: ClientFrame) {
+        let client = self.client.as_mut().expect("the handshake is done");
+        client.send(&frame.encode()).expect("short");
+        while let Some(message) = client.poll_transmit() {
+            self.session.receive(&message).await;
+        }
+        self.session.work().await;
+    }
+
+    fn hear(&mut self) -> Vec<RelayFrame> {
+        let client = self.client.as_mut().expect("the handshake is done");
+        while let Some(message) = self.session.poll_transmit() {
+            client.receive(&message).expect("in order");
+        }
+        std::iter::from_fn(|| client.next_frame().expect("short frames"))
+            .map(|frame: Bytes| RelayFrame::decode(&frame).expect("a frame"))
+            .collect()
+    }
+
+    fn pass(&mut self, ms: u64) -> Option<u16> {
+        self.clock.advance(ms);
+        self.session.handle_timeout();
+        self.session.closing().map(|close| close.code)
+    }
+}
+
+const HELLO: ClientFrame =
+    ClientFrame::Hello { minor_min: 0, minor_max: 0, who: Who::Guest {}, create: false, token: None };
+
+#[tokio::test]
+async fn a_link_without_a_handshake_ends_after_ten_seconds() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.session.deadline_ms(), 10_000);
+    assert_eq!(rig.pass(9_999), None);
+    assert_eq!(rig.pass(1), Some(Close::TIMEOUT));
+}
+
+#[tokio::test]
+async fn the_handshake_does_not_put_the_deadline_of_hello_off() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.pass(6_000), None);
+    rig.handshake().await;
+    assert_eq!(rig.pass(3_999), None);
+    assert_eq!(rig.pass(1), Some(Close::TIMEOUT));
+}
+
+#[tokio::test]
+async fn a_session_is_dead_sixty_seconds_after_its_last_message() {
+    let mut rig = Rig::new();
+    rig.handshake().await;
+    rig.say(HELLO).await;
+    assert_eq!(rig.session.deadline_ms(), 60_000);
+    assert_eq!(rig.pass(59_000), None);
+    rig.say(ClientFrame::Ping {}).await;
+    assert_eq!(rig.hear().last(), Some(&RelayFrame::Pong {}));
+    assert_eq!(rig.pass(59_999), None);
+    assert_eq!(rig.pass(1), Some(Close::TIMEOUT));
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_not_read_from_and_is_alive_as_long_as_it_takes_something() {
+    let mut rig = Rig::new();
+    rig.handshake().await;
+    rig.say(HELLO).await;
+    rig.hear();
+    let mut pings = 0;
+    while rig.session.wants_input() {
+        rig.say(ClientFrame::Ping {}).await;
+        pings += 1;
+        assert!(pings < 100_000, "the queue has a bound");
+    }
+    assert_eq!(rig.pass(50_000), None);
+    assert!(rig.session.poll_transmit().is_some());
+    assert_eq!(rig.pass(50_000), None, "it took a message meanwhile");
+    assert_eq!(rig.pass(10_000), Some(Close::TIMEOUT));
+}

@@ -1,0 +1,244 @@
+//! The binary as an operator meets it: flags, the ready line, its files, signals, its logs.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+const RELAY: &str = env!("CARGO_BIN_EXE_zerok-relay");
+
+struct Running {
+    child: Child,
+    ready: String,
+}
+
+impl Running {
+    fn start(dir: &Path, more: &[&str]) -> Self {
+        let mut child = relay(dir).args(["--listen", "127.0.0.1:0"]).args(more).spawn().unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+        Self { child, ready }
+    }
+
+    fn addr(&self) -> &str {
+        self.ready.strip_prefix("ready http://").and_then(|rest| rest.split(' ').next()).unwrap()
+    }
+
+    fn field(&self, name: &str) -> &str {
+        self.ready.split_whitespace().find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).unwrap()
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.addr()).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Asks it to stop; its exit code, the rest of stdout, and stderr.
+    fn stop(self, signal: &str) -> Output {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        self.child.wait_with_output().unwrap()
+    }
+}
+
+fn relay(dir: &Path) -> Command {
+    let mut command = Command::new(RELAY);
+    command
+        .current_dir(dir)
+        .env_clear()
+        .args(["--data-dir", dir.join("data").to_str().unwrap()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn run(dir: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let output = relay(dir).args(args).output().unwrap();
+    assert!(output.stdout.is_empty(), "stdout is for the ready line");
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn one_line_on_stdout_says_that_it_is_ready_and_how_to_reach_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(dir.path(), &[]);
+    assert_eq!(relay.field("key").len(), 64);
+    assert_eq!(relay.field("iroh").len(), 64);
+    assert!(relay.get("/health").ends_with("\r\n\r\nok\n"));
+
+    let described = relay.get("/.well-known/0k-sync");
+    let (head, body) = described.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("access-control-allow-origin: *"), "{head}");
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["noise_key"], relay.field("key"));
+    assert_eq!(body["iroh"][0]["endpoint_id"], relay.field("iroh"));
+    assert!(body["iroh"][0]["addrs"][0].as_str().unwrap().starts_with("127.0.0.1:"));
+    assert_eq!(body["protocol"]["suite"], 1);
+
+    let output = relay.stop("-TERM");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stdout.is_empty());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("open http://127.0.0.1:"));
+}
+
+#[test]
+fn without_iroh_the_ready_line_says_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(dir.path(), &["--no-iroh"]);
+    assert_eq!(relay.field("iroh"), "none");
+    assert!(relay.get("/.well-known/0k-sync").contains("\"iroh\":[]"));
+    assert_eq!(relay.stop("-INT").status.code(), Some(0));
+}
+
+#[test]
+fn a_restart_keeps_both_identities() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Running::start(dir.path(), &[]);
+    let keys = (first.field("key").to_owned(), first.field("iroh").to_owned());
+    first.stop("-KILL");
+    let second = Running::start(dir.path(), &[]);
+    assert_eq!((second.field("key").to_owned(), second.field("iroh").to_owned()), keys);
+    second.stop("-TERM");
+}
+
+#[test]
+fn a_key_file_wins_over_the_data_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("key");
+    std::fs::write(&key, "77".repeat(32)).unwrap();
+    let named = Running::start(dir.path(), &["--no-iroh", "--key-file", key.to_str().unwrap()]);
+    let public = named.field("key").to_owned();
+    named.stop("-TERM");
+    let unnamed = Running::start(dir.path(), &["--no-iroh"]);
+    assert_ne!(unnamed.field("key"), public);
+    unnamed.stop("-TERM");
+}
+
+#[test]
+fn a_damaged_key_or_database_stops_it_and_is_left_as_it_is() {
+    for file in ["relay.key", "iroh.key", "relay.db"] {
+        let dir = tempfile::tempdir().unwrap();
+        Running::start(dir.path(), &[]).stop("-TERM");
+        let path = dir.path().join("data").join(file);
+        std::fs::write(&path, "damaged by something else, and long enough to be noticed").unwrap();
+        let (code, stderr) = run(dir.path(), &["--listen", "127.0.0.1:0"]);
+        assert_eq!(code, Some(1), "{file}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{file}: {stderr}");
+        assert!(std::fs::read_to_string(&path).unwrap().starts_with("damaged"), "{file}");
+    }
+}
+
+#[test]
+fn usage_errors_are_one_sentence_and_exit_code_2() {
+    let dir = tempfile::tempdir().unwrap();
+    for args in [&["--listen", "nowhere"][..], &["--store", "mysql://x"], &["--config", "missing.toml"]] {
+        let (code, stderr) = run(dir.path(), args);
+        assert_eq!((code, stderr.lines().count()), (Some(2), 1), "{args:?}: {stderr}");
+    }
+    assert_eq!(run(dir.path(), &["--lissten", "x"]).0, Some(2));
+    std::fs::write(dir.path().join("relay.toml"), "lissten = \"127.0.0.1:0\"").unwrap();
+    let (code, stderr) = run(dir.path(), &[]);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("did you mean listen?"), "{stderr}");
+}
+
+#[test]
+fn an_address_in_use_is_said_in_one_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (code, stderr) = run(dir.path(), &["--no-iroh", "--listen", &other.local_addr().unwrap().to_string()]);
+    assert_eq!((code, stderr.lines().count()), (Some(1), 1), "{stderr}");
+    assert!(stderr.contains("choose another with --listen"), "{stderr}");
+}
+
+#[test]
+fn the_demo_is_served_with_the_right_types_and_headers() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("web-demo/dist/assets");
+    std::fs::create_dir_all(&root).unwrap();
+    std::fs::write(root.join("client-1a2b.wasm"), b"\0asm").unwrap();
+    std::fs::write(root.join("index-1a2b.js"), b"export {}").unwrap();
+    std::fs::write(root.parent().unwrap().join("index.html"), b"<!doctype html>").unwrap();
+    let relay = Running::start(dir.path(), &["--no-iroh"]);
+    let page = relay.get("/");
+    assert!(page.contains("content-type: text/html") && page.contains("cache-control: no-cache"), "{page}");
+    assert!(page.contains("'wasm-unsafe-eval'") && page.contains("nosniff"), "{page}");
+    let wasm = relay.get("/assets/client-1a2b.wasm");
+    assert!(wasm.contains("content-type: application/wasm") && wasm.contains("immutable"), "{wasm}");
+    assert!(relay.get("/assets/index-1a2b.js").contains("content-type: text/javascript"));
+    assert!(relay.get("/assets/missing.js").starts_with("HTTP/1.1 404"));
+    relay.stop("-TERM");
+}
+
+#[test]
+fn without_a_demo_the_page_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(dir.path(), &["--no-iroh"]);
+    assert!(relay.get("/").contains("This relay is running"));
+    relay.stop("-TERM");
+}
+
+#[test]
+fn logs_hold_no_addresses_and_no_keys_at_any_level() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Running::start(dir.path(), &["--log", "trace"]);
+    let key = relay.field("key").to_owned();
+    for garbage in [&b"\x16\x03\x01garbage\r\n\r\n"[..], b"GET /v1/ws HTTP/1.1\r\nHost: secret.example\r\n\r\n"] {
+        let mut stream = TcpStream::connect(relay.addr()).unwrap();
+        stream.write_all(garbage).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        stream.read_to_end(&mut Vec::new()).ok();
+    }
+    let stderr = String::from_utf8(relay.stop("-TERM").stderr).unwrap();
+    let logs: Vec<&str> = stderr.lines().filter(|line| !line.starts_with("open http://")).collect();
+    assert!(!logs.is_empty(), "trace says something");
+    let logs = logs.join("\n");
+    for secret in ["127.0.0.1", "secret.example", key.as_str()] {
+        assert!(!logs.contains(secret), "{secret} in {logs}");
+    }
+}
+
+#[test]
+fn the_code_that_could_open_an_envelope_is_not_in_the_relay() {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--format-version=1",
+            "--offline",
+            "--manifest-path",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+        ])
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let nodes = metadata["resolve"]["nodes"].as_array().unwrap();
+    let name_of = |id: &str| {
+        let package = metadata["packages"].as_array().unwrap().iter().find(|package| package["id"] == id).unwrap();
+        package["name"].as_str().unwrap().to_owned()
+    };
+    let mut waiting: Vec<String> = nodes
+        .iter()
+        .map(|node| node["id"].as_str().unwrap().to_owned())
+        .filter(|id| name_of(id) == "zerok-sync-relay")
+        .collect();
+    let mut seen = std::collections::BTreeSet::new();
+    while let Some(id) = waiting.pop() {
+        let node = nodes.iter().find(|node| node["id"] == id.as_str()).unwrap();
+        for dependency in node["deps"].as_array().unwrap() {
+            // Kind null is an ordinary dependency; tests may use what they like.
+            let ordinary = dependency["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null());
+            let package = dependency["pkg"].as_str().unwrap().to_owned();
+            if ordinary && seen.insert(package.clone()) {
+                waiting.push(package);
+            }
+        }
+    }
+    let names: Vec<String> = seen.iter().map(|id| name_of(id)).collect();
+    assert!(names.iter().any(|name| name == "zerok-sync-protocol"), "the walk found something");
+    assert!(!names.iter().any(|name| name == "zerok-sync-core"));
+}

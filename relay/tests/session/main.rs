@@ -1,0 +1,12 @@
+//! Sessions of a real relay over real links: one file per part of the protocol.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod bad_input;
+mod hello;
+mod log;
+mod mailbox;
+mod member;
+mod push;
+mod removal;
+mod subscribe;
+mod support;
