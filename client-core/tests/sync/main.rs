@@ -2,6 +2,8 @@
 
 mod byzantine;
 mod delivery;
+mod epochs;
+mod pairing;
 mod reconnecting;
 mod support;
 mod writing;

@@ -5,12 +5,15 @@ pub mod relay;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use zerok_sync_core::id::DeviceId;
+use zerok_sync_core::id::{DeviceId, GroupId};
 use zerok_sync_core::io::{Change, LinkDownReason, LinkId, RelayAddress, Row};
-use zerok_sync_core::keys::StoreKey;
+use zerok_sync_core::keyring::Keyring;
+use zerok_sync_core::keys::{EpochSecret, Membership, MembershipSeed, StoreKey};
+use zerok_sync_core::store_seal;
 use zerok_sync_core::{
     Engine, Entry, Event, Founding, Input, IntegrityEvent, InviteLink, Joiner, Joining, Machine, Now, Output, Secrets,
 };
+use zerok_sync_protocol::{EpochId, wire};
 
 use relay::Relay;
 
@@ -192,6 +195,19 @@ impl World {
 
     pub fn id(&mut self, device: usize) -> DeviceId {
         self.engine(device).status().device
+    }
+
+    /// The keys a device holds, out of its storage.
+    pub fn keys(&self, device: usize) -> (Membership, Keyring) {
+        let key = b"\x01i".to_vec();
+        let store_key = StoreKey::from_bytes([device as u8; 32]);
+        let row = store_seal::open_row(&store_key, &key, &self.devices[device].storage[&key]).expect("our own row");
+        let (seed, genesis, secrets, current): (Bytes, Bytes, Vec<EpochSecret>, EpochId) =
+            wire::decode(&row).expect("an identity");
+        let seed = MembershipSeed::from_bytes(seed[..].try_into().expect("32 bytes"));
+        let keyring =
+            Keyring::restore(GroupId::of(&genesis), secrets, &current).expect("the current one is among them");
+        (Membership::from_seed(&seed), keyring)
     }
 
     /// Everything the app can read, from its storage.

@@ -39,6 +39,8 @@ pub struct Log {
 pub struct Relay {
     pub key: StaticKey,
     pub log: Option<Log>,
+    /// After a rotation: what a member under the old name is handed.
+    pub epoch_envelope: Option<Bytes>,
     /// Answer this many pushes with a refusal of their second envelope.
     pub refuse_pushes: u32,
     /// Store, but never say so.
@@ -71,6 +73,7 @@ impl Relay {
         Self {
             key: StaticKey::from_bytes([7; 32]),
             log: None,
+            epoch_envelope: None,
             refuse_pushes: 0,
             swallow_acks: false,
             no_stubs: false,
@@ -239,7 +242,13 @@ impl Relay {
                         self.log = Some(Log { auth: *auth_public, timeline: Timeline::ZERO, entries: Vec::new() });
                         self.welcome(conn);
                     }
-                    _ => self.fail(conn, ErrorCode::UnknownLog),
+                    _ => match self.epoch_envelope.clone() {
+                        Some(epoch_envelope) => {
+                            let slot = Bytes::new();
+                            self.send(conn, &RelayFrame::Superseded { epoch_envelope, slot, more: 0 });
+                        }
+                        None => self.fail(conn, ErrorCode::UnknownLog),
+                    },
                 }
             }
             Who::Device {} => self.fail(conn, ErrorCode::UnknownLog),

@@ -1,0 +1,134 @@
+//! Rotations as the others meet them: read live, caught up with, or handed out by the relay to a
+//! device that was away. (Starting one comes with revocation; here the test does it by hand.)
+
+use bytes::Bytes;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use zerok_sync_core::epoch::{EpochBody, MemberDigest, Removed, seal_epoch};
+use zerok_sync_core::keys::{EpochKeys, EpochSecret, MemberKeys};
+use zerok_sync_core::seal::Sealed;
+use zerok_sync_core::{Connection, IntegrityEvent, Problem};
+use zerok_sync_protocol::wire::List;
+use zerok_sync_protocol::{BlobId, EnvelopeHeader, EpochId};
+
+use crate::support::World;
+use crate::support::relay::Stored;
+
+const SECRET: [u8; 32] = [42; 32];
+
+/// What device `author` would send to rotate to [`SECRET`] with these members left.
+fn rotation(world: &World, author: usize, members: &[MemberKeys], removed: &[Removed]) -> Sealed {
+    let (me, keyring) = world.keys(author);
+    let genesis = world.relay.entries()[0].blob_id;
+    let body = EpochBody {
+        sender: me.device(),
+        seq: 1,
+        prev: BlobId::ZERO,
+        seen: List::empty(),
+        previous_epoch: keyring.current().id,
+        previous_blob_id: genesis,
+        removed: removed.to_vec().try_into().expect("few"),
+        member_digest: MemberDigest::of(members.iter().map(|member| member.device)),
+        allow: members.iter().map(|member| member.noise).collect::<Vec<_>>().try_into().expect("few"),
+        keyring: keyring.secrets().cloned().collect::<Vec<_>>().try_into().expect("few"),
+        lamport: 100,
+        sent_at_ms: 0,
+        genesis: Bytes::new(),
+    };
+    let secret = EpochSecret::from_bytes(SECRET);
+    let mut rng = ChaCha20Rng::from_seed([3; 32]);
+    seal_epoch(keyring.group(), &secret, &me.signing, members, &body, &mut rng).expect("few members")
+}
+
+/// The relay's side of it: appended, renamed, handed out.
+fn rotate(world: &mut World, sealed: Sealed) {
+    let (_, keyring) = world.keys(0);
+    let keys = EpochKeys::derive(keyring.group(), &EpochSecret::from_bytes(SECRET));
+    world.relay.entries_mut().push(Stored { blob_id: sealed.blob_id, envelope: Some(sealed.envelope.clone()) });
+    world.relay.epoch_envelope = Some(sealed.envelope);
+    world.relay.log.as_mut().expect("created").auth = keys.auth_public();
+}
+
+fn new_epoch(world: &World) -> EpochId {
+    EpochKeys::derive(world.keys(0).1.group(), &EpochSecret::from_bytes(SECRET)).id
+}
+
+fn everybody(world: &World, devices: usize) -> Vec<MemberKeys> {
+    (0..devices).map(|device| world.keys(device).0.keys).collect()
+}
+
+#[test]
+fn a_device_that_was_away_during_a_rotation_gets_back_in_and_writes_under_the_new_epoch() {
+    let mut world = World::with_group(2);
+    world.crash(1);
+    let sealed = rotation(&world, 0, &everybody(&world, 2), &[]);
+    rotate(&mut world, sealed);
+    world.start(1);
+    world.push(1, "after");
+    world.settle();
+    assert_eq!(world.engine(1).status().connection, Connection::Live);
+    assert_eq!(world.findings(1), []);
+    let last = world.relay.entries().last().and_then(|stored| stored.envelope.clone()).expect("pushed");
+    let (header, _) = EnvelopeHeader::parse(&last).expect("an envelope");
+    assert_eq!(header.epoch, new_epoch(&world));
+
+    world.crash(1);
+    world.start(1);
+    world.settle();
+    assert_eq!(world.engine(1).status().connection, Connection::Live, "the new epoch survives a restart");
+}
+
+#[test]
+fn a_removed_device_is_not_handed_the_new_epoch() {
+    let mut world = World::with_group(2);
+    world.crash(1);
+    let (me, gone) = (world.keys(0).0.keys, world.keys(1).0.keys);
+    let removed = Removed { device: gone.device, last_seq: 1, last_blob_id: BlobId::ZERO };
+    let sealed = rotation(&world, 0, &[me], &[removed]);
+    rotate(&mut world, sealed);
+    world.start(1);
+    world.settle();
+    assert_eq!(world.engine(1).status().problem, Some(Problem::EpochNotOpened));
+    assert_eq!(world.texts(1), [""; 0]);
+}
+
+#[test]
+fn a_rotation_by_somebody_who_is_no_member_changes_nothing() {
+    let mut world = World::with_group(2);
+    let mut stranger = World::with_group(1);
+    stranger.push(0, "x");
+    let members = everybody(&world, 2);
+    // Signed by a key that is in no certificate of this group, wrapped to everybody.
+    let (_, keyring) = world.keys(0);
+    let outsider =
+        zerok_sync_core::keys::Membership::from_seed(&zerok_sync_core::keys::MembershipSeed::from_bytes([9; 32]));
+    let genesis = world.relay.entries()[0].blob_id;
+    let body = EpochBody {
+        sender: outsider.device(),
+        seq: 1,
+        prev: BlobId::ZERO,
+        seen: List::empty(),
+        previous_epoch: keyring.current().id,
+        previous_blob_id: genesis,
+        removed: List::empty(),
+        member_digest: MemberDigest::of(members.iter().map(|member| member.device)),
+        allow: List::empty(),
+        keyring: List::empty(),
+        lamport: 100,
+        sent_at_ms: 0,
+        genesis: Bytes::new(),
+    };
+    let mut rng = ChaCha20Rng::from_seed([3; 32]);
+    let sealed =
+        seal_epoch(keyring.group(), &EpochSecret::from_bytes(SECRET), &outsider.signing, &members, &body, &mut rng)
+            .expect("few");
+    world.relay.entries_mut().push(Stored { blob_id: sealed.blob_id, envelope: Some(sealed.envelope) });
+    let cursor = world.relay.entries().len() as u64;
+    world.push(0, "still the old epoch");
+    world.settle();
+    let sender = outsider.device();
+    assert!(world.findings(1).contains(&IntegrityEvent::NotAMember { cursor, sender }));
+    assert_eq!(world.texts(1), ["still the old epoch"]);
+    let last = world.relay.entries().last().and_then(|stored| stored.envelope.clone()).expect("pushed");
+    assert_eq!(EnvelopeHeader::parse(&last).expect("an envelope").0.epoch, keyring.current().id);
+}
