@@ -76,7 +76,7 @@ pub async fn no_append_follows_a_restriction_that_removed_its_device(subject: Su
         let (removed, other) = (removed.clone(), other.clone());
         async move {
             let mut last = 0;
-            for n in 1.. {
+            for n in 1..=2_000 {
                 match removed.append(&*other, &[envelope(n)]).await {
                     Append::Stored { head, .. } => last = head,
                     refused => {
