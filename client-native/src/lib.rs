@@ -1,6 +1,55 @@
-//! 0k-Sync for desktop and server applications.
+//! 0k-Sync for desktop and server applications: keeps the instances of a local-first app in step
+//! across a person's devices, through a relay that nobody has to trust.
+//!
+//! The app pushes opaque blobs and reads those of its other devices; everything is sealed end to
+//! end. Merging them (CRDTs, last-writer-wins, SQL) is the app's business.
+//!
+//! ```no_run
+//! use futures_util::StreamExt;
+//! use zerok_sync::{Client, OpenOptions};
+//!
+//! # async fn example() -> Result<(), zerok_sync::ClientError> {
+//! let client = Client::open(OpenOptions::new("notes.zerok")).await?;
+//! client.push("buy milk").await?; // on disk here; sent as soon as the relay can be reached
+//! let mut entries = client.entries(); // the other devices' blobs, live
+//! while let Some(entry) = entries.next().await.transpose()? {
+//!     println!("{}: {:?}", entry.sender, entry.data);
+//!     client.mark_processed(entry.position).await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A home comes into being with [`Client::found`] (the first device) or [`Client::join`] (every
+//! other one, with a link from [`Client::invite`]); the `zerok` command line does the same.
+//!
+//! This crate holds drivers only: sockets, files and timers around `zerok-sync-core`, which decides
+//! everything. Inside out: `driver` (the loop), `link` (WebSocket and iroh), `storage` (SQLite),
+//! `client` (this API).
 
+mod client;
+mod clock;
+mod device_name;
+mod driver;
+mod error;
 mod home;
+mod link;
 mod storage;
 
+pub use client::{
+    Client, Entries, EntriesOptions, FoundOptions, Invitation, InviteEvent, InviteOptions, JoinOptions, OpenOptions,
+    PushReceipt,
+};
+pub use device_name::default_device_name;
+pub use error::ClientError;
+pub use link::{ParseTransportError, Transport};
 pub use storage::StorageError;
+pub use zerok_sync_core::id::DeviceId;
+pub use zerok_sync_core::io::{RelayAddress, StorageFault};
+pub use zerok_sync_core::link::LinkError;
+pub use zerok_sync_core::{
+    AuditReport, AuditedSender, Connection, Entry, IntegrityEvent, InviteLink, JoinError, Member, OpenError, Problem,
+    PushError, Status,
+};
+pub use zerok_sync_protocol::limits::BLOB_BYTES_MAX;
+pub use zerok_sync_protocol::{BlobId, ErrorCode, NoisePublicKey};

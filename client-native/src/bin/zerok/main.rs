@@ -1,1 +1,55 @@
-fn main() {}
+//! `zerok`: keep this machine's data in step with a group's other devices from a terminal.
+//!
+//! [`args`] is what can be asked, `commands/` one file for each answer, [`exit`] how it ends,
+//! [`output`] what it looks like. Data goes to stdout, everything said to people to stderr.
+
+mod args;
+mod commands;
+mod exit;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+use exit::Failure;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_logging(arguments.verbose);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::other(format!("cannot start: {error}")).report(),
+    };
+    let outcome = runtime.block_on(run(&arguments));
+    // Somebody may still be asked a question whose answer no longer matters.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let global = arguments.global()?;
+    match &arguments.command {
+        Command::Init(options) => commands::init::run(&global, options).await,
+        Command::Invite(options) => commands::invite::run(&global, options).await,
+        Command::Join(options) => commands::join::run(&global, options).await,
+        Command::Push(options) => commands::push::run(&global, options).await,
+        Command::Pull(options) => commands::pull::run(&global, options).await,
+        Command::Status => commands::status::run(&global).await,
+        Command::Devices => commands::devices::run(&global).await,
+        Command::Verify => commands::verify::run(&global).await,
+    }
+}
+
+fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => return,
+        1 => "zerok=info,zerok_sync=debug,zerok_sync_core=debug",
+        _ => "zerok=trace,zerok_sync=trace,zerok_sync_core=trace,iroh=info",
+    };
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(level).init();
+}

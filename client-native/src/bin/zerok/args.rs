@@ -1,0 +1,214 @@
+//! What can be asked of `zerok`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use zerok_sync::{InviteLink, NoisePublicKey, Transport};
+
+use crate::exit::Failure;
+use crate::output::Output;
+
+/// Keep devices in step through a relay that nobody has to trust.
+///
+/// Exit codes: 0 done, 1 other failure, 2 usage, 3 no relay reachable, 4 integrity violation,
+/// 5 not authorised or revoked, 6 limit or quota.
+#[derive(Parser)]
+#[command(name = "zerok", version)]
+pub struct Arguments {
+    /// Directory of this membership; one home is one group [default: zerok in the user's data directory]
+    #[arg(long, global = true, env = "ZEROK_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// How to reach the relay: auto, ws or iroh
+    #[arg(long, global = true, env = "ZEROK_TRANSPORT", default_value = "auto")]
+    transport: Transport,
+    /// Print one JSON object a line
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more on stderr; twice for everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command knows.
+pub struct Global {
+    pub home: PathBuf,
+    pub transport: Transport,
+    pub output: Output,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Found a group whose log a relay keeps
+    Init(Init),
+    /// Let another device into the group
+    Invite(Invite),
+    /// Join the group of a device that made an invitation
+    Join(Join),
+    /// Send something to the group's other devices
+    Push(Push),
+    /// Print what the other devices sent, one entry a line
+    Pull(Pull),
+    /// Say where things stand
+    Status,
+    /// List the group's devices
+    Devices,
+    /// Check everything stored on this device once more
+    Verify,
+}
+
+#[derive(Args)]
+pub struct Init {
+    /// Address of the relay: https://host, or http://host:port
+    #[arg(long, value_name = "URL")]
+    pub relay: String,
+    /// What this device is called [default: this machine's name]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// What the relay's operator gave to create groups with
+    #[arg(long)]
+    pub token: Option<String>,
+    /// The relay's key, as its operator told it; needed over plain http to another machine
+    #[arg(long, value_name = "HEX")]
+    pub relay_key: Option<NoisePublicKey>,
+}
+
+#[derive(Args)]
+pub struct Invite {
+    /// Invite by a link (the default)
+    #[arg(long)]
+    pub link: bool,
+    /// How long the invitation is good for, such as 90s or 10m; ten minutes at most
+    #[arg(long, default_value = "10m", value_parser = parse_ttl)]
+    pub ttl: Duration,
+    /// Let in whoever holds the link, without asking: for scripts
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Args)]
+pub struct Join {
+    /// The link that `invite` printed
+    pub link: InviteLink,
+    /// What this device is called [default: this machine's name]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The relay's key, if it is known better than from the link
+    #[arg(long, value_name = "HEX")]
+    pub relay_key: Option<NoisePublicKey>,
+}
+
+#[derive(Args)]
+pub struct Push {
+    /// What to send; - reads standard input
+    #[arg(conflicts_with = "file", required_unless_present = "file")]
+    pub text: Option<String>,
+    /// Send this file's bytes
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+    /// How far it must have come: on this device's disk, or on the relay's
+    #[arg(long, value_enum, default_value_t = Wait::Relay)]
+    pub wait: Wait,
+    /// How long to wait for the relay
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Wait {
+    Local,
+    Relay,
+}
+
+#[derive(Args)]
+pub struct Pull {
+    /// Read again from behind this position, without moving this device's own
+    #[arg(long, value_name = "POSITION")]
+    pub after: Option<u64>,
+    /// Stop after this many entries
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Go on with what comes
+    #[arg(long)]
+    pub follow: bool,
+    /// Print this device's own entries too
+    #[arg(long)]
+    pub own: bool,
+    /// How long the relay may take
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+impl Arguments {
+    pub fn global(&self) -> Result<Global, Failure> {
+        let home = self.home.clone().or_else(default_home).ok_or_else(|| {
+            Failure::usage("there is no home directory to keep data in: give one with --home DIR".into())
+        })?;
+        Ok(Global { home, transport: self.transport, output: Output { json: self.json } })
+    }
+}
+
+/// `zerok` in the user's data directory.
+fn default_home() -> Option<PathBuf> {
+    let directory = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let data = if cfg!(windows) {
+        directory("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        directory("HOME").map(|home| home.join("Library/Application Support"))
+    } else {
+        // The XDG base directory specification: relative paths are to be ignored.
+        directory("XDG_DATA_HOME")
+            .filter(|path| path.is_absolute())
+            .or_else(|| directory("HOME").map(|home| home.join(".local/share")))
+    };
+    data.map(|data| data.join("zerok"))
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let per_unit = match unit {
+        "ms" => 1,
+        "s" | "" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("expected a time such as 90s, 10m or 1h".into()),
+    };
+    let number: u32 = number.parse().map_err(|_| "expected a time such as 90s, 10m or 1h")?;
+    Ok(Duration::from_millis(u64::from(number) * per_unit))
+}
+
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = parse_duration(text)?;
+    if (Duration::from_secs(1)..=Duration::from_secs(600)).contains(&ttl) {
+        Ok(ttl)
+    } else {
+        Err("an invitation lives between one second and ten minutes".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_a_unit_or_are_seconds() {
+        assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_duration("10m"), Ok(Duration::from_secs(600)));
+        for text in ["", "m", "-1s", "1 s", "1d", "99999999999s", "1.5s"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+        assert!(parse_ttl("11m").is_err());
+        assert!(parse_ttl("0s").is_err());
+    }
+}

@@ -1,0 +1,72 @@
+//! One file for each command, and what several of them do.
+
+pub mod devices;
+pub mod init;
+pub mod invite;
+pub mod join;
+pub mod pull;
+pub mod push;
+pub mod status;
+pub mod verify;
+
+use std::time::Duration;
+
+use zerok_sync::{Client, ClientError, IntegrityEvent, OpenOptions, Status};
+
+use crate::args::Global;
+use crate::exit::Failure;
+
+/// An open client, and what had been found before it was opened.
+pub struct Session {
+    pub client: Client,
+    known: Vec<IntegrityEvent>,
+}
+
+impl Session {
+    pub async fn open(global: &Global, online: bool) -> Result<Self, Failure> {
+        let options = OpenOptions { home: global.home.clone(), transport: global.transport, online };
+        let client = Client::open(options).await?;
+        let known = client.status().borrow().integrity.clone();
+        Ok(Self { client, known })
+    }
+
+    /// Closes; `outcome`, unless something was found that an honest relay does not do.
+    pub async fn close(self, outcome: Result<(), Failure>) -> Result<(), Failure> {
+        let findings: Vec<_> = {
+            let status = self.client.status();
+            let status = status.borrow();
+            status.integrity.iter().filter(|finding| !self.known.contains(finding)).cloned().collect()
+        };
+        self.client.close().await;
+        if findings.is_empty() { outcome } else { Err(Failure::integrity(&findings)) }
+    }
+}
+
+/// Waits until everything the relay has is here.
+pub async fn catch_up(client: &Client, timeout: Duration) -> Result<(), ClientError> {
+    let deadline = tokio::time::Instant::now() + timeout;
+    client.reach_relay(timeout).await?;
+    wait_for(client, deadline, |status| status.caught_up).await
+}
+
+/// Waits for a state of the client; a problem on the way that may pass is waited out.
+pub async fn wait_for(
+    client: &Client,
+    deadline: tokio::time::Instant,
+    reached: impl FnMut(&Status) -> bool,
+) -> Result<(), ClientError> {
+    let mut status = client.status();
+    match tokio::time::timeout_at(deadline, status.wait_for(reached)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Err(ClientError::Closed),
+        Err(_) => Err(ClientError::TimedOut(client.status().borrow().problem.clone())),
+    }
+}
+
+/// How long commands that only report wait for the relay.
+pub const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Untrusted text for a terminal.
+pub fn shown(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(64).collect()
+}

@@ -1,0 +1,71 @@
+//! `zerok push`: send something to the group's other devices.
+
+use std::io::Read;
+
+use serde_json::json;
+use zerok_sync::{BLOB_BYTES_MAX, ClientError};
+
+use super::Session;
+use crate::args::{Global, Push, Wait};
+use crate::exit::{Exit, Failure, exit_of_problem};
+
+pub async fn run(global: &Global, options: &Push) -> Result<(), Failure> {
+    let blob = read_blob(options)?;
+    // Without a need for the relay there is none to look for it: the next command sends it.
+    let session = Session::open(global, options.wait != Wait::Local).await?;
+    let outcome = push(&session, global, options, blob).await;
+    session.close(outcome).await
+}
+
+async fn push(session: &Session, global: &Global, options: &Push, blob: Vec<u8>) -> Result<(), Failure> {
+    let receipt = session.client.push(blob).await?;
+    let reached = match options.wait {
+        Wait::Local => "local",
+        Wait::Relay => match tokio::time::timeout(options.timeout, receipt.at_relay()).await {
+            Ok(acked) => {
+                acked?;
+                "relay"
+            }
+            Err(_) => return Err(queued(session)),
+        },
+    };
+    if global.output.json {
+        global.output.line(String::new, || json!({ "push": receipt.number(), "reached": reached }))?;
+    }
+    Ok(())
+}
+
+/// The relay did not take it in time.
+fn queued(session: &Session) -> Failure {
+    let problem = session.client.status().borrow().problem.clone();
+    let exit = problem.as_ref().map_or(Exit::NoRelay, exit_of_problem);
+    let error = ClientError::TimedOut(problem);
+    Failure::new(
+        exit,
+        format!("{error}. The blob is safely queued on this device and is sent the next time the relay is reached"),
+    )
+}
+
+fn read_blob(options: &Push) -> Result<Vec<u8>, Failure> {
+    let mut blob = Vec::new();
+    // One byte more than allowed shows that it is too much, however much there is.
+    let limit = BLOB_BYTES_MAX as u64 + 1;
+    match (&options.file, options.text.as_deref()) {
+        (Some(path), _) => {
+            let read = std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut blob));
+            read.map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
+        }
+        (None, Some("-")) => {
+            let read = std::io::stdin().lock().take(limit).read_to_end(&mut blob);
+            read.map_err(|error| Failure::usage(format!("cannot read standard input: {error}")))?;
+        }
+        (None, text) => blob.extend_from_slice(text.unwrap_or_default().as_bytes()),
+    }
+    if blob.len() > BLOB_BYTES_MAX {
+        return Err(Failure::new(
+            Exit::Limit,
+            format!("this is more than {BLOB_BYTES_MAX} bytes, the most one blob can be: split it"),
+        ));
+    }
+    Ok(blob)
+}

@@ -1,0 +1,60 @@
+//! `zerok status`: where things stand.
+
+use serde_json::{Value, json};
+use zerok_sync::{Connection, Status};
+
+use super::{REPORT_TIMEOUT, Session, catch_up};
+use crate::args::Global;
+use crate::exit::{Failure, describe};
+
+pub async fn run(global: &Global) -> Result<(), Failure> {
+    let session = Session::open(global, true).await?;
+    // A relay that is away is part of the report, not a failure of it.
+    let _ = catch_up(&session.client, REPORT_TIMEOUT).await;
+    let status = session.client.status().borrow().clone();
+    let printed = global.output.line(|| text(&status), || object(&status));
+    session.close(printed.map_err(Failure::from)).await
+}
+
+fn text(status: &Status) -> String {
+    let mut lines = vec![
+        format!("device     {} ({})", status.device_name, status.device),
+        format!("relay      {} ({})", status.relay.url, connection(status)),
+        format!("devices    {}", status.members.len()),
+        format!("position   {} (processed {})", status.position, status.processed),
+        format!("outbox     {} waiting ({} bytes)", status.outbox_count, status.outbox_bytes),
+    ];
+    lines.extend(status.problem.iter().map(|problem| format!("problem    {problem}")));
+    lines.extend(status.integrity.iter().map(|finding| format!("integrity  {}", describe(finding))));
+    lines.join("\n")
+}
+
+fn object(status: &Status) -> Value {
+    json!({
+        "connection": connection(status),
+        "caught_up": status.caught_up,
+        "device": status.device.to_string(),
+        "name": status.device_name,
+        "relay": status.relay.url,
+        "relay_key": status.relay.key.map(|key| key.to_string()),
+        "relay_head": status.relay_head,
+        "devices": status.members.len(),
+        "position": status.position,
+        "processed": status.processed,
+        "outbox": status.outbox_count,
+        "outbox_bytes": status.outbox_bytes,
+        "problem": status.problem.as_ref().map(ToString::to_string),
+        "integrity": status.integrity.iter().map(describe).collect::<Vec<_>>(),
+    })
+}
+
+fn connection(status: &Status) -> &'static str {
+    match status.connection {
+        Connection::Offline => "offline",
+        Connection::Connecting => "connecting",
+        Connection::Handshaking => "handshaking",
+        Connection::CatchingUp => "catching up",
+        Connection::Live => "live",
+        Connection::WaitingToRetry => "waiting to retry",
+    }
+}

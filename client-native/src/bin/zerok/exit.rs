@@ -1,0 +1,192 @@
+//! How a command ends: one exit code and one or two sentences (DESIGN §10).
+
+use std::process::ExitCode;
+
+use zerok_sync::{ClientError, ErrorCode, IntegrityEvent, JoinError, Problem, PushError};
+
+/// The exit codes, part of the interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Other = 1,
+    Usage = 2,
+    NoRelay = 3,
+    Integrity = 4,
+    NotAuthorised = 5,
+    Limit = 6,
+}
+
+/// Why a command did not do what it was asked, with what to do next.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    /// Nothing where the reader has gone away.
+    message: Option<String>,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, message: String) -> Self {
+        Self { exit, message: Some(message) }
+    }
+
+    pub fn other(message: String) -> Self {
+        Self::new(Exit::Other, message)
+    }
+
+    pub fn usage(message: String) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// What was found on the way: a violation ends a command with 4, whatever else it did.
+    pub fn integrity(findings: &[IntegrityEvent]) -> Self {
+        let listed: Vec<String> = findings.iter().map(|finding| format!("\n  {}", describe(finding))).collect();
+        Self::new(
+            Exit::Integrity,
+            format!(
+                "the relay or a device did what an honest one does not do; what could not be verified was left out:{}",
+                listed.concat()
+            ),
+        )
+    }
+
+    /// Puts a sentence in front.
+    #[must_use]
+    pub fn context(mut self, context: &str) -> Self {
+        self.message = self.message.map(|message| format!("{context}: {message}"));
+        self
+    }
+
+    pub fn report(self) -> ExitCode {
+        if let Some(message) = self.message {
+            eprintln!("zerok: {message}");
+        }
+        ExitCode::from(self.exit as u8)
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::new(exit_of(&error), error.to_string())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    /// An error on stdout.
+    fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            // `zerok pull | head`: the reader has what it wanted.
+            return Self { exit: Exit::Other, message: None };
+        }
+        Self::other(format!("cannot write the output: {error}"))
+    }
+}
+
+fn exit_of(error: &ClientError) -> Exit {
+    match error {
+        ClientError::NotARelayAddress(_) => Exit::Usage,
+        ClientError::Relay(problem) | ClientError::PushRefused(problem) => exit_of_problem(problem),
+        ClientError::TimedOut(problem) => problem.as_ref().map_or(Exit::NoRelay, exit_of_problem),
+        ClientError::Join(error) => exit_of_join(error),
+        ClientError::Push(PushError::TooLarge { .. }) => Exit::Limit,
+        _ => Exit::Other,
+    }
+}
+
+fn exit_of_join(error: &JoinError) -> Exit {
+    match error {
+        JoinError::InviteGone | JoinError::WrongSecret | JoinError::Declined => Exit::NotAuthorised,
+        JoinError::Relay(problem) => exit_of_problem(problem),
+        _ => Exit::Other,
+    }
+}
+
+pub fn exit_of_problem(problem: &Problem) -> Exit {
+    match problem {
+        Problem::Unreachable(_) | Problem::NotARelay(_) => Exit::NoRelay,
+        // Somebody else answers where the relay was.
+        Problem::RelayKeyChanged { .. } => Exit::Integrity,
+        Problem::RelayKeyNeeded { .. } => Exit::Usage,
+        Problem::EpochNotOpened => Exit::NotAuthorised,
+        Problem::Refused { code: Some(code), .. } => exit_of_code(*code),
+        _ => Exit::Other,
+    }
+}
+
+fn exit_of_code(code: ErrorCode) -> Exit {
+    match code {
+        ErrorCode::UnknownLog
+        | ErrorCode::Unauthorized
+        | ErrorCode::DeviceRevoked
+        | ErrorCode::MailboxGone
+        | ErrorCode::CreationRefused => Exit::NotAuthorised,
+        ErrorCode::RateLimited
+        | ErrorCode::EnvelopeTooLarge
+        | ErrorCode::GroupQuotaExceeded
+        | ErrorCode::TooManyConnections => Exit::Limit,
+        ErrorCode::Overloaded | ErrorCode::ShuttingDown | ErrorCode::StorageUnavailable => Exit::NoRelay,
+        ErrorCode::BlobIdMismatch | ErrorCode::Diverged => Exit::Integrity,
+        _ => Exit::Other,
+    }
+}
+
+/// One accusation and its evidence, in a line.
+pub fn describe(finding: &IntegrityEvent) -> String {
+    match finding {
+        IntegrityEvent::Corrupt { cursor, blob_id } => format!("entry {cursor} ({blob_id}) is damaged or forged"),
+        IntegrityEvent::Lost { cursor, .. } => format!("the relay lost entry {cursor}"),
+        IntegrityEvent::Gap { sender, from_seq, to_seq } => {
+            format!("entries {from_seq} to {to_seq} of device {sender} are missing")
+        }
+        IntegrityEvent::ForkedDevice { sender, seq, first, second } => {
+            format!("device {sender} wrote two different entries {seq}: {first} and {second}")
+        }
+        IntegrityEvent::ForgedByMember { cursor, sender } => {
+            format!("entry {cursor} bears the name of device {sender}, which did not sign it")
+        }
+        IntegrityEvent::NotAMember { cursor, sender } => {
+            format!("entry {cursor} is by {sender}, which is not a device of the group")
+        }
+        IntegrityEvent::Replayed { cursor, blob_id } => format!("the relay repeated {blob_id} as entry {cursor}"),
+        IntegrityEvent::Reordered { cursor, sender } => {
+            format!("the relay changed the order of device {sender}'s entries at {cursor}")
+        }
+        IntegrityEvent::CursorJump { expected, got } => {
+            format!("the relay went on with entry {got} where {expected} should have come")
+        }
+        IntegrityEvent::RolledBack { from, .. } => {
+            format!("the relay no longer has what it had up to entry {from}")
+        }
+        IntegrityEvent::Forked { observer, cursor } => {
+            format!("the relay showed device {observer} another order than this one, up to entry {cursor}")
+        }
+        // The enum grows with the detectors.
+        other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_failure_has_the_documented_exit_code() {
+        let refused = |code: ErrorCode| {
+            ClientError::Relay(Problem::Refused { code: Some(code), number: code.number(), detail: String::new() })
+        };
+        for (error, code) in [
+            (ClientError::NotARelayAddress("x".into()), 2),
+            (ClientError::TimedOut(None), 3),
+            (ClientError::Relay(Problem::Unreachable(String::new())), 3),
+            (refused(ErrorCode::Overloaded), 3),
+            (ClientError::Relay(Problem::RelayKeyChanged { url: String::new() }), 4),
+            (refused(ErrorCode::DeviceRevoked), 5),
+            (refused(ErrorCode::CreationRefused), 5),
+            (ClientError::Join(JoinError::InviteGone), 5),
+            (refused(ErrorCode::GroupQuotaExceeded), 6),
+            (ClientError::Push(PushError::TooLarge { bytes: 2, bytes_max: 1 }), 6),
+            (ClientError::Closed, 1),
+        ] {
+            assert_eq!(exit_of(&error) as u8, code, "{error}");
+        }
+    }
+}

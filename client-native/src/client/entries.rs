@@ -1,0 +1,106 @@
+//! The app's entries, page by page from storage and then live.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_util::stream::{self, BoxStream, Stream};
+use zerok_sync_core::{Engine, Entry, OpenError};
+
+use super::Client;
+use crate::error::ClientError;
+
+/// Envelopes that are read at a time: a screenful of small ones, or one of the largest.
+const PAGE_BYTES: usize = 256 * 1024;
+
+/// Which entries to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EntriesOptions {
+    /// Start behind this position; by default behind the last one that was marked processed.
+    pub after: Option<u64>,
+    /// Give this device's own entries too.
+    pub own: bool,
+    /// End where storage ends, instead of waiting for more.
+    pub stored_only: bool,
+}
+
+/// Entries in the order of their positions, each once. Ends when the client is closed.
+pub struct Entries(BoxStream<'static, Result<Entry, ClientError>>);
+
+impl Stream for Entries {
+    type Item = Result<Entry, ClientError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.as_mut().poll_next(context)
+    }
+}
+
+impl Client {
+    /// Other devices' entries: those not yet marked processed, and then each new one as it comes.
+    /// Call [`Client::mark_processed`] when an entry needs not come again after a restart.
+    ///
+    /// Nothing is held in memory for a slow reader.
+    #[must_use]
+    pub fn entries(&self) -> Entries {
+        self.entries_with(EntriesOptions::default())
+    }
+
+    /// [`Client::entries`] with a choice.
+    #[must_use]
+    pub fn entries_with(&self, options: EntriesOptions) -> Entries {
+        let after = options.after.unwrap_or_else(|| self.watched.status.borrow().processed);
+        let reader = Reader { client: self.clone(), options, after, page: VecDeque::new(), failed: false };
+        Entries(Box::pin(stream::unfold(reader, |mut reader| async move {
+            let item = reader.next().await.transpose()?;
+            reader.failed = item.is_err();
+            Some((item, reader))
+        })))
+    }
+}
+
+struct Reader {
+    client: Client,
+    options: EntriesOptions,
+    /// Everything up to here was given, or passed over.
+    after: u64,
+    page: VecDeque<Result<Entry, OpenError>>,
+    /// An error was given; nothing comes behind it.
+    failed: bool,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Result<Option<Entry>, ClientError> {
+        while !self.failed {
+            while let Some(entry) = self.page.pop_front() {
+                let entry = entry?;
+                self.after = entry.position;
+                if self.options.own || !entry.own {
+                    return Ok(Some(entry));
+                }
+            }
+            self.page = match self.read_page().await {
+                Err(ClientError::Closed) => return Ok(None),
+                page => page?,
+            };
+            if !self.page.is_empty() {
+                continue;
+            }
+            if self.options.stored_only {
+                return Ok(None);
+            }
+            let after = self.after;
+            match self.client.watched.progress(|progress| (progress.position > after).then_some(())).await {
+                Err(ClientError::Closed) => return Ok(None),
+                more => more?,
+            }
+        }
+        Ok(None)
+    }
+
+    async fn read_page(&self) -> Result<VecDeque<Result<Entry, OpenError>>, ClientError> {
+        let range = Engine::entry_range(self.after);
+        self.client
+            .read(range, PAGE_BYTES, |engine, rows| rows.iter().map(|row| engine.read_entry(row)).collect())
+            .await
+    }
+}

@@ -1,0 +1,233 @@
+//! The client: an async handle on a task that drives the core (see `driver`).
+//!
+//! Calls become commands to that task; answers come back through watches and one-shot channels,
+//! never through an unbounded queue. Entries are read from storage when the app asks for them.
+
+mod entries;
+mod invite;
+mod open;
+mod push;
+mod verify;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use zerok_sync_core::io::{Row, StorageFault};
+use zerok_sync_core::{Engine, Event, Now, Problem, Status};
+
+pub use entries::{Entries, EntriesOptions};
+pub use invite::{Invitation, InviteEvent, InviteOptions};
+pub use open::{FoundOptions, JoinOptions, OpenOptions};
+pub use push::PushReceipt;
+
+use crate::clock::Clock;
+use crate::driver::{COMMANDS_MAX, Command, Driver};
+use crate::error::ClientError;
+use crate::link::Dialer;
+use crate::storage::Storage;
+
+/// One membership of one group, open. Cheap to clone; all clones are the same client.
+///
+/// Dropping the last clone, stream and receipt closes it in the background; [`Client::close`] also
+/// waits until the home can be opened again.
+#[derive(Clone)]
+pub struct Client {
+    commands: mpsc::Sender<Command<Engine>>,
+    watched: Watched,
+    invitations: Arc<invite::Slot>,
+    /// Set to have the home removed at the end: no group came to be in it.
+    abandon: Arc<AtomicBool>,
+    task: Arc<std::sync::Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// What the driver's task tells everybody.
+#[derive(Clone)]
+struct Watched {
+    status: watch::Receiver<Status>,
+    progress: watch::Receiver<Progress>,
+}
+
+/// What is durable, and what ended the client.
+#[derive(Debug, Clone, Default)]
+struct Progress {
+    /// Highest position that can be read.
+    position: u64,
+    /// Highest push number that is durable here.
+    stored: u64,
+    /// Highest push number that is durable at the relay.
+    acked: u64,
+    /// The relay refused this push for good.
+    refused: Option<(u64, Problem)>,
+    /// Storage failed.
+    failed: Option<StorageFault>,
+}
+
+impl Client {
+    /// Runs `engine` on a task of its own.
+    fn start(engine: Engine, storage: Storage, dialer: Arc<Dialer>, clock: Clock) -> Self {
+        let status = engine.status();
+        let (progress_tx, progress) = watch::channel(Progress {
+            position: status.position,
+            stored: status.stored_push,
+            acked: status.acked_push,
+            ..Progress::default()
+        });
+        let (status_tx, status) = watch::channel(status);
+        let invitations = Arc::new(invite::Slot::default());
+        let abandon = Arc::new(AtomicBool::new(false));
+        let (commands, queue) = mpsc::channel(COMMANDS_MAX);
+
+        let on_event = {
+            let invitations = invitations.clone();
+            move |engine: &Engine, event: Event| {
+                let flow = note(&progress_tx, &event);
+                status_tx.send_if_modified(|known| {
+                    let status = engine.status();
+                    let changed = *known != status;
+                    *known = status;
+                    changed
+                });
+                invitations.note(event);
+                flow
+            }
+        };
+        let driver = Driver::new(engine, storage, dialer.clone(), clock, on_event);
+        let abandoned = abandon.clone();
+        let task = tokio::spawn(async move {
+            let storage = driver.run(queue, Box::new(Engine::close)).await;
+            if abandoned.load(Ordering::Relaxed) {
+                storage.abandon().await;
+            } else {
+                storage.close().await;
+            }
+            dialer.close().await;
+        });
+        Self {
+            commands,
+            watched: Watched { status, progress },
+            invitations,
+            abandon,
+            task: Arc::new(std::sync::Mutex::new(Some(task))),
+        }
+    }
+
+    /// Where things stand, now and whenever it changes.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.watched.status.clone()
+    }
+
+    /// The app has processed every entry up to this position: after a restart it is not given them
+    /// again.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`], [`ClientError::StorageFailed`].
+    pub async fn mark_processed(&self, position: u64) -> Result<(), ClientError> {
+        self.act(move |engine, now| engine.mark_processed(now, position)).await
+    }
+
+    /// The network may have changed, or the machine woke up: look after the connection now.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`], [`ClientError::StorageFailed`].
+    pub async fn wake(&self) -> Result<(), ClientError> {
+        use zerok_sync_core::{Input, Machine};
+        self.act(|engine, now| engine.handle(now, Input::Wake)).await
+    }
+
+    /// Says goodbye to the relay, stores what is left to store and unlocks the home. What was
+    /// pushed and not yet sent stays in the outbox for the next time.
+    pub async fn close(self) {
+        // A task that has ended already needs no command.
+        let _ = self.commands.send(Command::Stop(Box::new(Engine::close))).await;
+        let task = self.task.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(task) = task {
+            let _ = task.await;
+        }
+    }
+
+    /// Closes and removes the home: no group came to be in it.
+    async fn abandon(self) {
+        self.abandon.store(true, Ordering::Relaxed);
+        self.close().await;
+    }
+
+    async fn act(&self, act: impl FnOnce(&mut Engine, Now) + Send + 'static) -> Result<(), ClientError> {
+        self.command(Command::Act(Box::new(act))).await
+    }
+
+    /// Calls a mutator and returns what it returned.
+    async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Engine, Now) -> T + Send + 'static,
+    ) -> Result<T, ClientError> {
+        let (answer, receiver) = oneshot::channel();
+        self.act(move |engine, now| drop(answer.send(ask(engine, now)))).await?;
+        receiver.await.map_err(|_| self.watched.end())
+    }
+
+    /// Reads rows and has the engine interpret them.
+    async fn read<T: Send + 'static>(
+        &self,
+        (from, to): (Vec<u8>, Vec<u8>),
+        bytes_max: usize,
+        interpret: impl FnOnce(&Engine, Vec<Row>) -> T + Send + 'static,
+    ) -> Result<T, ClientError> {
+        let (answer, receiver) = oneshot::channel();
+        let then = Box::new(move |engine: &Engine, rows: Result<Vec<Row>, StorageFault>| {
+            drop(answer.send(rows.map(|rows| interpret(engine, rows))));
+        });
+        self.command(Command::Read { from, to, bytes_max, then }).await?;
+        receiver.await.map_err(|_| self.watched.end())?.map_err(ClientError::StorageFailed)
+    }
+
+    async fn command(&self, command: Command<Engine>) -> Result<(), ClientError> {
+        self.commands.send(command).await.map_err(|_| self.watched.end())
+    }
+}
+
+impl Watched {
+    /// Why the task has ended.
+    fn end(&self) -> ClientError {
+        match self.progress.borrow().failed.clone() {
+            Some(fault) => ClientError::StorageFailed(fault),
+            None => ClientError::Closed,
+        }
+    }
+
+    /// Waits until `reached` returns something.
+    async fn progress<T>(&self, mut reached: impl FnMut(&Progress) -> Option<T>) -> Result<T, ClientError> {
+        let mut progress = self.progress.clone();
+        loop {
+            {
+                let now = progress.borrow_and_update();
+                if let Some(value) = reached(&now) {
+                    return Ok(value);
+                }
+                if let Some(fault) = &now.failed {
+                    return Err(ClientError::StorageFailed(fault.clone()));
+                }
+            }
+            progress.changed().await.map_err(|_| self.end())?;
+        }
+    }
+}
+
+/// Brings what everybody waits for up to date.
+fn note(progress: &watch::Sender<Progress>, event: &Event) -> ControlFlow<()> {
+    progress.send_if_modified(|progress| {
+        match event {
+            Event::EntriesAvailable { position } => progress.position = progress.position.max(*position),
+            Event::PushesStored { push } => progress.stored = progress.stored.max(*push),
+            Event::PushesAcked { push } => progress.acked = progress.acked.max(*push),
+            Event::PushRefused { push, problem } => progress.refused = Some((*push, problem.clone())),
+            Event::StorageFailed(fault) => progress.failed = Some(fault.clone()),
+            _ => return false,
+        }
+        true
+    });
+    if matches!(event, Event::StorageFailed(_)) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}

@@ -1,0 +1,287 @@
+//! The three ways to a running client: found a group, open a home, join by invitation.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use zerok_sync_core::engine::Founding;
+use zerok_sync_core::io::{RelayAddress, StorageFault};
+use zerok_sync_core::keys::StoreKey;
+use zerok_sync_core::{Connection, Engine, Event, InviteLink, Joiner, Joining, Secrets};
+use zerok_sync_protocol::NoisePublicKey;
+
+use super::Client;
+use crate::clock::Clock;
+use crate::driver::Driver;
+use crate::error::ClientError;
+use crate::link::{Dialer, Transport};
+use crate::storage::{Opened, Storage, StorageError, thread_gone};
+
+/// How long a relay may take to let a device in, unless told otherwise.
+const RELAY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How to found a group.
+#[derive(Debug, Clone)]
+pub struct FoundOptions {
+    /// Directory of the new membership.
+    pub home: PathBuf,
+    /// `https://host` or `http://host:port` of the relay.
+    pub relay: String,
+    /// The relay's key, if it is known from elsewhere; needed over plain http to another machine.
+    pub relay_key: Option<NoisePublicKey>,
+    /// What this device is called in the group.
+    pub device_name: String,
+    /// What a relay with restricted creation asks for.
+    pub token: Option<Vec<u8>>,
+    /// How to reach the relay.
+    pub transport: Transport,
+    /// How long the relay may take.
+    pub timeout: Duration,
+}
+
+/// How to open a home.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// Directory of the membership.
+    pub home: PathBuf,
+    /// How to reach the relay.
+    pub transport: Transport,
+    /// Whether to reach it at all.
+    pub online: bool,
+}
+
+/// How to join a group.
+#[derive(Debug, Clone)]
+pub struct JoinOptions {
+    /// Directory of the new membership.
+    pub home: PathBuf,
+    /// The invitation.
+    pub link: InviteLink,
+    /// The relay's key, if the person knows better than the link.
+    pub relay_key: Option<NoisePublicKey>,
+    /// What this device is called in the group.
+    pub device_name: String,
+    /// How to reach the relay.
+    pub transport: Transport,
+}
+
+impl FoundOptions {
+    /// A group at `relay`, by a device that is called after this machine.
+    pub fn new(home: impl Into<PathBuf>, relay: impl Into<String>) -> Self {
+        Self {
+            home: home.into(),
+            relay: relay.into(),
+            relay_key: None,
+            device_name: crate::default_device_name(),
+            token: None,
+            transport: Transport::default(),
+            timeout: RELAY_TIMEOUT,
+        }
+    }
+}
+
+impl OpenOptions {
+    /// Online, by whatever transport works.
+    pub fn new(home: impl Into<PathBuf>) -> Self {
+        Self { home: home.into(), transport: Transport::default(), online: true }
+    }
+}
+
+impl JoinOptions {
+    /// As a device that is called after this machine.
+    pub fn new(home: impl Into<PathBuf>, link: InviteLink) -> Self {
+        Self {
+            home: home.into(),
+            link,
+            relay_key: None,
+            device_name: crate::default_device_name(),
+            transport: Transport::default(),
+        }
+    }
+}
+
+impl Client {
+    /// Founds a group whose log is kept by a relay, and leaves nothing behind if that relay cannot
+    /// be reached or does not take it.
+    ///
+    /// # Errors
+    /// [`ClientError::Storage`] if the home cannot be used, [`ClientError::NotARelayAddress`],
+    /// [`ClientError::Relay`] and [`ClientError::TimedOut`] if there is no log at the relay.
+    pub async fn found(options: FoundOptions) -> Result<Self, ClientError> {
+        let url = crate::link::normal_origin(&options.relay)
+            .ok_or_else(|| ClientError::NotARelayAddress(options.relay.clone()))?;
+        let Opened { storage, store_key } = Storage::create(&options.home).await?;
+        let store_key = StoreKey::from_bytes(*store_key);
+        let clock = Clock::start();
+        let founding = Founding {
+            relay: RelayAddress { url, key: options.relay_key },
+            device_name: options.device_name,
+            token: options.token,
+        };
+        let secrets = match secrets(store_key.clone()) {
+            Ok(secrets) => secrets,
+            Err(error) => {
+                storage.abandon().await;
+                return Err(error);
+            }
+        };
+        let batch = Engine::found(clock.now(), &secrets, founding);
+        let stored = storage.apply(batch).await.await.unwrap_or_else(|_| Err(thread_gone()));
+        if let Err(fault) = stored {
+            storage.abandon().await;
+            return Err(ClientError::Storage(fault.into()));
+        }
+        let client = Self::resume(storage, store_key, options.transport, true).await?;
+        match client.reach_relay(options.timeout).await {
+            Ok(()) => Ok(client),
+            Err(error) => {
+                client.abandon().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the membership in a home.
+    ///
+    /// # Errors
+    /// [`ClientError::Storage`] and [`ClientError::Open`], in which cases nothing was changed.
+    pub async fn open(options: OpenOptions) -> Result<Self, ClientError> {
+        let Opened { storage, store_key } = Storage::open(&options.home).await?;
+        let store_key = StoreKey::from_bytes(*store_key);
+        match Self::resume(storage, store_key, options.transport, options.online).await {
+            // An empty database: founding or joining never finished.
+            Err(ClientError::Open(zerok_sync_core::OpenError::NoGroup)) => {
+                Err(StorageError::Missing { path: options.home }.into())
+            }
+            other => other,
+        }
+    }
+
+    /// Joins a group by an invitation; `show_digits` gets the two digits by which the person at the
+    /// inviting device can tell this one. Leaves nothing behind if it fails.
+    ///
+    /// # Errors
+    /// [`ClientError::Storage`] if the home cannot be used, [`ClientError::Join`] if no membership
+    /// came of it.
+    pub async fn join(options: JoinOptions, show_digits: impl FnMut(u8) + Send) -> Result<Self, ClientError> {
+        let Opened { storage, store_key } = Storage::create(&options.home).await?;
+        let store_key = StoreKey::from_bytes(*store_key);
+        let joining = Joining { link: options.link, relay_key: options.relay_key, device_name: options.device_name };
+        let secrets = match secrets(store_key.clone()) {
+            Ok(secrets) => secrets,
+            Err(error) => {
+                storage.abandon().await;
+                return Err(error);
+            }
+        };
+        let (storage, outcome) = run_joiner(storage, secrets, joining, options.transport, show_digits).await;
+        match outcome {
+            Ok(()) => Self::resume(storage, store_key, options.transport, true).await,
+            // Storage that failed may hold the membership already: keep it.
+            Err(error @ ClientError::StorageFailed(_)) => {
+                storage.close().await;
+                Err(error)
+            }
+            Err(error) => {
+                storage.abandon().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts the engine on a storage that holds a membership.
+    async fn resume(
+        storage: Storage,
+        store_key: StoreKey,
+        transport: Transport,
+        online: bool,
+    ) -> Result<Self, ClientError> {
+        let clock = Clock::start();
+        let opened = async {
+            let (from, to) = (Engine::HOT_FROM.to_vec(), Engine::HOT_TO.to_vec());
+            let rows = storage.scan(from, to, usize::MAX).await.await.unwrap_or_else(|_| Err(thread_gone()));
+            let rows = rows.map_err(StorageError::Fault)?;
+            Ok(Engine::open(clock.now(), secrets(store_key)?, rows)?)
+        };
+        let mut engine = match opened.await {
+            Ok(engine) => engine,
+            Err(error) => {
+                storage.close().await;
+                return Err(error);
+            }
+        };
+        if online {
+            engine.start(clock.now());
+        }
+        Ok(Self::start(engine, storage, Arc::new(Dialer::new(transport)), clock))
+    }
+
+    /// Waits until the relay has let this device in.
+    ///
+    /// # Errors
+    /// [`ClientError::Relay`] as soon as an attempt has failed; [`ClientError::TimedOut`].
+    pub async fn reach_relay(&self, timeout: Duration) -> Result<(), ClientError> {
+        let mut status = self.status();
+        let reached = async {
+            let settled = status.wait_for(|status| {
+                matches!(status.connection, Connection::CatchingUp | Connection::Live) || status.problem.is_some()
+            });
+            let settled = settled.await.map_err(|_| self.watched.end())?;
+            match (&settled.connection, &settled.problem) {
+                (Connection::CatchingUp | Connection::Live, _) | (_, None) => Ok(()),
+                (_, Some(problem)) => Err(ClientError::Relay(problem.clone())),
+            }
+        };
+        match tokio::time::timeout(timeout, reached).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(ClientError::TimedOut(self.status().borrow().problem.clone())),
+        }
+    }
+}
+
+/// Runs a joiner to its end.
+async fn run_joiner(
+    storage: Storage,
+    secrets: Secrets,
+    joining: Joining,
+    transport: Transport,
+    mut show_digits: impl FnMut(u8) + Send,
+) -> (Storage, Result<(), ClientError>) {
+    let clock = Clock::start();
+    let dialer = Arc::new(Dialer::new(transport));
+    let mut outcome = Err(ClientError::Closed);
+    let on_event = |_: &Joiner, event: Event| {
+        outcome = match event {
+            Event::ShowDigits { digits } => {
+                show_digits(digits);
+                return ControlFlow::Continue(());
+            }
+            Event::Joined => Ok(()),
+            Event::JoinFailed(error) => Err(error.into()),
+            Event::StorageFailed(fault) => Err(ClientError::StorageFailed(fault)),
+            _ => return ControlFlow::Continue(()),
+        };
+        ControlFlow::Break(())
+    };
+    let joiner = Joiner::new(clock.now(), secrets, joining);
+    // Nobody commands a joiner: dropping this future ends it.
+    let (_commands, queue) = mpsc::channel(1);
+    let driver = Driver::new(joiner, storage, dialer.clone(), clock, on_event);
+    let storage = driver.run(queue, Box::new(Joiner::cancel)).await;
+    dialer.close().await;
+    (storage, outcome)
+}
+
+fn secrets(store_key: StoreKey) -> Result<Secrets, ClientError> {
+    let mut rng_seed = [0; 32];
+    getrandom::fill(&mut rng_seed).map_err(|error| StorageError::NoRandomness(error.to_string()))?;
+    Ok(Secrets { store_key, rng_seed })
+}
+
+impl From<StorageFault> for ClientError {
+    fn from(fault: StorageFault) -> Self {
+        Self::StorageFailed(fault)
+    }
+}

@@ -1,0 +1,42 @@
+//! Why a call on a client failed, and what to do next.
+
+use zerok_sync_core::io::StorageFault;
+use zerok_sync_core::{JoinError, OpenError, Problem, PushError};
+
+use crate::storage::StorageError;
+
+/// What a [`crate::Client`]'s calls fail with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The home cannot be opened.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The home can be opened, what is in it cannot.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The relay's address is not one.
+    #[error("{0:?} is not the address of a relay: give it as https://host or http://host:port")]
+    NotARelayAddress(String),
+    /// The relay could not be reached or did not take this device in.
+    #[error(transparent)]
+    Relay(#[from] Problem),
+    /// The relay was not reached in time.
+    #[error("the relay was not reached in time{}", .0.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default())]
+    TimedOut(Option<Problem>),
+    /// Pairing ended without a new device.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The blob was not taken.
+    #[error(transparent)]
+    Push(#[from] PushError),
+    /// The relay will not take this blob; it stays in the outbox.
+    #[error("the relay refused what was pushed, it stays queued on this device: {0}")]
+    PushRefused(Problem),
+    /// Local storage failed while running; memory may be ahead of it.
+    #[error("{0}; close the client and open it again")]
+    StorageFailed(StorageFault),
+    /// The client was closed.
+    #[error("this client is closed")]
+    Closed,
+}
