@@ -9,6 +9,9 @@
 //! the messages; [`record`] packs frames into the plaintext stream of [`channel`], the Noise
 //! session. [`envelope`] knows the outside of a sealed blob (never its inside, which only
 //! `zerok-sync-core` can open) and [`hello`] the membership proof.
+//!
+//! Behind features: `vectors`, the recorded bytes that every build is checked against, and
+//! `fuzzing`, the functions that the fuzz targets call.
 
 pub mod channel;
 pub mod diverged;

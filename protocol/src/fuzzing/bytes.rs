@@ -1,5 +1,6 @@
 //! Targets without cryptography.
 
+use crate::diverged::Diverged;
 use crate::envelope::{EnvelopeHeader, blob_id};
 use crate::record::{Inbound, LENGTH_BYTES, RecordError};
 use crate::{ClientFrame, RelayFrame};
@@ -11,9 +12,15 @@ pub fn client_frame(data: &[u8]) {
     }
 }
 
-/// A client reads a frame: an error, or a frame that means the same after another round.
+/// A client reads a frame, and what an error's detail says about the log: an error, or something
+/// that means the same after another round.
 pub fn relay_frame(data: &[u8]) {
     if let Ok(frame) = RelayFrame::decode(data) {
+        if let RelayFrame::Error { detail, .. } = &frame
+            && let Ok(diverged) = detail.parse::<Diverged>()
+        {
+            assert_eq!(diverged.to_string().parse(), Ok(diverged));
+        }
         assert_eq!(RelayFrame::decode(&frame.encode()), Ok(frame));
     }
 }

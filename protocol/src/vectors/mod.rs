@@ -36,7 +36,10 @@ pub fn check() -> Result<(), String> {
 }
 
 /// Compares two values of the same file; `path` says where they stand.
-fn compare(path: &str, recorded: &Value, computed: &Value) -> Result<(), String> {
+///
+/// # Errors
+/// Names the first place that differs.
+pub fn compare(path: &str, recorded: &Value, computed: &Value) -> Result<(), String> {
     match (recorded, computed) {
         (Value::Object(left), Value::Object(right)) => {
             let keys: std::collections::BTreeSet<_> = left.keys().chain(right.keys()).collect();

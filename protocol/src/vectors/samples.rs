@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::diverged::Diverged;
 use crate::frame::{AbsentReason, EntryItem, Limits, LogState, PushResult, Usage, Who};
 use crate::id::{AuthPublicKey, BlobId, MailboxId, NoisePublicKey, Signature, Timeline};
 use crate::limits::{ENVELOPE_BYTES_MAX_DEFAULT, MINOR_MAX, MINOR_MIN};
@@ -130,7 +131,7 @@ pub fn relay_frames() -> Vec<(&'static str, RelayFrame)> {
             "welcome of a member",
             RelayFrame::Welcome {
                 minor: MINOR_MAX,
-                log: Some(log),
+                log: Some(log.clone()),
                 limits,
                 usage: Usage { group_bytes: 12_345 },
                 slot: bytes("slot"),
@@ -193,6 +194,7 @@ pub fn relay_frames() -> Vec<(&'static str, RelayFrame)> {
         ("pong", RelayFrame::Pong {}),
         ("bye", RelayFrame::Bye { retry_after_ms: 1_500 }),
         ("error", error(ErrorCode::UnknownLog, 0, "")),
+        ("error that says where the log stands", error(ErrorCode::Diverged, 0, &Diverged::of(&log).to_string())),
         ("error that passes", error(ErrorCode::Overloaded, 2_000, "too many sessions")),
     ]
 }
