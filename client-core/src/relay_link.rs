@@ -64,8 +64,8 @@ pub struct RelayLink {
 #[derive(Debug)]
 enum State {
     /// Message 1 is sent.
-    Handshake(AwaitingResponse),
-    Stream(SecureStream),
+    Handshake(Box<AwaitingResponse>),
+    Stream(Box<SecureStream>),
     /// An error was reported.
     Ended,
 }
@@ -86,7 +86,7 @@ impl RelayLink {
         check_first_contact(address)?;
         let (handshake, message) = Initiator::relay(key, rng);
         Ok(Self {
-            state: State::Handshake(handshake),
+            state: State::Handshake(Box::new(handshake)),
             address: address.clone(),
             frame_bytes_max,
             deadline_ms: now.mono_ms.saturating_add(HANDSHAKE_DEADLINE_MS),
@@ -127,7 +127,7 @@ impl RelayLink {
     /// A [`Problem`]; the link is of no further use.
     pub fn receive(&mut self, link_message: &[u8]) -> Result<(), Problem> {
         match std::mem::replace(&mut self.state, State::Ended) {
-            State::Handshake(handshake) => self.finish_handshake(handshake, link_message),
+            State::Handshake(handshake) => self.finish_handshake(*handshake, link_message),
             State::Stream(mut stream) => {
                 stream.receive(link_message).map_err(stream_problem)?;
                 self.state = State::Stream(stream);
@@ -146,7 +146,7 @@ impl RelayLink {
         let (message, channel) = relay.finish(&[]).map_err(handshake_problem)?;
         self.handshake_out = Some(message.into());
         self.ready = Some(RelayLinkEvent::Ready { relay_key, handshake_hash: channel.handshake_hash() });
-        self.state = State::Stream(SecureStream::new(channel, self.frame_bytes_max));
+        self.state = State::Stream(Box::new(SecureStream::new(channel, self.frame_bytes_max)));
         Ok(())
     }
 

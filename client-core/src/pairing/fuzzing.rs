@@ -6,7 +6,7 @@ use zerok_sync_protocol::{MailboxId, wire};
 
 use super::digits::commitment;
 use super::grant::{Grant, Granted};
-use super::message::{Answer, Introduction};
+use super::message::Answer;
 use super::{InviterPairing, InviterStep, PairingMode, pairing_psk, prologue};
 use crate::certificate::Card;
 use crate::fixtures::membership;
@@ -80,7 +80,7 @@ fn mailbox() -> MailboxId {
 /// One valid input of each kind.
 #[cfg(test)]
 pub(crate) fn seeds(target: &str) -> Vec<(&'static str, Vec<u8>)> {
-    use super::message::{JoinerNonce, sign_card};
+    use super::message::{Introduction, JoinerNonce, sign_card};
     use super::tests::honest_answer;
     use crate::io::RelayAddress;
     use crate::link::PairingSecret;
