@@ -12,7 +12,8 @@ use zerok_sync_protocol::frame::{Limits, LogState, Who};
 use zerok_sync_protocol::hello::{self, HandshakeHash};
 use zerok_sync_protocol::limits::{
     DEAD_AFTER_PING_MS, DEAD_AFTER_WAKE_PING_MS, ENVELOPE_BYTES_MAX_CEILING, ENVELOPE_BYTES_MAX_DEFAULT,
-    FRAME_OVERHEAD_BYTES_MAX, MINOR_MAX, MINOR_MIN, PING_AFTER_IDLE_MS, RETRY_AFTER_MAX_MS, TOKEN_BYTES_MAX,
+    ERROR_DETAIL_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX, MINOR_MAX, MINOR_MIN, PING_AFTER_IDLE_MS, RETRY_AFTER_MAX_MS,
+    TOKEN_BYTES_MAX,
 };
 use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{ClientFrame, ErrorCode, NoisePublicKey, RelayFrame};
@@ -337,17 +338,14 @@ impl Engine {
     pub(super) fn say_hello(&mut self) {
         let create = self.group.genesis_envelope.is_some();
         let token = self.group.token.clone().filter(|token| create && token.len() <= TOKEN_BYTES_MAX);
-        let id = self.epoch_for_hello();
-        let Some(keys) = self.keyring.get(&id) else { return };
+        let keys = self.keys_for_hello();
+        let (auth_public, auth) = (keys.auth_public(), keys.auth.clone());
         let State::Open(open) = &mut self.session.state else { return };
         open.phase = Phase::Hello;
         open.send(&ClientFrame::Hello {
             minor_min: MINOR_MIN,
             minor_max: MINOR_MAX,
-            who: Who::Member {
-                auth_public: keys.auth_public(),
-                signature: hello::sign(&keys.auth, &open.handshake, create),
-            },
+            who: Who::Member { auth_public, signature: hello::sign(&auth, &open.handshake, create) },
             create,
             token,
         });
@@ -468,6 +466,7 @@ impl Engine {
             Some(ErrorCode::UnknownLog) if self.progress.cursor > 0 => return self.diverged(now, Some(0)),
             _ => {}
         }
+        let detail = printable(&detail);
         let wait_ms = if retry_after_ms > 0 { retry_after_ms.min(RETRY_AFTER_MAX_MS) } else { REFUSED_RETRY_MS };
         self.lose(now, Some(Problem::Refused { code, number, detail }), wait_ms);
     }
@@ -492,6 +491,11 @@ impl Open {
 /// A relay's numbers are believed within reason only.
 fn clamp(limits: Limits) -> Limits {
     Limits { envelope_bytes_max: limits.envelope_bytes_max.clamp(4 * 1024, ENVELOPE_BYTES_MAX_CEILING), ..limits }
+}
+
+/// A relay's words, fit to be shown in a terminal or a page.
+fn printable(detail: &str) -> String {
+    detail.chars().filter(|c| !c.is_control()).take(ERROR_DETAIL_BYTES_MAX).collect()
 }
 
 /// Draws an array.

@@ -6,8 +6,8 @@
 //! under it), and the one this session said `Hello` with, which the relay may have handed out in
 //! `Superseded`. Nothing is sealed while they differ.
 
+use zerok_sync_protocol::EnvelopeHeader;
 use zerok_sync_protocol::wire;
-use zerok_sync_protocol::{EnvelopeHeader, EpochId};
 
 use super::Engine;
 use super::reading::{Lookup, Placed};
@@ -16,7 +16,7 @@ use crate::epoch::{self, AcceptedEpoch, Predecessor, SignedEpoch, UnwrapError};
 use crate::error::Problem;
 use crate::event::{Event, IntegrityEvent};
 use crate::io::Now;
-use crate::keys::{EpochSecret, MemberKeys};
+use crate::keys::{EpochKeys, EpochSecret, MemberKeys};
 use crate::store_seal;
 
 impl Engine {
@@ -26,8 +26,8 @@ impl Engine {
     /// [`Problem::EpochNotOpened`] when a member started an epoch that this device cannot follow.
     pub(super) fn accept_epoch(&mut self, placed: Placed) -> Result<(), Problem> {
         let corrupt = IntegrityEvent::Corrupt { cursor: placed.cursor, blob_id: placed.blob_id };
-        let signed = match self.open_signed(&placed.envelope) {
-            Ok(Some(signed)) => signed,
+        let (signed, secret) = match self.open_signed(&placed.envelope) {
+            Ok(Some(opened)) => opened,
             Ok(None) => {
                 self.find(corrupt);
                 return Ok(());
@@ -56,22 +56,32 @@ impl Engine {
             Predecessor::Epoch { id, blob_id, members: &members }
         };
         match signed.check_succession(predecessor) {
-            Ok(accepted) => self.enter_epoch(placed, &accepted),
+            Ok(accepted) => {
+                if let Some(secret) = secret {
+                    self.keyring.insert(secret);
+                }
+                self.enter_epoch(placed, &accepted);
+            }
             Err(_) => self.find(IntegrityEvent::NotAMember { cursor: placed.cursor, sender }),
         }
         Ok(())
     }
 
-    /// Opens an epoch envelope, with a secret that is held or that is wrapped in it.
-    fn open_signed(&mut self, envelope: &[u8]) -> Result<Option<SignedEpoch>, UnwrapError> {
+    /// Opens an epoch envelope, with a secret that is held or that is wrapped in it. A new secret
+    /// comes back beside it: it proves nothing about who started the epoch, so it joins the keyring
+    /// only with the epoch.
+    fn open_signed(&self, envelope: &[u8]) -> Result<Option<(SignedEpoch, Option<EpochSecret>)>, UnwrapError> {
         let (header, _) = EnvelopeHeader::parse(envelope).map_err(|error| UnwrapError::NotAnEpoch(error.into()))?;
-        if self.keyring.get(&header.epoch).is_none() {
-            let secret = epoch::unwrap_secret(self.keyring.group(), &self.me, envelope)?;
-            // Held, not current: it proves nothing about who started the epoch.
-            self.keyring.insert(secret);
-        }
-        let Some(keys) = self.keyring.get(&header.epoch) else { return Ok(None) };
-        Ok(epoch::open_epoch(self.keyring.group(), keys, envelope).ok().and_then(|epoch| epoch.verify().ok()))
+        let group = self.keyring.group();
+        let (opened, secret) = match self.keyring.get(&header.epoch) {
+            Some(keys) => (epoch::open_epoch(group, keys, envelope), None),
+            None => {
+                let secret = epoch::unwrap_secret(group, &self.me, envelope)?;
+                let keys = EpochKeys::derive(group, &secret);
+                (epoch::open_epoch(group, &keys, envelope), Some(secret))
+            }
+        };
+        Ok(opened.ok().and_then(|epoch| epoch.verify().ok()).map(|signed| (signed, secret)))
     }
 
     fn enter_epoch(&mut self, placed: Placed, accepted: &AcceptedEpoch) {
@@ -95,9 +105,7 @@ impl Engine {
         }
         let held = self.keyring.set_current(&accepted.id());
         debug_assert!(held, "it was opened with this secret");
-        if self.hello_epoch == Some(accepted.id()) {
-            self.hello_epoch = None;
-        }
+        self.hello_epoch = self.hello_epoch.take().filter(|keys| keys.id != accepted.id());
         self.progress.epoch_blob_id = blob_id;
         self.progress.lamport = self.progress.lamport.max(accepted.lamport);
         self.progress_changed = true;
@@ -130,11 +138,11 @@ impl Engine {
         let opened = epoch::unwrap_secret(self.keyring.group(), &self.me, epoch_envelope);
         match opened {
             Ok(secret) => {
-                let id = self.keyring.insert(secret);
-                if self.hello_epoch == Some(id) {
+                let keys = EpochKeys::derive(self.keyring.group(), &secret);
+                if self.keys_for_hello().id == keys.id {
                     return Err(Problem::EpochNotOpened);
                 }
-                self.hello_epoch = Some(id);
+                self.hello_epoch = Some(keys);
                 if self.session.live().is_some() {
                     // What is on its way on this link belongs to the old epoch: begin with a new one.
                     self.reconnect(now);
@@ -151,7 +159,7 @@ impl Engine {
     }
 
     /// The epoch to say `Hello` with.
-    pub(super) fn epoch_for_hello(&self) -> EpochId {
-        self.hello_epoch.unwrap_or(self.keyring.current().id)
+    pub(super) fn keys_for_hello(&self) -> &EpochKeys {
+        self.hello_epoch.as_ref().unwrap_or(self.keyring.current())
     }
 }

@@ -36,7 +36,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
-use zerok_sync_protocol::{BlobId, EpochId, wire};
+use zerok_sync_protocol::{BlobId, wire};
 
 pub use audit::{Audit, AuditReport, AuditedSender};
 pub use opening::{Founding, Secrets};
@@ -47,7 +47,7 @@ use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
 use crate::io::{Input, Machine, Now, Output, Row, ScanId};
 use crate::keyring::Keyring;
-use crate::keys::{Membership, MembershipSeed, StoreKey};
+use crate::keys::{EpochKeys, Membership, MembershipSeed, StoreKey};
 use crate::observed::FoldHash;
 use connection::Session;
 use effects::Effects;
@@ -70,7 +70,7 @@ pub struct Engine {
     genesis: Bytes,
     keyring: Keyring,
     /// The epoch the relay handed out, until its envelope is read in the log.
-    hello_epoch: Option<EpochId>,
+    hello_epoch: Option<EpochKeys>,
     group: GroupRow,
     joining: Option<JoiningRow>,
     progress: ProgressRow,

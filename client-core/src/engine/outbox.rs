@@ -116,18 +116,31 @@ impl Outbox {
         self.refused = false;
     }
 
-    /// The next entry to seal, if everything before it is sealed.
-    pub(crate) fn first_waiting(&self) -> Option<(u64, Kind, Bytes)> {
-        let item = self.items.iter().find(|item| matches!(item.body, OutboxBody::Waiting { .. }))?;
-        match &item.body {
-            OutboxBody::Waiting { kind, body } => Some((item.seq, *kind, body.clone())),
+    /// Where an entry is in the window: seqs are consecutive.
+    fn index(&self, seq: u64) -> Option<usize> {
+        let first = self.items.front()?.seq;
+        usize::try_from(seq.checked_sub(first)?).ok().filter(|&index| index < self.items.len())
+    }
+
+    /// The entries from `seq` on.
+    fn from(&self, seq: u64) -> impl Iterator<Item = &OutboxItem> {
+        let first = self.items.front().map_or(seq, |item| item.seq);
+        let skip = usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX);
+        self.items.range(skip.min(self.items.len())..)
+    }
+
+    /// An entry that is in the window and not sealed.
+    pub(crate) fn waiting(&self, seq: u64) -> Option<(Kind, Bytes)> {
+        match &self.items[self.index(seq)?].body {
+            OutboxBody::Waiting { kind, body } => Some((*kind, body.clone())),
             OutboxBody::Sealed { .. } => None,
         }
     }
 
     /// Notes that an entry was sealed.
     pub(crate) fn sealed(&mut self, seq: u64, blob_id: BlobId, envelope: Bytes) {
-        if let Some(item) = self.items.iter_mut().find(|item| item.seq == seq) {
+        if let Some(index) = self.index(seq) {
+            let item = &mut self.items[index];
             self.bytes -= item.bytes();
             item.body = OutboxBody::Sealed { blob_id, envelope };
             self.bytes += item.bytes();
@@ -139,12 +152,10 @@ impl Outbox {
         self.in_flight_bytes < in_flight_bytes_max && (!self.refused || self.in_flight.is_empty())
     }
 
-    /// How many more entries should be sealed to fill the next push.
-    pub(crate) fn unsent_sealed(&self) -> usize {
-        self.items
-            .iter()
-            .filter(|item| item.seq >= self.next_seq && matches!(item.body, OutboxBody::Sealed { .. }))
+    fn unsent_sealed(&self) -> usize {
+        self.from(self.next_seq)
             .take(PUSH_ENVELOPES)
+            .take_while(|item| matches!(item.body, OutboxBody::Sealed { .. }))
             .count()
     }
 
@@ -158,7 +169,7 @@ impl Outbox {
         let mut envelopes = Vec::new();
         let mut bytes = 0;
         let first_seq = self.next_seq;
-        for item in self.items.iter().filter(|item| item.seq >= first_seq) {
+        for item in self.from(first_seq) {
             let OutboxBody::Sealed { envelope, .. } = &item.body else { break };
             if envelopes.len() == PUSH_ENVELOPES || (!envelopes.is_empty() && bytes + envelope.len() > PUSH_BYTES) {
                 break;
@@ -243,7 +254,8 @@ mod tests {
         let mut outbox = outbox([sealed(1, 10), waiting, sealed(3, 10)]);
         assert_eq!(outbox.next_push().expect("one is sealed").envelopes.len(), 1);
         assert_eq!(outbox.next_push(), None);
-        assert_eq!(outbox.first_waiting().map(|(seq, ..)| seq), Some(2));
+        assert_eq!(outbox.waiting(2), Some((Kind::APP, Bytes::new())));
+        assert_eq!(outbox.waiting(3), None);
     }
 
     #[test]

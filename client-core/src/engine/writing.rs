@@ -77,14 +77,14 @@ impl Engine {
     /// Whether a new entry may be fixed now.
     fn may_seal(&self) -> bool {
         let caught_up = self.session.live_ref().is_some_and(|open| open.caught_up);
-        let in_epoch = self.epoch_for_hello() == self.keyring.current().id;
+        let in_epoch = self.keys_for_hello().id == self.keyring.current().id;
         caught_up && in_epoch && self.joining.is_none() && self.problem.is_none()
     }
 
     /// Seals the next waiting entry; `false` if there is none.
     fn seal_next(&mut self, now: Now) -> bool {
-        let Some((seq, kind, body)) = self.outbox.first_waiting() else { return false };
-        debug_assert_eq!(seq, self.progress.sealed_seq + 1, "entries are sealed in the order of seq");
+        let seq = self.progress.sealed_seq + 1;
+        let Some((kind, body)) = self.outbox.waiting(seq) else { return false };
         let seen = self.seen_since_last();
         let content = Content {
             sender: self.me.device(),
