@@ -32,6 +32,9 @@ const PREFIX_BYTES: usize = 2;
 /// What a client may send ahead of the session's reading: a link message of the largest kind and
 /// some. The session's own queues are behind it.
 const RECEIVE_WINDOW_BYTES: u32 = 256 * 1024;
+/// What a slow client leaves in the endpoint's memory, unacknowledged. The library's default is
+/// megabytes.
+const SEND_WINDOW_BYTES: u64 = 1024 * 1024;
 /// What is read from a stream at a time.
 const READ_BYTES_MAX: usize = 64 * 1024;
 /// How long a closed link is given to take what was sent.
@@ -56,6 +59,7 @@ impl IrohListener {
             .max_concurrent_bidi_streams(VarInt::from_u32(1))
             .max_concurrent_uni_streams(VarInt::from_u32(0))
             .stream_receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
+            .send_window(SEND_WINDOW_BYTES)
             .build();
         let endpoint = Endpoint::builder(presets::Minimal)
             .secret_key(SecretKey::from_bytes(secret))

@@ -49,7 +49,7 @@ impl Open {
         }
         self.finish_pushes(core).await;
         let Some(minor) = common_minor(&frame) else {
-            let older = if frame.minor_max < MINOR_MIN { "client" } else { "relay" };
+            let older = if frame.minor_min > MINOR_MAX { "relay" } else { "client" };
             return self.wire.fail(
                 ErrorCode::UnsupportedVersion,
                 &format!("the {older} is too old: this relay speaks minor versions {MINOR_MIN} to {MINOR_MAX}"),
@@ -255,8 +255,7 @@ pub(super) fn refusal_of(limits: &RelayLimits, envelope: &Bytes) -> Option<Error
 
 /// The highest minor version both sides speak.
 fn common_minor(frame: &HelloFrame) -> Option<u8> {
-    let minor = frame.minor_max.min(MINOR_MAX);
-    (minor >= frame.minor_min && minor >= MINOR_MIN).then_some(minor)
+    (MINOR_MIN..=MINOR_MAX).rev().find(|minor| (frame.minor_min..=frame.minor_max).contains(minor))
 }
 
 /// What `Welcome` says about limits.

@@ -34,8 +34,9 @@ impl MailboxDoor {
         self.due = true;
     }
 
-    pub(super) fn poll_at_ms(&self) -> u64 {
-        self.poll_at_ms
+    /// When to look without a doorbell; `None` if it is to be looked at already.
+    pub(super) fn poll_at_ms(&self) -> Option<u64> {
+        (!self.due).then_some(self.poll_at_ms)
     }
 
     pub(super) fn handle_timeout(&mut self, now_ms: u64) {

@@ -16,6 +16,7 @@ use super::subscribe::{SubscribeFrame, Subscription};
 use super::wire::Wire;
 use crate::core::Core;
 use crate::hub::{Bell, Seat};
+use crate::link::Close;
 use crate::store::{Append, GroupKey, RestrictRequest, Restricted, RotateRequest, Rotated, StoreError};
 
 /// Detail of 1003.
@@ -75,8 +76,9 @@ impl Member {
             self.is_current(core, wire).await;
         }
         if let Err(error) = self.deliver(core, wire).await {
-            self.subscription = None;
+            // No request is there to refuse: the client subscribes again on its next session.
             wire.storage_failed(&error);
+            wire.close(Close::new(Close::REFUSED, ErrorCode::StorageUnavailable.advice()));
         }
     }
 

@@ -63,7 +63,7 @@ pub struct Session {
 
 enum Phase {
     AwaitFirst(Responder),
-    AwaitFinal(AwaitingFinal),
+    AwaitFinal(Box<AwaitingFinal>),
     Open(Box<Open>),
     Ended,
 }
@@ -110,7 +110,7 @@ impl Session {
             Phase::AwaitFirst(responder) => match responder.read(message, &mut self.core.rng()) {
                 Ok((next, reply)) => {
                     self.reply = Some(reply);
-                    Phase::AwaitFinal(next)
+                    Phase::AwaitFinal(Box::new(next))
                 }
                 Err(error) => self.end_early(&error),
             },
@@ -215,7 +215,7 @@ impl Session {
 
     fn end(&mut self, close: Close) {
         match &mut self.phase {
-            Phase::Open(open) => open.wire.close(close),
+            Phase::Open(open) => open.wire.abandon(close),
             _ => {
                 self.early_close.get_or_insert(close);
                 self.phase = Phase::Ended;

@@ -41,8 +41,9 @@ impl Open {
         Self { wire, presence, role: Role::Stranger, hellos: 0, mailbox: None }
     }
 
+    /// Whether a `Hello` counted, and with it the session's first deadline is met.
     pub(super) fn is_admitted(&self) -> bool {
-        matches!(self.role, Role::Guest | Role::Member(_))
+        !matches!(self.role, Role::Stranger)
     }
 
     pub(super) fn wants_input(&self) -> bool {
@@ -87,7 +88,7 @@ impl Open {
 
     /// When the mailbox wants to be looked at without a doorbell.
     pub(super) fn poll_at_ms(&self) -> Option<u64> {
-        self.mailbox.as_ref().map(MailboxDoor::poll_at_ms)
+        self.mailbox.as_ref().and_then(MailboxDoor::poll_at_ms)
     }
 
     pub(super) fn handle_timeout(&mut self, now_ms: u64) {

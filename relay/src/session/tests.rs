@@ -139,5 +139,7 @@ async fn a_client_that_takes_nothing_is_not_read_from_and_is_alive_as_long_as_it
     assert_eq!(rig.pass(50_000), None);
     assert!(rig.session.poll_transmit().is_some());
     assert_eq!(rig.pass(50_000), None, "it took a message meanwhile");
+    assert!(rig.session.has_output());
     assert_eq!(rig.pass(10_000), Some(Close::TIMEOUT));
+    assert!(!rig.session.has_output(), "what nobody takes does not keep the session");
 }

@@ -20,13 +20,15 @@ pub(super) struct Wire {
     pub(super) handshake: HandshakeHash,
     /// Set once: nothing is sent after it.
     closing: Option<Close>,
+    /// What is queued will not be sent any more.
+    abandoned: bool,
 }
 
 impl Wire {
     pub(super) fn new(channel: Channel) -> Self {
         let stream = SecureStream::new(channel, FRAME_BYTES_MAX_HELLO);
         let (device, handshake) = (stream.remote_static(), stream.handshake_hash());
-        Self { stream, device, handshake, closing: None }
+        Self { stream, device, handshake, closing: None, abandoned: false }
     }
 
     /// Takes a link message in.
@@ -64,12 +66,12 @@ impl Wire {
 
     /// Bytes that the link has not taken.
     pub(super) fn queued_bytes(&self) -> usize {
-        self.stream.queued_bytes()
+        if self.abandoned { 0 } else { self.stream.queued_bytes() }
     }
 
     /// The next link message.
     pub(super) fn poll_transmit(&mut self) -> Option<Bytes> {
-        self.stream.poll_transmit().map(Bytes::from)
+        if self.abandoned { None } else { self.stream.poll_transmit().map(Bytes::from) }
     }
 
     /// Admits longer frames as the session enters another phase.
@@ -121,6 +123,12 @@ impl Wire {
     /// Ends the session once what is queued is sent.
     pub(super) fn close(&mut self, close: Close) {
         self.closing.get_or_insert(close);
+    }
+
+    /// Ends the session without waiting for what is queued: the link does not take it.
+    pub(super) fn abandon(&mut self, close: Close) {
+        self.close(close);
+        self.abandoned = true;
     }
 
     /// How the session ends, if it does.

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod hello;
+mod instances;
 mod log;
 mod mailbox;
 mod member;
