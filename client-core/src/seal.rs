@@ -5,7 +5,7 @@
 //! through [`Decrypted::verify`] (Ed25519 over the received bytes) or [`Decrypted::vouched_by`] (the
 //! hash chain under an authenticated successor).
 //!
-//! Construction (PROTOCOL §4): `k_enc ‖ k_com = HKDF-Expand(data key, label ‖ version ‖ type ‖
+//! Construction (`docs/PROTOCOL.md` §5): `k_enc ‖ k_com = HKDF-Expand(data key, label ‖ version ‖ type ‖
 //! epoch ‖ GroupId ‖ nonce, 64)`; `k_com` stands in the header, so an envelope opens under one key
 //! only (key commitment as in Albertini et al., USENIX Security 2022); XChaCha20-Poly1305 with the
 //! header and the GroupId as associated data.

@@ -1,4 +1,4 @@
-//! Whether an epoch may follow the one before: "Accepted iff" of PROTOCOL §8, as a function of the
+//! Whether an epoch may follow the one before: "accepted iff" of `docs/PROTOCOL.md` §6, as a function of the
 //! signed envelope and the receiver's view of the members.
 //!
 //! What is left to the engine is what needs the log: which branch the home relay chose, and that
