@@ -53,3 +53,8 @@ pub use zerok_sync_core::{
 };
 pub use zerok_sync_protocol::limits::BLOB_BYTES_MAX;
 pub use zerok_sync_protocol::{BlobId, ErrorCode, NoisePublicKey};
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,0 +1,134 @@
+//! The library, as an application uses it.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt};
+use zerok_sync::{
+    Client, ClientError, Connection, EntriesOptions, FoundOptions, InviteEvent, InviteOptions, JoinOptions,
+    OpenOptions, PushError,
+};
+
+use crate::support::{Homes, RelayProcess, RelaySetup};
+
+async fn found(homes: &Homes, relay: &RelayProcess) -> Client {
+    Client::found(FoundOptions::new(&homes.device("a").home, &relay.url)).await.unwrap()
+}
+
+async fn let_in(inviter: &Client, homes: &Homes) -> Client {
+    let mut invitation = inviter.invite(InviteOptions::default()).await.unwrap();
+    let InviteEvent::Ready { link } = invitation.next().await.unwrap() else { panic!("no link") };
+    let mut shown = None;
+    let join = JoinOptions::new(&homes.device("b").home, link.parse().unwrap());
+    let joining = Client::join(join, |digits| shown = Some(digits));
+    let accepting = async {
+        let InviteEvent::JoinerWaiting { digits, .. } = invitation.next().await.unwrap() else { panic!("no joiner") };
+        invitation.answer(true).await.unwrap();
+        assert!(matches!(invitation.next().await.unwrap(), InviteEvent::Accepted { .. }));
+        digits
+    };
+    let (joined, asked) = tokio::join!(joining, accepting);
+    let joined = joined.unwrap();
+    assert_eq!(shown, Some(asked));
+    joined
+}
+
+#[tokio::test]
+async fn a_push_on_one_device_reaches_the_callback_on_the_other() {
+    let setup = RelaySetup::sqlite();
+    let (relay, homes) = (setup.start(), Homes::new());
+    let a = found(&homes, &relay).await;
+    let b = let_in(&a, &homes).await;
+
+    let mut entries = b.entries();
+    for text in ["one", "two"] {
+        let receipt = a.push(text).await.unwrap();
+        receipt.at_relay().await.unwrap();
+        let entry = entries.next().await.unwrap().unwrap();
+        assert_eq!((&entry.data[..], entry.own), (text.as_bytes(), false));
+        assert_eq!(entry.sender, a.status().borrow().device);
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_marked_processed_comes_again_after_a_restart() {
+    let setup = RelaySetup::sqlite();
+    let (relay, homes) = (setup.start(), Homes::new());
+    let a = found(&homes, &relay).await;
+    let b = let_in(&a, &homes).await;
+    for text in ["one", "two"] {
+        a.push(text).await.unwrap();
+    }
+    let mut entries = b.entries();
+    let first = entries.next().await.unwrap().unwrap();
+    let second = entries.next().await.unwrap().unwrap();
+    b.mark_processed(first.position).await.unwrap();
+    b.close().await;
+    assert!(entries.next().await.is_none(), "a closed client's stream ends");
+
+    let b = Client::open(OpenOptions::new(&homes.device("b").home)).await.unwrap();
+    let again = b.entries().next().await.unwrap().unwrap();
+    assert_eq!(again, second);
+}
+
+#[tokio::test]
+async fn a_client_that_stays_offline_still_reads_and_queues() {
+    let setup = RelaySetup::sqlite();
+    let (relay, homes) = (setup.start(), Homes::new());
+    found(&homes, &relay).await.close().await;
+
+    let offline = OpenOptions { online: false, ..OpenOptions::new(&homes.device("a").home) };
+    let client = Client::open(offline).await.unwrap();
+    let receipt = client.push("hello").await.unwrap();
+    assert_eq!(client.status().borrow().connection, Connection::Offline);
+    assert!(tokio::time::timeout(Duration::from_millis(50), receipt.at_relay()).await.is_err());
+    client.close().await;
+    assert!(matches!(receipt.at_relay().await, Err(ClientError::Closed)));
+
+    let client = Client::open(OpenOptions::new(&homes.device("a").home)).await.unwrap();
+    let mut status = client.status();
+    status.wait_for(|status| status.acked_push >= receipt.number()).await.unwrap();
+    let own = EntriesOptions { own: true, ..EntriesOptions::default() };
+    let entry = client.entries_with(own).next().await.unwrap().unwrap();
+    assert_eq!(&entry.data[..], b"hello");
+}
+
+#[tokio::test]
+async fn too_large_a_blob_is_refused_by_name() {
+    let setup = RelaySetup::sqlite();
+    let (relay, homes) = (setup.start(), Homes::new());
+    let client = found(&homes, &relay).await;
+    let refused = client.push(vec![0; zerok_sync::BLOB_BYTES_MAX + 1]).await;
+    assert!(matches!(refused, Err(ClientError::Push(PushError::TooLarge { .. }))));
+}
+
+#[tokio::test]
+async fn a_dropped_invitation_lets_nobody_in() {
+    let setup = RelaySetup::sqlite();
+    let (relay, homes) = (setup.start(), Homes::new());
+    let a = found(&homes, &relay).await;
+    let mut invitation = a.invite(InviteOptions::default()).await.unwrap();
+    let InviteEvent::Ready { link } = invitation.next().await.unwrap() else { panic!("no link") };
+    drop(invitation);
+    let home = homes.device("b").home;
+    let refused = Client::join(JoinOptions::new(&home, link.parse().unwrap()), |_| {}).await;
+    assert!(matches!(refused, Err(ClientError::Join(_))));
+    assert!(!home.exists());
+}
+
+#[tokio::test]
+async fn many_pushes_at_once_arrive_in_the_order_of_their_numbers() {
+    let setup = RelaySetup::sqlite();
+    let (relay, homes) = (setup.start(), Homes::new());
+    let a = found(&homes, &relay).await;
+    let b = let_in(&a, &homes).await;
+    // At the same time: which comes first is open, but not that all devices agree on it.
+    let pushes = (0..500_u32).map(|n| {
+        let a = a.clone();
+        async move { Ok::<_, ClientError>((a.push(n.to_be_bytes().to_vec()).await?.number(), n)) }
+    });
+    let mut pushed: Vec<_> = futures_util::stream::iter(pushes).buffer_unordered(100).try_collect().await.unwrap();
+    pushed.sort_unstable();
+    let expected: Vec<_> = pushed.iter().map(|(_, n)| n.to_be_bytes().to_vec()).collect();
+    let read: Vec<_> = b.entries().take(500).map_ok(|entry| entry.data.to_vec()).try_collect().await.unwrap();
+    assert!(read == expected);
+}

@@ -1,0 +1,13 @@
+//! The real `zerok`, the real library and a real `zerok-relay` process: nothing is simulated here.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod bad_input;
+mod client;
+mod crash;
+mod invitation;
+mod main_job;
+mod offline;
+mod reading;
+mod secrecy;
+mod support;
