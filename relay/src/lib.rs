@@ -36,8 +36,8 @@ pub mod session;
 pub mod store;
 mod websocket;
 
-pub use config::{Config, StoreConfig};
 pub use crate::core::CreatePolicy;
+pub use config::{Config, StoreConfig};
 pub use keys::KeyError;
 pub use limits::RelayLimits;
 pub use relay::{Relay, RunningRelay, StartError};

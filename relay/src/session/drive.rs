@@ -20,6 +20,9 @@ const READ_AHEAD_MESSAGES_MAX: usize = 64;
 /// How long a close may take before the link is dropped.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How long a client is given to take the goodbye and close its end.
+const LINGER: Duration = Duration::from_secs(1);
+
 enum Outgoing {
     Message(Bytes),
     Close(Close),
@@ -30,13 +33,13 @@ pub async fn run_session(core: Arc<Core>, link: Link) {
     let Link { mut reader, writer } = link;
     let mut session = Session::new(core.clone());
     let (outgoing, writing) = start_writer(writer);
-    loop {
+    let said_goodbye = loop {
         session.work().await;
         if !session.has_output()
             && let Some(close) = session.closing()
         {
             say_goodbye(outgoing, writing, close.clone()).await;
-            break;
+            break true;
         }
         let now_ms = core.now().monotonic_ms;
         let wait = Duration::from_millis(session.deadline_ms().saturating_sub(now_ms));
@@ -61,19 +64,23 @@ pub async fn run_session(core: Arc<Core>, link: Link) {
                     }
                 };
                 if ended {
-                    break;
+                    break false;
                 }
             }
             permit = outgoing.reserve(), if has_output => match (permit, session.poll_transmit()) {
                 (Ok(permit), Some(message)) => permit.send(Outgoing::Message(message)),
                 (Ok(_), None) => {}
-                (Err(_), _) => break,
+                (Err(_), _) => break false,
             },
             () = session.woken() => {}
             () = sleep(wait) => session.handle_timeout(),
         }
-    }
+    };
     session.leave().await;
+    if said_goodbye {
+        // A socket that is closed over unread bytes is reset, and the goodbye may be lost.
+        let _ = timeout(LINGER, async { while let Ok(Some(_)) = reader.recv(usize::MAX).await {} }).await;
+    }
 }
 
 /// Whether the link has ended.

@@ -19,7 +19,7 @@ const TIMEOUT: Option<u64> = Some(Close::TIMEOUT as u64);
 
 #[tokio::test]
 async fn garbage_at_http_is_answered_400_or_cut() {
-    let relay = TestRelay::start().await;
+    let relay = TestRelay::start_with(|config| config.limits.http_header_deadline_ms = 500).await;
     let long_line = [b"GET /", vec![b'a'; 100_000].as_slice(), b" HTTP/1.1\r\n\r\n"].concat();
     let many_headers = ["GET / HTTP/1.1\r\n".to_owned(), "a: b\r\n".repeat(1_000), "\r\n".to_owned()].concat();
     let mut noise = vec![0; 4_096];
@@ -80,7 +80,9 @@ async fn a_text_message_is_not_a_link_message() {
 async fn bytes_that_are_no_websocket_frames_end_the_connection() {
     let relay = TestRelay::start().await;
     // A reserved opcode; an unmasked frame; a length of 2^63.
-    for raw in [&[0x83, 0x80, 0, 0, 0, 0][..], &[0x82, 0x01, 0x00], &[0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0]] {
+    for raw in
+        [&[0x83, 0x80, 0, 0, 0, 0][..], &[0x82, 0x01, 0x00], &[0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]]
+    {
         let mut link = link::ws(&relay.running).await;
         link.send_raw(raw).await;
         link.recv().await.unwrap_err();
