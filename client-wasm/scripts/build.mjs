@@ -138,7 +138,8 @@ function typescript() {
       if (!name.endsWith(".wasm")) rmSync(join(dist, name));
     }
     run(process.execPath, [npmBin("typescript", "tsc"), "-p", here]);
-    for (const path of glue) cpSync(path, join(dist, path.slice(generated.length + 1)));
+    // Its types are for this build only: no type of the package mentions them.
+    cpSync(join(generated, `${NAME}.js`), join(dist, `${NAME}.js`));
   });
 }
 

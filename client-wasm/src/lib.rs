@@ -1,9 +1,20 @@
-//! 0k-Sync in the browser.
+//! 0k-Sync in the browser: drives `zerok-sync-core` from JavaScript. No protocol decision lives here.
+//!
+//! The WebSocket is driven on this side ([`socket`]), because its messages go straight into the
+//! machine and out of it. IndexedDB, timers, locks and page events are driven by the package's
+//! TypeScript, through the narrow [`host`] interface: storage in the browser is promises, and
+//! promises and their cleanup are written most plainly where they are native.
+//!
+//! [`driver`] runs the loop that the core prescribes for both machines; [`engine`] and [`joiner`]
+//! are the classes that JavaScript sees; [`convert`] makes plain objects of the core's types.
 
-use wasm_bindgen::prelude::*;
-
-/// Says hi
-#[wasm_bindgen]
-pub fn hi() -> String {
-    zerok_sync_protocol::NoisePublicKey([7; 32]).to_string()
-}
+mod clock;
+mod convert;
+mod driver;
+mod engine;
+mod failure;
+mod host;
+mod joiner;
+mod socket;
+#[cfg(feature = "vectors")]
+mod vectors;

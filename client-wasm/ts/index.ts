@@ -1,1 +1,22 @@
-export { hi } from "./zerok_sync_wasm.js";
+/**
+ * 0k-Sync in the browser: keep a local-first web app in step across devices, through a relay that
+ * cannot read anything.
+ *
+ * @module
+ */
+
+export {
+  Client,
+  type ClientEvents,
+  type ClientOptions,
+  type JoinOptions,
+  type Warning,
+} from "./client.js";
+export type { EntriesOptions } from "./entries.js";
+export type { Entry } from "./entry.js";
+export { ZerokError, type ZerokErrorCode } from "./error.js";
+export { init, type WasmSource } from "./init.js";
+export type { Invitation, InvitedDevice, InviteOptions, WaitingJoiner } from "./invitation.js";
+export { type LinkRelay, readLink } from "./link.js";
+export type { Pushed } from "./pushes.js";
+export type { Connection, GroupStatus, IntegrityFinding, Member, Status, StorageKind } from "./status.js";

@@ -1,0 +1,176 @@
+//! The core's types as plain JavaScript objects, in the shapes that `ts/bridge.ts`, `ts/status.ts`
+//! and `ts/entry.ts` declare.
+//!
+//! Numbers travel as JavaScript numbers: exact up to 2^53, which no position or push number of a
+//! real group reaches. A relay may claim any cursor; a larger one only prints inexactly.
+
+use js_sys::{Array, Object, Reflect};
+use wasm_bindgen::prelude::*;
+use zerok_sync_core::{Connection, Entry, Event, IntegrityEvent, Status};
+
+use crate::driver::js_bytes;
+use crate::failure::failure;
+
+/// Sets one property; cannot fail on a plain object.
+pub(crate) fn set(object: &Object, key: &str, value: &JsValue) {
+    let _ = Reflect::set(object, &key.into(), value);
+}
+
+/// A plain object.
+pub(crate) fn object(properties: &[(&str, JsValue)]) -> Object {
+    let object = Object::new();
+    for (key, value) in properties {
+        set(&object, key, value);
+    }
+    object
+}
+
+fn number(value: u64) -> JsValue {
+    JsValue::from_f64(value as f64)
+}
+
+fn hex(id: &impl ToString) -> JsValue {
+    id.to_string().into()
+}
+
+/// Two digits as people compare them.
+fn digits(digits: u8) -> JsValue {
+    format!("{digits:02}").into()
+}
+
+/// `CoreEvent`.
+pub(crate) fn event(event: &Event) -> Object {
+    let (kind, properties): (&str, &[(&str, JsValue)]) = match event {
+        Event::StatusChanged => ("status_changed", &[]),
+        Event::EntriesAvailable { position } => ("entries_available", &[("position", number(*position))]),
+        Event::PushesStored { push } => ("pushes_stored", &[("push", number(*push))]),
+        Event::PushesAcked { push } => ("pushes_acked", &[("push", number(*push))]),
+        Event::PushRefused { push, problem } => {
+            ("push_refused", &[("push", number(*push)), ("failure", failure(problem).into())])
+        }
+        Event::InviteReady { link, expires_in_ms } => {
+            ("invite_ready", &[("link", link.into()), ("expiresInMs", number(*expires_in_ms))])
+        }
+        Event::JoinerWaiting { name, digits: shown } => {
+            ("joiner_waiting", &[("name", name.into()), ("digits", digits(*shown))])
+        }
+        Event::InviteAccepted { device, name } => {
+            ("invite_accepted", &[("device", hex(device)), ("name", name.into())])
+        }
+        Event::InviteFailed(error) => ("invite_failed", &[("failure", failure(error).into())]),
+        Event::ShowDigits { digits: shown } => ("show_digits", &[("digits", digits(*shown))]),
+        Event::Joined => ("joined", &[]),
+        Event::JoinFailed(error) => ("join_failed", &[("failure", failure(error).into())]),
+        Event::MemberJoined { device, name } => ("member_joined", &[("device", hex(device)), ("name", name.into())]),
+        Event::Integrity(finding) => ("integrity", &[("finding", integrity(finding).into())]),
+        Event::StorageFailed(fault) => ("storage_failed", &[("failure", failure(fault).into())]),
+    };
+    let result = object(properties);
+    set(&result, "type", &kind.into());
+    result
+}
+
+/// `CoreStatus`.
+pub(crate) fn status(status: &Status) -> Object {
+    let members: Array = status
+        .members
+        .iter()
+        .map(|member| {
+            let name = JsValue::from(member.name.as_str());
+            object(&[("device", hex(&member.device)), ("name", name), ("own", member.own.into())])
+        })
+        .collect();
+    let integrity: Array = status.integrity.iter().map(integrity).collect();
+    object(&[
+        ("connection", connection(status.connection).into()),
+        ("caughtUp", status.caught_up.into()),
+        ("relay", status.relay.url.as_str().into()),
+        ("relayKey", status.relay.key.map_or(JsValue::UNDEFINED, |key| hex(&key))),
+        ("device", hex(&status.device)),
+        ("deviceName", status.device_name.as_str().into()),
+        ("members", members.into()),
+        ("position", number(status.position)),
+        ("processed", number(status.processed)),
+        ("relayHead", status.relay_head.map_or(JsValue::UNDEFINED, number)),
+        ("outboxCount", number(status.outbox_count)),
+        ("outboxBytes", number(status.outbox_bytes)),
+        ("storedPush", number(status.stored_push)),
+        ("ackedPush", number(status.acked_push)),
+        ("problem", status.problem.as_ref().map_or(JsValue::UNDEFINED, |problem| failure(problem).into())),
+        ("integrity", integrity.into()),
+    ])
+}
+
+fn connection(connection: Connection) -> &'static str {
+    match connection {
+        Connection::Offline => "offline",
+        Connection::Connecting => "connecting",
+        Connection::Handshaking => "handshaking",
+        Connection::CatchingUp => "catching_up",
+        Connection::Live => "live",
+        Connection::WaitingToRetry => "waiting_to_retry",
+    }
+}
+
+/// `Entry`.
+pub(crate) fn entry(entry: &Entry) -> Object {
+    object(&[
+        ("position", number(entry.position)),
+        ("data", js_bytes(&entry.data).into()),
+        ("sender", hex(&entry.sender)),
+        ("own", entry.own.into()),
+        ("sentAt", number(entry.sent_at_ms)),
+        ("lamport", number(entry.lamport)),
+        ("seq", number(entry.seq)),
+        ("missingDeps", entry.missing_deps.into()),
+        ("cursor", number(entry.cursor)),
+        ("blobId", hex(&entry.blob_id)),
+        ("envelope", js_bytes(&entry.envelope).into()),
+    ])
+}
+
+/// `IntegrityFinding`.
+fn integrity(finding: &IntegrityEvent) -> Object {
+    type Evidence = Vec<(&'static str, JsValue)>;
+    let (kind, evidence): (&str, Evidence) = match finding {
+        IntegrityEvent::Corrupt { cursor, blob_id } => {
+            ("corrupt", vec![("cursor", number(*cursor)), ("blobId", hex(blob_id))])
+        }
+        IntegrityEvent::Lost { cursor, blob_id } => {
+            let blob_id = blob_id.as_ref().map(|id| ("blobId", hex(id)));
+            ("lost", std::iter::once(("cursor", number(*cursor))).chain(blob_id).collect())
+        }
+        IntegrityEvent::Gap { sender, from_seq, to_seq } => {
+            ("gap", vec![("sender", hex(sender)), ("fromSeq", number(*from_seq)), ("toSeq", number(*to_seq))])
+        }
+        IntegrityEvent::ForkedDevice { sender, seq, first, second } => (
+            "forked_device",
+            vec![("sender", hex(sender)), ("seq", number(*seq)), ("first", hex(first)), ("second", hex(second))],
+        ),
+        IntegrityEvent::ForgedByMember { cursor, sender } => {
+            ("forged_by_member", vec![("cursor", number(*cursor)), ("sender", hex(sender))])
+        }
+        IntegrityEvent::NotAMember { cursor, sender } => {
+            ("not_a_member", vec![("cursor", number(*cursor)), ("sender", hex(sender))])
+        }
+        IntegrityEvent::Replayed { cursor, blob_id } => {
+            ("replayed", vec![("cursor", number(*cursor)), ("blobId", hex(blob_id))])
+        }
+        IntegrityEvent::Reordered { cursor, sender } => {
+            ("reordered", vec![("cursor", number(*cursor)), ("sender", hex(sender))])
+        }
+        IntegrityEvent::CursorJump { expected, got } => {
+            ("cursor_jump", vec![("expected", number(*expected)), ("got", number(*got))])
+        }
+        IntegrityEvent::RolledBack { from, to } => {
+            let to = to.map(|to| ("to", number(to)));
+            ("rolled_back", std::iter::once(("from", number(*from))).chain(to).collect())
+        }
+        IntegrityEvent::Forked { observer, cursor } => {
+            ("forked", vec![("observer", hex(observer)), ("cursor", number(*cursor))])
+        }
+        // The core may learn of more before this crate does; its text still says what it is.
+        other => ("other", vec![("finding", format!("{other:?}").into())]),
+    };
+    object(&[("kind", kind.into()), ("evidence", object(&evidence).into())])
+}

@@ -1,0 +1,178 @@
+//! `CoreEngine`: the engine as TypeScript's `Client` sees it.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use js_sys::{Array, Uint8Array};
+use wasm_bindgen::prelude::*;
+use zerok_sync_core::io::{Input, RelayAddress, Row, StorageFault};
+use zerok_sync_core::keys::StoreKey;
+use zerok_sync_core::{Engine, Founding, Secrets};
+use zerok_sync_protocol::NoisePublicKey;
+
+use crate::clock::now;
+use crate::convert;
+use crate::driver::{Driver, js_bytes, read_rows, write_batch};
+use crate::failure::{InvalidArgument, thrown};
+use crate::host::{CoreStatus, Entry, Host, KeyRange, Rows};
+
+/// One membership of one group, driven by JavaScript's event loop.
+#[wasm_bindgen]
+pub struct CoreEngine {
+    driver: Rc<Driver<Engine>>,
+}
+
+#[wasm_bindgen]
+impl CoreEngine {
+    /// The rows to load before `open`.
+    #[wasm_bindgen(js_name = hotRange)]
+    #[must_use]
+    pub fn hot_range() -> KeyRange {
+        key_range(Engine::HOT_FROM, Engine::HOT_TO)
+    }
+
+    /// Where rows of entries behind a position lie.
+    #[wasm_bindgen(js_name = entryRange)]
+    #[must_use]
+    pub fn entry_range(after: f64) -> KeyRange {
+        let (from, to) = Engine::entry_range(after as u64);
+        key_range(&from, &to)
+    }
+
+    /// Makes a group on the relay at this origin. Returns `[keys, values]` to commit to the empty storage before `open`.
+    ///
+    /// # Errors
+    /// `invalid_argument`.
+    pub fn found(
+        store_key: &[u8],
+        seed: &[u8],
+        relay: String,
+        relay_key: Option<String>,
+        device_name: String,
+        token: Option<Vec<u8>>,
+    ) -> Result<Array, JsValue> {
+        let relay = RelayAddress { url: relay, key: relay_key.as_deref().map(noise_key).transpose()? };
+        let batch = Engine::found(now(), &secrets(store_key, seed)?, Founding { relay, device_name, token });
+        let (keys, values) = write_batch(batch);
+        Ok(Array::of2(&keys, &values))
+    }
+
+    /// Opens the group in storage; `rows` are those of `hotRange`. It works offline until `start`.
+    ///
+    /// # Errors
+    /// `no_group`, `corrupt`, `newer_database`, `invalid_argument`.
+    pub fn open(host: Host, store_key: &[u8], seed: &[u8], rows: &Rows) -> Result<CoreEngine, JsValue> {
+        let engine = Engine::open(now(), secrets(store_key, seed)?, read_rows(rows)).map_err(|error| thrown(&error))?;
+        Ok(Self { driver: Driver::new(engine, host) })
+    }
+
+    /// Goes online.
+    pub fn start(&self) {
+        self.driver.call(|engine, now| engine.start(now));
+    }
+
+    /// Says good-bye to the relay and closes the link.
+    pub fn close(&self) {
+        self.driver.call(|engine, now| engine.close(now));
+    }
+
+    /// Queues a blob; returns its push number.
+    ///
+    /// # Errors
+    /// `too_large`, `stopped`.
+    pub fn push(&self, blob: &[u8]) -> Result<f64, JsValue> {
+        // Copied once, at the border: the engine keeps it until the relay has it.
+        let blob = Bytes::copy_from_slice(blob);
+        let number = self.driver.call(|engine, now| engine.push(now, blob)).map_err(|error| thrown(&error))?;
+        Ok(number as f64)
+    }
+
+    /// The app has processed every entry up to this position.
+    #[wasm_bindgen(js_name = markProcessed)]
+    pub fn mark_processed(&self, position: f64) {
+        self.driver.call(|engine, now| engine.mark_processed(now, position as u64));
+    }
+
+    /// Opens an invitation.
+    pub fn invite(&self, base_url: Option<String>, ttl_ms: f64) {
+        self.driver.call(|engine, now| engine.invite(now, base_url, ttl_ms as u64));
+    }
+
+    /// The person's answer to `joiner_waiting`.
+    #[wasm_bindgen(js_name = answerJoiner)]
+    pub fn answer_joiner(&self, accept: bool) {
+        self.driver.call(|engine, now| engine.answer_joiner(now, accept));
+    }
+
+    /// Takes the invitation back.
+    #[wasm_bindgen(js_name = cancelInvite)]
+    pub fn cancel_invite(&self) {
+        self.driver.call(|engine, now| engine.cancel_invite(now));
+    }
+
+    /// Where the group stands.
+    #[must_use]
+    pub fn status(&self) -> CoreStatus {
+        self.driver.read(|engine| convert::status(&engine.status())).unchecked_into()
+    }
+
+    /// Opens one row of `entryRange`.
+    ///
+    /// # Errors
+    /// `corrupt`.
+    #[wasm_bindgen(js_name = readEntry)]
+    pub fn read_entry(&self, key: Vec<u8>, value: Vec<u8>) -> Result<Entry, JsValue> {
+        let row = Row { key, value };
+        let entry = self.driver.read(|engine| engine.read_entry(&row)).map_err(|error| thrown(&error))?;
+        Ok(convert::entry(&entry).unchecked_into())
+    }
+
+    /// The deadline passed.
+    pub fn tick(&self) {
+        self.driver.input(Input::Tick);
+    }
+
+    /// The network may be back, or the page is visible again.
+    pub fn wake(&self) {
+        self.driver.input(Input::Wake);
+    }
+
+    /// A commit is durable.
+    pub fn committed(&self, id: f64) {
+        self.driver.committed(id, None);
+    }
+
+    /// A commit failed; `full` if for want of space.
+    #[wasm_bindgen(js_name = commitFailed)]
+    pub fn commit_failed(&self, id: f64, full: bool, message: String) {
+        self.driver.committed(id, Some(storage_fault(full, message)));
+    }
+
+    /// A scan is done.
+    pub fn scanned(&self, id: f64, rows: &Rows) {
+        self.driver.scanned(id, rows);
+    }
+}
+
+pub(crate) fn storage_fault(full: bool, message: String) -> StorageFault {
+    if full { StorageFault::Full(message) } else { StorageFault::Failed(message) }
+}
+
+/// Both are made by this package's TypeScript, so a wrong length is a damaged database.
+pub(crate) fn secrets(store_key: &[u8], seed: &[u8]) -> Result<Secrets, JsValue> {
+    let wrong = |_| thrown(&InvalidArgument("the store key and the seed must be 32 bytes each"));
+    Ok(Secrets {
+        store_key: StoreKey::from_bytes(store_key.try_into().map_err(wrong)?),
+        rng_seed: seed.try_into().map_err(wrong)?,
+    })
+}
+
+/// Parses a key given as hex.
+pub(crate) fn noise_key(text: &str) -> Result<NoisePublicKey, JsValue> {
+    text.parse().map_err(|_| thrown(&InvalidArgument("the relay's key must be 64 hexadecimal digits")))
+}
+
+fn key_range(from: &[u8], to: &[u8]) -> KeyRange {
+    let bytes = |key: &[u8]| -> Uint8Array { js_bytes(key) };
+    convert::object(&[("from", bytes(from).into()), ("to", bytes(to).into())]).unchecked_into()
+}

@@ -1,0 +1,145 @@
+//! The core's errors as JavaScript gets them: `Failure` in `ts/error.ts`, with codes that never
+//! change meaning.
+
+use js_sys::Object;
+use wasm_bindgen::prelude::*;
+use zerok_sync_core::io::StorageFault;
+use zerok_sync_core::link::LinkError;
+use zerok_sync_core::{JoinError, OpenError, Problem, PushError};
+
+use crate::convert::object;
+
+/// An error with a stable code.
+pub(crate) trait Failure: std::fmt::Display {
+    /// One of `ZerokErrorCode`.
+    fn code(&self) -> &'static str;
+
+    /// A sentence for people.
+    fn message(&self) -> String {
+        self.to_string()
+    }
+
+    /// The relay's number, if it refused.
+    fn relay_code(&self) -> Option<u16> {
+        None
+    }
+}
+
+/// The plain object that TypeScript makes a `ZerokError` of.
+pub(crate) fn failure(error: &impl Failure) -> Object {
+    let failure = object(&[("code", error.code().into()), ("message", error.message().into())]);
+    if let Some(number) = error.relay_code() {
+        crate::convert::set(&failure, "relayCode", &number.into());
+    }
+    failure
+}
+
+/// The same, to be thrown.
+pub(crate) fn thrown(error: &impl Failure) -> JsValue {
+    failure(error).into()
+}
+
+/// An argument that the caller got wrong.
+#[derive(Debug)]
+pub(crate) struct InvalidArgument(pub(crate) &'static str);
+
+impl std::fmt::Display for InvalidArgument {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Failure for InvalidArgument {
+    fn code(&self) -> &'static str {
+        "invalid_argument"
+    }
+}
+
+impl Failure for LinkError {
+    fn code(&self) -> &'static str {
+        "invalid_link"
+    }
+}
+
+impl Failure for StorageFault {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Full(_) => "storage_full",
+            Self::Failed(_) => "storage_failed",
+        }
+    }
+
+    fn message(&self) -> String {
+        // This package's storage made it, as a whole sentence.
+        match self {
+            Self::Full(sentence) | Self::Failed(sentence) => sentence.clone(),
+        }
+    }
+}
+
+impl Failure for OpenError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoGroup => "no_group",
+            Self::Corrupt(_) => "corrupt",
+            Self::Newer { .. } => "newer_database",
+        }
+    }
+}
+
+impl Failure for PushError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "too_large",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl Failure for Problem {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::RelayKeyChanged { .. } => "relay_key_changed",
+            Self::RelayKeyNeeded { .. } => "relay_key_needed",
+            Self::NotARelay(_) => "not_a_relay",
+            Self::UnsupportedVersion(_) => "unsupported_version",
+            Self::Refused { .. } => "refused",
+            Self::EpochNotOpened => "epoch_not_opened",
+            Self::UpdateNeeded => "update_needed",
+            Self::ProtocolViolation(_) => "protocol_violation",
+            // The core may learn of more before this crate does.
+            _ => "internal",
+        }
+    }
+
+    fn relay_code(&self) -> Option<u16> {
+        match self {
+            Self::Refused { number, .. } => Some(*number),
+            _ => None,
+        }
+    }
+}
+
+impl Failure for JoinError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::InviteGone => "invite_gone",
+            Self::WrongSecret => "wrong_secret",
+            Self::Declined => "declined",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+            Self::Invalid(_) => "invalid_peer",
+            Self::Relay(problem) => problem.code(),
+            Self::AlreadyInGroup => "already_in_group",
+            _ => "internal",
+        }
+    }
+
+    fn relay_code(&self) -> Option<u16> {
+        match self {
+            Self::Relay(problem) => problem.relay_code(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,277 @@
+// The package in real Chromium against the real relay: what an app builds on.
+
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+
+import { startCable } from "./support/cable.mjs";
+import { launchChromium } from "./support/chromium.mjs";
+import { openDevice, pair } from "./support/device.mjs";
+import { startRelay } from "./support/relay.mjs";
+import { makeWebRoot } from "./support/web-root.mjs";
+
+let browser;
+let web;
+let relay;
+
+before(async () => {
+  web = makeWebRoot();
+  [browser, relay] = await Promise.all([launchChromium(), startRelay({ webRoot: web.path })]);
+});
+
+after(async () => {
+  await browser?.close();
+  await relay?.stop();
+  web?.remove();
+});
+
+/** What the test under way has to give back. */
+const cleanups = [];
+
+/** A test that cannot hang, and leaves nothing behind. */
+function scenario(name, run) {
+  test(name, { timeout: 60_000 }, async () => {
+    try {
+      await run();
+    } finally {
+      for (const cleanup of cleanups.splice(0)) await cleanup();
+    }
+  });
+}
+
+/** A cable to the relay that the test can pull. */
+async function newCable() {
+  const cable = await startCable(relay.url);
+  cleanups.push(() => cable.stop());
+  return cable;
+}
+
+/** A device on a profile of its own. */
+async function device(name, relayUrl = relay.url) {
+  const profile = await browser.newContext();
+  cleanups.push(() => profile.close());
+  return openDevice(profile, relay.url, relayUrl, name);
+}
+
+/** Two devices of one group. */
+async function pairOfDevices(relayUrl = relay.url) {
+  const [a, b] = await Promise.all([device("laptop", relayUrl), device("phone", relayUrl)]);
+  await a.createGroup();
+  await pair(a, b);
+  return [a, b];
+}
+
+scenario("a fresh client is empty, and says what to do", async () => {
+  const a = await device("laptop");
+  assert.deepEqual(await a.status(), { state: "empty", storage: "indexeddb", group: undefined, stoppedBy: undefined });
+  const error = await a.page.evaluate(() => pushText("x").catch(({ name, code, message }) => ({ name, code, message })));
+  assert.deepEqual(error, {
+    name: "ZerokError",
+    code: "no_group",
+    message: "there is no group here yet: create one or join one",
+  });
+});
+
+scenario("a new group reaches the relay, and a push its disk", async () => {
+  const a = await device("laptop");
+  await a.createGroup();
+  await a.pushToRelay("hello");
+  const { group } = await a.status();
+  assert.equal(group.deviceName, "laptop");
+  assert.deepEqual(group.members.map(({ name, own }) => [name, own]), [["laptop", true]]);
+  assert.equal(group.relayKey, relay.key);
+  assert.equal(group.outboxCount, 0);
+});
+
+scenario("pairing shows the same digits and the joiner's name on the inviting device, and both list each other", async () => {
+  const [a, b] = await Promise.all([device("laptop"), device("phone")]);
+  await a.createGroup();
+  const { link, joined, invitation } = await pair(a, b);
+  assert.match(joined.digits, /^\d\d$/);
+  assert.deepEqual(invitation.seen, { name: "phone", digits: joined.digits });
+  assert.equal(invitation.outcome.name, "phone");
+  assert.ok(link.startsWith(`${relay.url}/#`));
+  const names = async (one) => (await one.status()).group.members.map(({ name }) => name).sort();
+  for (const one of [a, b]) {
+    await one.until(() => client.status.group.members.length === 2);
+    assert.deepEqual(await names(one), ["laptop", "phone"]);
+  }
+});
+
+scenario("what one pushes the other receives, both ways, and nothing comes back as foreign", async () => {
+  const [a, b] = await pairOfDevices();
+  await a.follow({ after: 0 });
+  await b.follow({ after: 0 });
+  await a.push("from a");
+  assert.deepEqual(await b.texts(1), ["from a"]);
+  await b.push("from b");
+  assert.deepEqual(await a.texts(1), ["from b"]);
+  const [entry] = await a.entries();
+  assert.equal(entry.own, false);
+  assert.equal(entry.sender, (await b.status()).group.device);
+  assert.match(entry.blobId, /^[0-9a-f]{64}$/);
+  assert.ok(entry.cursor > 0 && entry.envelope.length >= 256);
+});
+
+scenario("a declined joiner gets nothing, and the link is used up", async () => {
+  const [a, b, c] = await Promise.all([device("laptop"), device("stranger"), device("second")]);
+  await a.createGroup();
+  const link = await a.invite(false);
+  assert.equal((await b.join(link)).code, "declined");
+  assert.equal((await a.invitationEnd()).outcome, "declined");
+  assert.deepEqual(await b.status(), { state: "empty", storage: "indexeddb", group: undefined, stoppedBy: undefined });
+  assert.equal((await c.join(link)).code, "invite_gone");
+});
+
+scenario("a damaged link is refused before anything is sent", async () => {
+  const [a, b] = await Promise.all([device("laptop"), device("phone")]);
+  await a.createGroup();
+  const link = await a.invite();
+  const { code, message } = await b.join(link.slice(0, -3));
+  assert.equal(code, "invalid_link");
+  assert.match(message, /cut off/);
+});
+
+scenario("a cancelled invitation ends on both sides", async () => {
+  const [a, b] = await Promise.all([device("laptop"), device("phone")]);
+  await a.createGroup();
+  const link = await a.page.evaluate(async () => {
+    globalThis.canceller = new AbortController();
+    const { link, done } = await client.invite({ onJoiner: () => true, signal: canceller.signal });
+    globalThis.cancelled = done.catch((error) => error.code);
+    return link;
+  });
+  assert.equal(await a.page.evaluate(() => (canceller.abort(), cancelled)), "cancelled");
+  assert.equal((await b.join(link)).code, "invite_gone");
+});
+
+scenario("after a reload the group, the entries and the position are there", async () => {
+  const [a, b] = await pairOfDevices();
+  for (const text of ["one", "two", "three"]) await a.push(text);
+  await b.follow();
+  assert.deepEqual(await b.texts(3), ["one", "two", "three"]);
+  await b.page.evaluate(() => client.processed(received[1].position));
+  await b.until(() => client.status.group.processed > 0);
+  await b.page.evaluate(() => client.close());
+  await b.reload();
+  await b.follow({});
+  assert.deepEqual(await b.texts(1), ["three"]);
+  await a.push("four");
+  assert.deepEqual(await b.texts(2), ["three", "four"]);
+});
+
+scenario("edits made offline, on both sides and across a reload, arrive once and in order", async () => {
+  const cable = await newCable();
+  const [a, b] = await pairOfDevices(cable.url);
+  await a.follow();
+  await b.follow();
+  await a.push("before");
+  await b.texts(1);
+
+  cable.pull();
+  await a.until(() => client.status.group.connection !== "live");
+  for (const text of ["a1", "a2"]) await a.push(text);
+  for (const text of ["b1", "b2"]) await b.push(text);
+  await a.reload();
+  assert.equal((await a.status()).group.outboxCount, 2);
+  await a.follow();
+  await a.push("a3");
+  cable.plugIn();
+
+  for (const one of [a, b]) {
+    await one.page.evaluate(() => dispatchEvent(new Event("online")));
+    const texts = await one.texts(6);
+    assert.deepEqual([...texts].sort(), ["a1", "a2", "a3", "b1", "b2", "before"]);
+    assert.deepEqual(texts.filter((text) => text.startsWith("a")), ["a1", "a2", "a3"]);
+    assert.deepEqual(texts.filter((text) => /^b\d/.test(text)), ["b1", "b2"]);
+    await one.until(() => client.status.group.outboxCount === 0 && client.status.group.connection === "live");
+    assert.equal((await one.texts(6)).length, 6);
+    assert.deepEqual((await one.status()).group.integrity, []);
+  }
+});
+
+scenario("a relay killed and started again is found by itself, and nothing is lost or doubled", async () => {
+  const dataDir = mkdtempSync(join(tmpdir(), "zerok-relay-"));
+  let own = await startRelay({ dataDir });
+  const [a, b] = await pairOfDevices(own.url);
+  await b.follow();
+  const pushing = a.page.evaluate(async () => {
+    for (let at = 0; at < 200; at++) await pushText(String(at));
+  });
+  await b.texts(20);
+  await own.stop("SIGKILL");
+  await pushing;
+  own = await startRelay({ listen: new URL(own.url).host, dataDir });
+  const texts = await b.texts(200);
+  assert.deepEqual(texts, Array.from({ length: 200 }, (_, at) => String(at)));
+  await own.stop();
+  rmSync(dataDir, { recursive: true });
+});
+
+scenario("a second tab hears that the group is open elsewhere, and gets it when the first closes", async () => {
+  const a = await device("laptop");
+  await a.createGroup();
+  const second = await a.page.context().newPage();
+  await second.goto(relay.url);
+  const open = () =>
+    second.evaluate(async (relay) => {
+      const { Client } = await import("/client/index.js");
+      return Client.open({ relay }).then(
+        (client) => client.status.state,
+        (error) => error.code,
+      );
+    }, relay.url);
+  assert.equal(await open(), "database_in_use");
+  await a.page.evaluate(() => client.close());
+  assert.equal(await open(), "open");
+});
+
+scenario("entries end when the app aborts, breaks off, or the client is closed", async () => {
+  const a = await device("laptop");
+  await a.createGroup();
+  const ends = await a.page.evaluate(async () => {
+    const stopper = new AbortController();
+    const aborted = follow({ signal: stopper.signal }).then(() => "aborted");
+    const iterator = client.entries();
+    const waiting = iterator.next();
+    await iterator.return();
+    const closed = follow({}).then(() => "closed");
+    stopper.abort();
+    const ends = [await aborted, (await waiting).done];
+    await client.close();
+    return [...ends, await closed];
+  });
+  assert.deepEqual(ends, ["aborted", true, "closed"]);
+});
+
+scenario("a blob over the limit is refused with its size", async () => {
+  const a = await device("laptop");
+  await a.createGroup();
+  const error = await a.page.evaluate(() =>
+    client.push(new Uint8Array(1_048_577)).catch(({ code, message }) => ({ code, message })),
+  );
+  assert.equal(error.code, "too_large");
+  assert.match(error.message, /1048577 bytes/);
+});
+
+scenario("an unreachable relay does not stop work: the push is durable here and the status says why it waits", async () => {
+  const cable = await newCable();
+  cable.pull();
+  const a = await device("laptop", cable.url);
+  await a.createGroup();
+  await a.push("kept");
+  await a.until(() => client.status.group.problem?.code === "unreachable");
+  cable.plugIn();
+  await a.page.evaluate(() => dispatchEvent(new Event("online")));
+  await a.until(() => client.status.group.outboxCount === 0 && client.status.group.problem === undefined);
+});
+
+scenario("nothing in these pages failed uncaught", async () => {
+  const [a, b] = await pairOfDevices();
+  await a.push("x");
+  await b.follow();
+  await b.texts(1);
+  assert.deepEqual([...a.problems, ...b.problems], []);
+});

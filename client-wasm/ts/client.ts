@@ -1,0 +1,434 @@
+import type { CoreEvent } from "./bridge.js";
+import { Deferred } from "./deferred.js";
+import { Emitter } from "./emitter.js";
+import { type EntriesOptions, Doorbell, readEntries } from "./entries.js";
+import type { Entry } from "./entry.js";
+import { asZerokError, callCore, ZerokError } from "./error.js";
+import { init } from "./init.js";
+import { type Invitation, type InviteOptions, PendingInvitation } from "./invitation.js";
+import { lockDatabase } from "./lock.js";
+import { MachineHost } from "./machine-host.js";
+import { openStorage } from "./open-storage.js";
+import { type Pushed, Pushes } from "./pushes.js";
+import type { GroupStatus, IntegrityFinding, Member, Status } from "./status.js";
+import { randomBytes, type Storage } from "./storage.js";
+import { watchForWake } from "./wake.js";
+import { CoreEngine, CoreJoiner } from "./zerok_sync_wasm.js";
+
+/** How to open a client. */
+export interface ClientOptions {
+  /** Origin of the relay on which `createGroup` makes a group. */
+  readonly relay: string;
+  /** What this device calls itself towards the group's other devices. */
+  readonly name?: string;
+  /** Names the local database: one group each. Default `default`. */
+  readonly database?: string;
+  /** The relay's Noise key as hex. Needed for plain http to another machine. */
+  readonly relayKey?: string;
+  /** For relays that ask for one before they take a new group. */
+  readonly token?: Uint8Array;
+  /** Hears of warnings that come up while opening, too. */
+  readonly onWarning?: (warning: Warning) => void;
+}
+
+/** Something the app's user may want to know, though the client goes on. */
+export interface Warning {
+  /** `memory_only`: the browser gives no database, everything is gone with the page. */
+  readonly code: "memory_only";
+  readonly message: string;
+}
+
+/** How to join. */
+export interface JoinOptions {
+  /** Gets the two digits to show: the person at the inviting device compares them. */
+  readonly onDigits?: (digits: string) => void;
+  /** Gives up. */
+  readonly signal?: AbortSignal;
+}
+
+/** What `Client.on` can listen to. */
+export interface ClientEvents {
+  /** Something in `status` changed. */
+  status: Status;
+  /** A device became a member. */
+  member: Pick<Member, "device" | "name">;
+  /** A relay or a member did something an honest one does not do. */
+  integrity: IntegrityFinding;
+  warning: Warning;
+}
+
+/** Ten minutes: a relay keeps no invitation longer. */
+const INVITE_TTL_MS = 600_000;
+
+/** The group this device is in: its engine, and who waits for what. */
+interface OpenGroup {
+  readonly core: CoreEngine;
+  readonly host: MachineHost<CoreEngine>;
+  readonly pushes: Pushes;
+  readonly doorbell: Doorbell;
+}
+
+/** A join under way. */
+interface Joining {
+  readonly core: CoreJoiner;
+  readonly host: MachineHost<CoreJoiner>;
+  readonly joined: Deferred<void>;
+}
+
+/**
+ * One device of one group.
+ *
+ * @example
+ * const client = await Client.open({ relay: "https://relay.example" });
+ * if (client.status.state === "empty") await client.createGroup();
+ * await client.push(new TextEncoder().encode("hello"));
+ * for await (const entry of client.entries()) {
+ *   console.log(new TextDecoder().decode(entry.data));
+ *   client.processed(entry.position);
+ * }
+ */
+export class Client {
+  readonly #options: ClientOptions;
+  readonly #storage: Storage;
+  readonly #unlock: () => void;
+  readonly #stopWatching: () => void;
+  readonly #emitter = new Emitter<ClientEvents>();
+  #state: Status["state"] = "empty";
+  #stoppedBy: ZerokError | undefined;
+  #group: OpenGroup | undefined;
+  #joining: Joining | undefined;
+  #invitation: PendingInvitation | undefined;
+
+  private constructor(options: ClientOptions, storage: Storage, unlock: () => void) {
+    this.#options = options;
+    this.#storage = storage;
+    this.#unlock = unlock;
+    this.#stopWatching = watchForWake(() => {
+      this.#group?.host.wake();
+      this.#joining?.host.wake();
+    });
+    if (options.onWarning !== undefined) this.on("warning", options.onWarning);
+  }
+
+  /**
+   * Opens this device's database and, if it is in a group, goes online. Works offline.
+   *
+   * Rejects with `database_in_use` while another tab has the same database open, `corrupt` or
+   * `newer_database` if it cannot be read; nothing is overwritten then.
+   */
+  static async open(options: ClientOptions): Promise<Client> {
+    await init();
+    const name = `0k-sync/${options.database ?? "default"}`;
+    const unlock = await lockDatabase(name);
+    let client: Client | undefined;
+    let storage: Storage | undefined;
+    try {
+      storage = await openStorage(name, (error) => {
+        if (client !== undefined) client.#stop(error);
+      });
+      client = new Client(options, storage, unlock);
+      if (storage.kind === "memory") {
+        client.#emitter.emit("warning", {
+          code: "memory_only",
+          message: "this browser gives this page no database: everything is gone when the page is closed",
+        });
+      }
+      await client.#openGroup().catch((error: unknown) => {
+        if (!(error instanceof ZerokError && error.code === "no_group")) throw error;
+      });
+      return client;
+    } catch (error) {
+      if (client !== undefined) client.#stopWatching();
+      storage?.close();
+      unlock();
+      throw asZerokError(error);
+    }
+  }
+
+  /**
+   * Makes a new group with this device as its first member. Resolves when the group is durable
+   * here; the relay hears of it as soon as it can be reached.
+   */
+  async createGroup(): Promise<void> {
+    this.#expectEmpty();
+    this.#enter("joining");
+    try {
+      const { relayKey, token } = this.#options;
+      const relay = originOf(this.#options.relay);
+      const [keys, values] = callCore(() =>
+        CoreEngine.found(this.#storage.storeKey, randomBytes(32), relay, relayKey, this.#deviceName, token),
+      ) as [Uint8Array[], Uint8Array[]];
+      await this.#storage.commit(keys, values);
+      await this.#openGroup();
+    } catch (error) {
+      throw this.#backToEmpty(error);
+    }
+  }
+
+  /**
+   * Joins the group that a link invites to. Resolves when this device is a member and has stored
+   * what it needs. On any failure nothing was stored.
+   */
+  async join(link: string, { onDigits, signal }: JoinOptions = {}): Promise<void> {
+    this.#expectEmpty();
+    this.#enter("joining");
+    const joined = new Deferred<void>();
+    const host = new MachineHost<CoreJoiner>(
+      this.#storage,
+      (events) => {
+        for (const event of events) {
+          if (event.type === "show_digits") onDigits?.(event.digits);
+          if (event.type === "joined") joined.resolve();
+          if (event.type === "join_failed" || event.type === "storage_failed") {
+            joined.reject(ZerokError.from(event.failure));
+          }
+        }
+      },
+      (error) => joined.reject(error),
+    );
+    const cancel = () => this.#joining?.core.cancel();
+    try {
+      signal?.throwIfAborted();
+      const { relayKey } = this.#options;
+      const joiner = callCore(() =>
+        CoreJoiner.open(host, this.#storage.storeKey, randomBytes(32), link, relayKey, this.#deviceName),
+      );
+      this.#joining = { core: host.attach(joiner), host, joined };
+      signal?.addEventListener("abort", cancel);
+      host.tick();
+      await joined.promise;
+      host.stop();
+      await this.#openGroup();
+    } catch (error) {
+      host.stop();
+      throw this.#backToEmpty(error);
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+      this.#joining = undefined;
+    }
+  }
+
+  /**
+   * Opens an invitation: resolves when there is a link to show. One at a time.
+   *
+   * @example
+   * const { link, done } = await client.invite({
+   *   onJoiner: ({ name, digits }) => confirm(`Let "${name}" in? It must show ${digits}.`),
+   * });
+   * show(link);
+   * const { device } = await done;
+   */
+  async invite(options: InviteOptions): Promise<Invitation> {
+    const { core } = this.#openOrThrow();
+    if (this.#invitation?.isOver === false) {
+      throw new ZerokError("busy", "an invitation is open already: cancel it, or wait for its end");
+    }
+    if (options.signal?.aborted) throw new ZerokError("cancelled", "cancelled");
+    const engine = {
+      answerJoiner: (accept: boolean) => this.#group?.core.answerJoiner(accept),
+      cancelInvite: () => this.#group?.core.cancelInvite(),
+    };
+    this.#invitation = new PendingInvitation(engine, options);
+    const { ready } = this.#invitation;
+    callCore(() => core.invite(options.baseUrl, options.ttlMs ?? INVITE_TTL_MS));
+    return ready;
+  }
+
+  /**
+   * Queues a blob for the group. Resolves when it is durable on this device; from then on the
+   * client delivers it, whatever happens to the page or the network.
+   */
+  async push(blob: Uint8Array): Promise<Pushed> {
+    const { core, pushes } = this.#openOrThrow();
+    return pushes.stored(callCore(() => core.push(blob)));
+  }
+
+  /**
+   * The group's entries, stored ones first and then live, each position once. Only what the app
+   * asks for is read, so a slow app costs no memory. Ends when the client is closed.
+   */
+  entries(options: EntriesOptions = {}): AsyncIterableIterator<Entry> {
+    const { core, doorbell } = this.#openOrThrow();
+    const source = {
+      doorbell,
+      page: (after: number, bytesMax: number) => {
+        const { from, to } = CoreEngine.entryRange(after);
+        return this.#storage.scan(from, to, bytesMax);
+      },
+      read: (key: Uint8Array, value: Uint8Array) => callCore(() => core.readEntry(key, value)),
+    };
+    return readEntries(source, options.after ?? core.status().processed, options);
+  }
+
+  /** Says that the app has dealt with every entry up to a position: those never come again. */
+  processed(position: number): void {
+    const { core } = this.#openOrThrow();
+    callCore(() => core.markProcessed(position));
+  }
+
+  /** Where this client stands now. */
+  get status(): Status {
+    return {
+      state: this.#state,
+      storage: this.#storage.kind,
+      group: this.#groupStatus(),
+      stoppedBy: this.#stoppedBy,
+    };
+  }
+
+  /** The group's devices. */
+  get members(): readonly Member[] {
+    return this.#groupStatus()?.members ?? [];
+  }
+
+  /** Listens; returns the function that stops listening. */
+  on<Name extends keyof ClientEvents>(name: Name, listener: (detail: ClientEvents[Name]) => void): () => void {
+    return this.#emitter.on(name, listener);
+  }
+
+  /** Calls back with the status whenever it changes; returns the function that stops that. */
+  onStatus(listener: (status: Status) => void): () => void {
+    return this.on("status", listener);
+  }
+
+  /** Says good-bye to the relay and gives the database up. What was pushed stays in the outbox. */
+  async close(): Promise<void> {
+    if (this.#state === "closed") return;
+    const group = this.#group;
+    this.#end("closed", new ZerokError("closed", "this client was closed"));
+    if (group !== undefined) {
+      try {
+        group.core.close();
+        await group.host.settle();
+      } catch {
+        group.host.stop();
+      }
+    }
+    this.#giveUpDatabase();
+  }
+
+  get #deviceName(): string {
+    return this.#options.name ?? "browser";
+  }
+
+  /** Opens the engine on what storage holds and goes online. */
+  async #openGroup(): Promise<void> {
+    const { from, to } = CoreEngine.hotRange();
+    const rows = await this.#storage.scan(from, to, Number.MAX_SAFE_INTEGER);
+    const host = new MachineHost<CoreEngine>(
+      this.#storage,
+      (events) => this.#onEvents(events),
+      (error) => this.#stop(error),
+    );
+    const core = host.attach(
+      callCore(() => CoreEngine.open(host, this.#storage.storeKey, randomBytes(32), rows)),
+    );
+    const doorbell = new Doorbell(core.status().position);
+    this.#group = { core, host, doorbell, pushes: new Pushes() };
+    callCore(() => core.start());
+    this.#enter("open");
+  }
+
+  #onEvents(events: readonly CoreEvent[]): void {
+    const group = this.#group;
+    if (group === undefined) return;
+    for (const event of events) {
+      switch (event.type) {
+        case "entries_available":
+          group.doorbell.ring(event.position);
+          break;
+        case "pushes_stored":
+          group.pushes.onStored(event.push);
+          break;
+        case "pushes_acked":
+          group.pushes.onAcked(event.push);
+          break;
+        case "push_refused":
+          group.pushes.onRefused(event.push, ZerokError.from(event.failure));
+          break;
+        case "member_joined":
+          this.#emitter.emit("member", { device: event.device, name: event.name });
+          break;
+        case "integrity":
+          this.#emitter.emit("integrity", event.finding);
+          break;
+        case "storage_failed":
+          this.#stop(ZerokError.from(event.failure));
+          return;
+        default:
+          this.#invitation?.handle(event);
+      }
+    }
+    this.#emitter.emit("status", this.status);
+  }
+
+  #groupStatus(): GroupStatus | undefined {
+    if (this.#group === undefined) return undefined;
+    const { problem, ...rest } = this.#group.core.status();
+    return { ...rest, problem: problem && ZerokError.from(problem) };
+  }
+
+  #openOrThrow(): OpenGroup {
+    if (this.#group !== undefined) return this.#group;
+    throw (
+      this.#stoppedBy ??
+      (this.#state === "closed"
+        ? new ZerokError("closed", "this client was closed: open another")
+        : new ZerokError("no_group", "there is no group here yet: create one or join one"))
+    );
+  }
+
+  #expectEmpty(): void {
+    if (this.#state === "empty") return;
+    if (this.#state === "open") {
+      throw new ZerokError("already_in_group", "this device is in a group already: open another database for another");
+    }
+    if (this.#state === "joining") throw new ZerokError("busy", "this device is being added to a group already");
+    this.#openOrThrow();
+  }
+
+  #enter(state: Status["state"]): void {
+    this.#state = state;
+    this.#emitter.emit("status", this.status);
+  }
+
+  #backToEmpty(error: unknown): ZerokError {
+    if (this.#state === "joining") this.#enter("empty");
+    return error instanceof DOMException && error.name === "AbortError"
+      ? new ZerokError("cancelled", "cancelled")
+      : asZerokError(error);
+  }
+
+  /** The group cannot go on in this run: memory may be ahead of what is on disk. */
+  #stop(error: ZerokError): void {
+    if (this.#state === "stopped" || this.#state === "closed") return;
+    const group = this.#group;
+    this.#stoppedBy = error;
+    this.#end("stopped", error);
+    group?.host.stop();
+    this.#giveUpDatabase();
+  }
+
+  /** Tells everybody who waits for something that it will not come. */
+  #end(state: "stopped" | "closed", error: ZerokError): void {
+    const group = this.#group;
+    this.#group = undefined;
+    group?.doorbell.end(state === "stopped" ? error : undefined);
+    group?.pushes.end(error);
+    this.#invitation?.fail(error);
+    this.#joining?.joined.reject(error);
+    this.#enter(state);
+  }
+
+  #giveUpDatabase(): void {
+    this.#stopWatching();
+    this.#storage.close();
+    this.#unlock();
+  }
+}
+
+function originOf(relay: string): string {
+  const url = URL.canParse(relay) ? new URL(relay) : undefined;
+  if (url?.protocol === "https:" || url?.protocol === "http:") return url.origin;
+  throw new ZerokError("invalid_argument", `"${relay}" is no relay's address: it should look like https://relay.example`);
+}

@@ -1,0 +1,118 @@
+import type { Rows } from "./bridge.js";
+import type { Entry } from "./entry.js";
+import type { ZerokError } from "./error.js";
+
+/** Rows read from storage at a time: the only entries in memory, however slow the app is. */
+const PAGE_BYTES_MAX = 256 * 1024;
+
+/** What to read. */
+export interface EntriesOptions {
+  /** Start behind this position. By default behind the last one marked as processed. */
+  readonly after?: number;
+  /** Whether to include what this device pushed itself. Default `false`. */
+  readonly own?: boolean;
+  /** Ends the iteration. */
+  readonly signal?: AbortSignal;
+}
+
+/** Where entries come from. */
+export interface EntrySource {
+  page(after: number, bytesMax: number): Promise<Rows>;
+  read(key: Uint8Array, value: Uint8Array): Entry;
+  readonly doorbell: Doorbell;
+}
+
+/** Tells waiting readers that there is more. Rings carry no data, so none can pile up. */
+export class Doorbell {
+  #highest: number;
+  #end: { readonly error: ZerokError | undefined } | undefined;
+  #waiting = new Set<() => void>();
+
+  constructor(highest: number) {
+    this.#highest = highest;
+  }
+
+  get highest(): number {
+    return this.#highest;
+  }
+
+  ring(position: number): void {
+    this.#highest = Math.max(this.#highest, position);
+    this.#wakeAll();
+  }
+
+  /** Ends all reading: quietly, or with an error. */
+  end(error?: ZerokError): void {
+    this.#end ??= { error };
+    this.#wakeAll();
+  }
+
+  /** Whether reading goes on; throws if it ended with an error. */
+  isOpen(signal: AbortSignal): boolean {
+    if (signal.aborted) return false;
+    if (this.#end?.error !== undefined) throw this.#end.error;
+    return this.#end === undefined;
+  }
+
+  /** Resolves when there is something behind `position`, or reading ends. */
+  async waitBehind(position: number, signal: AbortSignal): Promise<void> {
+    while (this.#highest <= position && this.isOpen(signal)) {
+      await new Promise<void>((resolve) => {
+        const wake = () => {
+          this.#waiting.delete(wake);
+          signal.removeEventListener("abort", wake);
+          resolve();
+        };
+        this.#waiting.add(wake);
+        signal.addEventListener("abort", wake);
+      });
+    }
+  }
+
+  #wakeAll(): void {
+    for (const wake of [...this.#waiting]) wake();
+  }
+}
+
+/** Reads entries as the app asks for them: stored ones first, then live, without a gap between. */
+export function readEntries(source: EntrySource, after: number, options: EntriesOptions): AsyncIterableIterator<Entry> {
+  const stopper = new AbortController();
+  const stop = () => stopper.abort();
+  if (options.signal?.aborted) stop();
+  options.signal?.addEventListener("abort", stop);
+  const reading = generate(source, after, options.own ?? false, stopper.signal);
+  return {
+    next: () => reading.next(),
+    // The generator's own `return` would wait for an entry that may never come.
+    return: () => {
+      stop();
+      options.signal?.removeEventListener("abort", stop);
+      return reading.return(undefined);
+    },
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+  };
+}
+
+async function* generate(
+  source: EntrySource,
+  after: number,
+  own: boolean,
+  signal: AbortSignal,
+): AsyncGenerator<Entry, undefined> {
+  const { doorbell } = source;
+  while (doorbell.isOpen(signal)) {
+    // Taken before reading: what is stored while the page is read rings once more.
+    const highest = doorbell.highest;
+    const { keys, values } = await source.page(after, PAGE_BYTES_MAX);
+    for (let at = 0; at < keys.length; at++) {
+      const [key, value] = [keys[at], values[at]];
+      if (key === undefined || value === undefined || !doorbell.isOpen(signal)) return;
+      const entry = source.read(key, value);
+      after = entry.position;
+      if (own || !entry.own) yield entry;
+    }
+    if (keys.length === 0) await doorbell.waitBehind(highest, signal);
+  }
+}

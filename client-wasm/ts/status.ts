@@ -1,0 +1,67 @@
+import type { ZerokError } from "./error.js";
+
+/** Where the connection to the relay stands. */
+export type Connection = "offline" | "connecting" | "handshaking" | "catching_up" | "live" | "waiting_to_retry";
+
+/** A device of the group. */
+export interface Member {
+  /** Its identity in this group, as hex. */
+  readonly device: string;
+  /** What it calls itself. Untrusted text. */
+  readonly name: string;
+  /** Whether it is this device. */
+  readonly own: boolean;
+}
+
+/** A relay or a member did something an honest one does not do. */
+export interface IntegrityFinding {
+  /** The core's name for it, such as `rolled_back`. */
+  readonly kind: string;
+  /** The evidence: cursors, sequence numbers, hex ids. */
+  readonly evidence: Readonly<Record<string, number | string>>;
+}
+
+/** Where rows are kept: `memory` means that everything is gone with the page. */
+export type StorageKind = "indexeddb" | "memory";
+
+/** Where the group stands, as far as this device knows. */
+export interface GroupStatus {
+  readonly connection: Connection;
+  /** Whether everything the relay had at connecting is here. */
+  readonly caughtUp: boolean;
+  /** The relay's origin. */
+  readonly relay: string;
+  /** The relay's pinned Noise key as hex, once known. */
+  readonly relayKey: string | undefined;
+  /** This device's identity in the group, as hex. */
+  readonly device: string;
+  readonly deviceName: string;
+  readonly members: readonly Member[];
+  /** The highest position stored on this device. */
+  readonly position: number;
+  /** The highest position the app said it has processed. */
+  readonly processed: number;
+  /** The relay's newest cursor, where it has told. */
+  readonly relayHead: number | undefined;
+  /** Pushes that the relay has not confirmed yet, and their bytes. */
+  readonly outboxCount: number;
+  readonly outboxBytes: number;
+  /** The highest push number durable here, and at the relay. */
+  readonly storedPush: number;
+  readonly ackedPush: number;
+  /** What keeps this device from being live. */
+  readonly problem: ZerokError | undefined;
+  /** What was found in this run. */
+  readonly integrity: readonly IntegrityFinding[];
+}
+
+/** The state of a client. */
+export interface Status {
+  /** `empty`: create a group or join one. `stopped`: storage failed, open the client again. */
+  readonly state: "empty" | "joining" | "open" | "stopped" | "closed";
+  readonly storage: StorageKind;
+  /** Present while a group is open. */
+  readonly group: GroupStatus | undefined;
+  /** Why the client stopped. */
+  readonly stoppedBy: ZerokError | undefined;
+}
