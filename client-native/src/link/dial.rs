@@ -75,6 +75,7 @@ impl Dialer {
             match self.transport {
                 Transport::WebSocket => self.dial_websocket(&relay).await,
                 Transport::Iroh => self.dial_iroh(&relay).await,
+                Transport::Auto if is_loopback(&relay) => self.dial_websocket(&relay).await,
                 Transport::Auto => self.dial_auto(&relay).await,
             }
         };
@@ -83,8 +84,9 @@ impl Dialer {
         })
     }
 
-    async fn dial_auto(&self, relay: &Url) -> Result<(Sender, Receiver), LinkDownReason> {
-        if is_loopback(relay) || self.iroh_failed_lately() {
+    /// For relays on other machines.
+    pub(super) async fn dial_auto(&self, relay: &Url) -> Result<(Sender, Receiver), LinkDownReason> {
+        if self.iroh_failed_lately() {
             return self.dial_websocket(relay).await;
         }
         match tokio::time::timeout(AUTO_IROH_DEADLINE, self.dial_iroh(relay)).await {
@@ -110,7 +112,10 @@ impl Dialer {
 
     async fn dial_iroh(&self, relay: &Url) -> Result<(Sender, Receiver), LinkDownReason> {
         let listed = well_known::iroh_endpoints(relay, &self.tls).await.map_err(LinkDownReason::Unreachable)?;
-        let mut reason = LinkDownReason::Unreachable(format!("{relay} lists no iroh endpoint: use --transport ws"));
+        let mut reason = LinkDownReason::Unreachable(format!(
+            "{} lists no iroh endpoint: use --transport ws",
+            relay.as_str().trim_end_matches('/')
+        ));
         for endpoint in listed {
             match self.dial_endpoint(endpoint).await {
                 Ok(halves) => return Ok(halves),
@@ -134,7 +139,7 @@ impl Dialer {
     }
 }
 
-fn parse_origin(relay: &str) -> Result<Url, LinkDownReason> {
+pub(super) fn parse_origin(relay: &str) -> Result<Url, LinkDownReason> {
     let invalid = || LinkDownReason::Invalid(format!("{relay} is not the address of a relay"));
     let url = Url::parse(relay).map_err(|_| invalid())?;
     if matches!(url.scheme(), "http" | "https") && url.has_host() { Ok(url) } else { Err(invalid()) }

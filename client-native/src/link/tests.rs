@@ -278,3 +278,56 @@ async fn an_endless_description_is_not_read_to_its_end() {
     let LinkDownReason::Unreachable(text) = expect_down(&mut inputs).await else { panic!("another reason") };
     assert!(text.contains("longer than"), "{text}");
 }
+
+/// Serves both: descriptions over plain HTTP, and links.
+async fn serve_relay(listener: TcpListener, description: String) {
+    while let Ok((mut socket, _)) = listener.accept().await {
+        let mut start = [0; 16];
+        let length = socket.peek(&mut start).await.unwrap_or_default();
+        if start[..length].starts_with(b"GET /.well-known") {
+            let _ = socket.read(&mut [0; 4096]).await;
+            let _ = socket.write_all(description.as_bytes()).await;
+        } else if let Ok(mut socket) = tokio_tungstenite::accept_hdr_async(socket, check_request).await {
+            tokio::spawn(async move { while socket.next().await.is_some() {} });
+        }
+    }
+}
+
+#[tokio::test]
+async fn auto_takes_websocket_where_iroh_does_not_answer_and_remembers_it() {
+    // An endpoint that has gone: nothing answers at its address any more.
+    let gone = Endpoint::builder(presets::Minimal).relay_mode(RelayMode::Disabled).bind().await.expect("binds");
+    let port = gone.bound_sockets().into_iter().find(SocketAddr::is_ipv4).expect("an IPv4 socket").port();
+    let document = format!(r#"{{"iroh":[{{"endpoint_id":"{}","addrs":["127.0.0.1:{port}"]}}]}}"#, gone.id());
+    gone.close().await;
+    let (listener, address) = listen().await;
+    tokio::spawn(serve_relay(listener, http_ok(&document)));
+
+    let dialer = Dialer::new(Transport::Auto);
+    let relay = dial::parse_origin(&format!("http://{address}")).expect("an origin");
+    let link = dialer.dial_auto(&relay).await;
+    assert!(matches!(link, Ok((Sender::WebSocket(_), Receiver::WebSocket(_)))));
+
+    let again = tokio::time::timeout(std::time::Duration::from_millis(1500), dialer.dial_auto(&relay)).await;
+    assert!(matches!(again, Ok(Ok((Sender::WebSocket(_), _)))), "without waiting for iroh again");
+}
+
+#[tokio::test]
+async fn auto_takes_iroh_where_it_answers() {
+    let endpoint = Endpoint::builder(presets::Minimal)
+        .relay_mode(RelayMode::Disabled)
+        .alpns(vec![IROH_ALPN.to_vec()])
+        .bind()
+        .await
+        .expect("binds");
+    let port = endpoint.bound_sockets().into_iter().find(SocketAddr::is_ipv4).expect("an IPv4 socket").port();
+    let document = format!(r#"{{"iroh":[{{"endpoint_id":"{}","addrs":["127.0.0.1:{port}"]}}]}}"#, endpoint.id());
+    let (listener, address) = listen().await;
+    tokio::spawn(serve_relay(listener, http_ok(&document)));
+    let accepting = tokio::spawn(async move { endpoint.accept().await.expect("open").await.expect("connects") });
+
+    let relay = dial::parse_origin(&format!("http://{address}")).expect("an origin");
+    let link = Dialer::new(Transport::Auto).dial_auto(&relay).await;
+    assert!(matches!(link, Ok((Sender::Iroh(_), Receiver::Iroh(_)))));
+    accepting.await.expect("accepted");
+}

@@ -109,6 +109,7 @@ fn loss(error: Error) -> LinkDownReason {
 
 /// Why no connection came about.
 fn refusal(relay: &Url, error: Error) -> LinkDownReason {
+    let relay = relay.as_str().trim_end_matches('/');
     match error {
         // A proxy answers these for a relay that is down or busy: worth another try.
         Error::Http(response)

@@ -74,6 +74,19 @@ fn a_wrong_relay_key_is_refused_before_anything_is_sent() {
 }
 
 #[test]
+fn a_joiner_that_knows_another_relay_key_does_not_go_in() {
+    let setup = RelaySetup::sqlite();
+    let relay = setup.start();
+    let homes = Homes::new();
+    let (a, b) = (homes.device("a"), homes.device("b"));
+    a.init(&relay);
+    let inviting = a.invite(&["--yes"]);
+    b.fail(4, &["join", &inviting.link, "--relay-key", &"11".repeat(32)]);
+    assert!(!b.home.exists());
+    inviting.kill();
+}
+
+#[test]
 fn plain_http_to_another_machine_needs_its_key() {
     let homes = Homes::new();
     let a = homes.device("a");

@@ -11,3 +11,4 @@ mod offline;
 mod reading;
 mod secrecy;
 mod support;
+mod suspicion;

@@ -5,6 +5,9 @@
 //! for a socket: links are tasks of their own. It waits for the storage thread only when that has a
 //! full queue.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
