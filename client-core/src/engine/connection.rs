@@ -4,8 +4,9 @@
 //! Offline ─start→ Connecting ─LinkUp→ Open{Handshake → Hello (→ Creating) → Live} ─loss→ Waiting ─time→ Connecting
 //! ```
 //!
-//! `Hello` is always by the current epoch's auth key; `create` only while this device is a founder
-//! whose log has never stood: a relay that forgot the log is reported, not papered over.
+//! `Hello` is by the newest epoch's auth key, then by older ones', then by the device key alone;
+//! `create` only while this device is a founder whose log has never stood: a relay that forgot the
+//! log is reported, not papered over.
 
 use rand_core::CryptoRng;
 use zerok_sync_protocol::frame::{Limits, LogState, Who};
@@ -67,6 +68,8 @@ pub(super) struct Open {
     /// A `Ping` is out: the link is dead at this time unless something comes.
     dead_at_ms: Option<u64>,
     handshake: HandshakeHash,
+    /// How many names this device has tried that the relay does not know.
+    pub(super) hello_attempt: usize,
     relay_key: NoisePublicKey,
     pub(super) log: Option<LogState>,
     pub(super) limits: Option<Limits>,
@@ -237,6 +240,7 @@ impl Engine {
                     heard_ms: now.mono_ms,
                     dead_at_ms: None,
                     handshake: [0; 32],
+                    hello_attempt: 0,
                     relay_key: NoisePublicKey::ZERO,
                     log: None,
                     limits: None,
@@ -334,21 +338,47 @@ impl Engine {
         self.lose(now, Some(problem), REFUSED_RETRY_MS);
     }
 
-    /// `Hello` by the current epoch's auth key.
+    /// The first `Hello` of a link, or after `Superseded`: by the newest epoch's auth key.
     pub(super) fn say_hello(&mut self) {
-        let create = self.group.genesis_envelope.is_some();
+        if let State::Open(open) = &mut self.session.state {
+            open.phase = Phase::Hello;
+            open.hello_attempt = 0;
+        }
+        self.try_hello();
+    }
+
+    /// The relay did not know that name: an older epoch's (it was rolled back, or missed a
+    /// rotation), then by the device key alone (it forgot the names). `false` if all was tried.
+    fn try_next_hello(&mut self) -> bool {
+        match &mut self.session.state {
+            State::Open(open) if open.phase == Phase::Hello => open.hello_attempt += 1,
+            _ => return false,
+        }
+        self.try_hello()
+    }
+
+    fn try_hello(&mut self) -> bool {
+        let State::Open(open) = &self.session.state else { return false };
+        let newest = self.keys_for_hello();
+        let older = self.keyring.iter().rev().filter(|keys| keys.id != newest.id);
+        let candidates: Vec<_> = std::iter::once(newest).chain(older).collect();
+        let attempt = open.hello_attempt;
+        // Only a founder whose log has never stood, and only by the newest name.
+        let create = attempt == 0 && self.group.genesis_envelope.is_some();
+        let who = match candidates.get(attempt) {
+            Some(keys) => Who::Member {
+                auth_public: keys.auth_public(),
+                signature: hello::sign(&keys.auth, &open.handshake, create),
+            },
+            None if attempt == candidates.len() => Who::Device {},
+            None => return false,
+        };
         let token = self.group.token.clone().filter(|token| create && token.len() <= TOKEN_BYTES_MAX);
-        let keys = self.keys_for_hello();
-        let (auth_public, auth) = (keys.auth_public(), keys.auth.clone());
-        let State::Open(open) = &mut self.session.state else { return };
-        open.phase = Phase::Hello;
-        open.send(&ClientFrame::Hello {
-            minor_min: MINOR_MIN,
-            minor_max: MINOR_MAX,
-            who: Who::Member { auth_public, signature: hello::sign(&auth, &open.handshake, create) },
-            create,
-            token,
-        });
+        let hello = ClientFrame::Hello { minor_min: MINOR_MIN, minor_max: MINOR_MAX, who, create, token };
+        if let State::Open(open) = &mut self.session.state {
+            open.send(&hello);
+        }
+        true
     }
 
     fn on_frame(&mut self, now: Now, frame: RelayFrame) -> Result<(), Problem> {
@@ -462,6 +492,7 @@ impl Engine {
         match code {
             Some(ErrorCode::MailboxGone) if self.invitation.is_some() => return self.on_mailbox_closed(),
             Some(ErrorCode::Diverged) if self.session.live_ref().is_some() => return self.diverged(now, None),
+            Some(ErrorCode::UnknownLog) if self.try_next_hello() => return,
             // The relay lost a log that this device had read from.
             Some(ErrorCode::UnknownLog) if self.progress.cursor > 0 => return self.diverged(now, Some(0)),
             _ => {}
