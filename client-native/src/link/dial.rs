@@ -59,7 +59,11 @@ pub(crate) struct Dialer {
 
 impl Dialer {
     pub(crate) fn new(transport: Transport) -> Self {
-        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        Self::trusting(transport, rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+    }
+
+    /// With other certificate authorities than the public ones.
+    pub(super) fn trusting(transport: Transport, roots: rustls::RootCertStore) -> Self {
         let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring has the default protocol versions")

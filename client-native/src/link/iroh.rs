@@ -1,4 +1,4 @@
-//! A link as one bidirectional stream of an iroh connection (DESIGN §3), ALPN `0k-sync/1`; every
+//! A link as one bidirectional stream of an iroh connection, ALPN `0k-sync/1`; every
 //! message is prefixed with its length as u16be.
 //!
 //! The endpoint's key is random for each process and says nothing about the device. No relay or

@@ -331,3 +331,56 @@ async fn auto_takes_iroh_where_it_answers() {
     assert!(matches!(link, Ok((Sender::Iroh(_), Receiver::Iroh(_)))));
     accepting.await.expect("accepted");
 }
+
+/// A TLS server on localhost that serves a relay's description and links, and who to trust for it.
+async fn https_relay(description: String) -> (u16, rustls::RootCertStore) {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("certifies");
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has them")
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key)
+        .expect("a sound certificate");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certified.cert.der().clone()).expect("a sound certificate");
+
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let (listener, address) = listen().await;
+    let (plain_listener, plain_address) = listen().await;
+    tokio::spawn(serve_relay(plain_listener, description));
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            // Who does not trust the certificate hangs up here.
+            if let Ok(mut outside) = acceptor.accept(socket).await {
+                let mut inside = TcpStream::connect(plain_address).await.expect("connects");
+                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut outside, &mut inside).await });
+            }
+        }
+    });
+    (address.port(), roots)
+}
+
+#[tokio::test]
+async fn an_https_relay_is_reached_through_tls() {
+    let (port, roots) = https_relay(http_ok("{}")).await;
+    let relay = format!("https://localhost:{port}");
+
+    let dialer = Dialer::trusting(Transport::WebSocket, roots.clone());
+    assert!(matches!(dialer.dial(&relay).await, Ok((Sender::WebSocket(_), _))));
+
+    let refused = Dialer::trusting(Transport::Iroh, roots).dial(&relay).await.err();
+    let Some(LinkDownReason::Unreachable(text)) = refused else { panic!("{refused:?}") };
+    assert!(text.contains("lists no iroh endpoint"), "its description was read: {text}");
+}
+
+#[tokio::test]
+async fn a_certificate_nobody_vouches_for_is_refused() {
+    let (port, _roots) = https_relay(http_ok("{}")).await;
+    let relay = format!("https://localhost:{port}");
+    for transport in [Transport::WebSocket, Transport::Iroh] {
+        let refused = Dialer::new(transport).dial(&relay).await.err();
+        let Some(LinkDownReason::Unreachable(text)) = refused else { panic!("{refused:?}") };
+        assert!(text.contains("certificate"), "{text}");
+    }
+}

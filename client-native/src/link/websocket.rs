@@ -1,4 +1,4 @@
-//! A link as binary WebSocket messages (DESIGN §3): `GET /v1/ws`, subprotocol `0k-sync.v1`.
+//! A link as binary WebSocket messages: `GET /v1/ws`, subprotocol `0k-sync.v1`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! How a command ends: one exit code and one or two sentences (DESIGN §10).
+//! How a command ends: one exit code and one or two sentences.
 
 use std::process::ExitCode;
 
