@@ -122,7 +122,7 @@ function optimise() {
   const input = join(generated, `${NAME}_bg.wasm`);
   const output = join(dist, `${NAME}_bg.wasm`);
   const wasmOpt = npmBin("binaryen", "wasm-opt");
-  const flags = ["-Oz", "--strip-debug", "--strip-producers", "--strip-target-features", ...WASM_FEATURES];
+  const flags = ["-Os", "--strip-debug", "--strip-producers", "--strip-target-features", ...WASM_FEATURES];
   unlessDone("wasm-opt", hash(readFileSync(input), ...flags, wasmOpt), [output], () => {
     mkdirSync(dist, { recursive: true });
     run(process.execPath, [wasmOpt, input, "-o", output, ...flags]);

@@ -130,14 +130,12 @@ test("who lost the database to a newer opener cannot write into it", async () =>
 test("a full quota is told as storage_full, and what was there stays", async () => {
   const page = await freshPage();
   const session = await page.context().newCDPSession(page);
-  await page.evaluate(async () => {
-    globalThis.storage = await open("indexeddb");
-    await storage.commit([bytes(1)], [bytes(1)]);
-  });
   await session.send("Storage.overrideQuotaForOrigin", { origin: server.url, quotaSize: 300_000 });
   const result = await page.evaluate(async () => {
+    const storage = await open("indexeddb");
+    await storage.commit([bytes(1)], [bytes(1)]);
     // Random, or the browser's compression would make room.
-    const value = new Uint8Array(1_048_576);
+    const value = new Uint8Array(2_000_000);
     for (let at = 0; at < value.length; at += 65_536) crypto.getRandomValues(value.subarray(at, at + 65_536));
     const code = await storage.commit([bytes(2)], [value]).catch((error) => error.code);
     return { code, rows: await all(storage) };

@@ -159,7 +159,7 @@ export class Client {
         CoreEngine.found(this.#storage.storeKey, randomBytes(32), relay, relayKey, this.#deviceName, token),
       ) as [Uint8Array[], Uint8Array[]];
       await this.#storage.commit(keys, values);
-      await this.#openGroup();
+      await this.#openNewGroup();
     } catch (error) {
       throw this.#backToEmpty(error);
     }
@@ -198,7 +198,7 @@ export class Client {
       host.tick();
       await joined.promise;
       host.stop();
-      await this.#openGroup();
+      await this.#openNewGroup();
     } catch (error) {
       host.stop();
       throw this.#backToEmpty(error);
@@ -240,6 +240,7 @@ export class Client {
    */
   async push(blob: Uint8Array): Promise<Pushed> {
     const { core, pushes } = this.#openOrThrow();
+    if (!(blob instanceof Uint8Array)) throw new ZerokError("invalid_argument", "push takes a Uint8Array");
     return pushes.stored(callCore(() => core.push(blob)));
   }
 
@@ -315,6 +316,7 @@ export class Client {
   async #openGroup(): Promise<void> {
     const { from, to } = CoreEngine.hotRange();
     const rows = await this.#storage.scan(from, to, Number.MAX_SAFE_INTEGER);
+    if (this.#state === "closed") throw new ZerokError("closed", "this client was closed");
     const host = new MachineHost<CoreEngine>(
       this.#storage,
       (events) => this.#onEvents(events),
@@ -327,6 +329,16 @@ export class Client {
     this.#group = { core, host, doorbell, pushes: new Pushes() };
     callCore(() => core.start());
     this.#enter("open");
+  }
+
+  /** Opens a group just stored. If that fails, this client must not take the storage for empty. */
+  async #openNewGroup(): Promise<void> {
+    try {
+      await this.#openGroup();
+    } catch (error) {
+      this.#stop(asZerokError(error));
+      throw error;
+    }
   }
 
   #onEvents(events: readonly CoreEvent[]): void {

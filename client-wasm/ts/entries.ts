@@ -105,7 +105,11 @@ async function* generate(
   while (doorbell.isOpen(signal)) {
     // Taken before reading: what is stored while the page is read rings once more.
     const highest = doorbell.highest;
-    const { keys, values } = await source.page(after, PAGE_BYTES_MAX);
+    const { keys, values } = await source.page(after, PAGE_BYTES_MAX).catch((error: unknown) => {
+      // Closing the client closes the database under a page being read.
+      if (doorbell.isOpen(signal)) throw error;
+      return { keys: [], values: [] };
+    });
     for (let at = 0; at < keys.length; at++) {
       const [key, value] = [keys[at], values[at]];
       if (key === undefined || value === undefined || !doorbell.isOpen(signal)) return;

@@ -16,12 +16,15 @@ export async function lockDatabase(name: string): Promise<() => void> {
   if (locks === undefined) return () => {};
   return new Promise((resolve, reject) => {
     const hold = () => new Promise<void>((release) => resolve(release));
-    locks.request(name, { signal: AbortSignal.timeout(WAIT_MS) }, hold).catch(() => {
+    locks.request(name, { signal: AbortSignal.timeout(WAIT_MS) }, hold).catch((error: unknown) => {
+      const inUse = error instanceof DOMException && error.name === "TimeoutError";
       reject(
-        new ZerokError(
-          "database_in_use",
-          "another tab of this browser has this group open: use that one, or close it and try again",
-        ),
+        inUse
+          ? new ZerokError(
+              "database_in_use",
+              "another tab of this browser has this group open: use that one, or close it and try again",
+            )
+          : new ZerokError("storage_failed", `this browser does not let this page lock its database: ${String(error)}`),
       );
     });
   });

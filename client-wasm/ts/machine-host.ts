@@ -62,7 +62,11 @@ export class MachineHost<M extends Machine> implements Host {
     const machine = this.#machine;
     this.#machine = undefined;
     this.#events = [];
-    machine?.free();
+    try {
+      machine?.free();
+    } catch {
+      // After a trap the machine counts as in use for ever; its memory goes with the page.
+    }
   }
 
   wake(): void {
