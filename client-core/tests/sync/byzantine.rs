@@ -5,7 +5,7 @@ use bytes::Bytes;
 use zerok_sync_core::IntegrityEvent;
 use zerok_sync_protocol::envelope::blob_id;
 
-use crate::support::World;
+use zerok_sync_chaos::sim::World;
 
 /// A group of two in which device 0 pushed `a`, `b` and `c` while device 1 was away.
 fn world() -> World {
@@ -169,7 +169,7 @@ fn garbage_in_the_log_occupies_its_cursor_and_no_more() {
     let garbage = Bytes::from(vec![0x55; 500]);
     let blob_id = blob_id(&garbage);
     let index = from_end(&world, 1);
-    let stored = crate::support::relay::Stored { blob_id, envelope: Some(garbage) };
+    let stored = zerok_sync_chaos::sim::relay::Stored { blob_id, envelope: Some(garbage) };
     world.relay.entries_mut().insert(index, stored);
     world.start(1);
     world.settle();

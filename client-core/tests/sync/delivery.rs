@@ -2,7 +2,7 @@
 
 use zerok_sync_core::{Connection, Event};
 
-use crate::support::World;
+use zerok_sync_chaos::sim::World;
 
 #[test]
 fn a_push_reaches_the_other_device() {

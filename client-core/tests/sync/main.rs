@@ -5,5 +5,4 @@ mod delivery;
 mod epochs;
 mod pairing;
 mod reconnecting;
-mod support;
 mod writing;

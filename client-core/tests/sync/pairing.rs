@@ -3,7 +3,7 @@
 
 use zerok_sync_core::{Connection, Event, JoinError};
 
-use crate::support::World;
+use zerok_sync_chaos::sim::World;
 
 fn waiting_digits(world: &World, device: usize) -> Option<u8> {
     world.devices[device].events.iter().rev().find_map(|event| match event {

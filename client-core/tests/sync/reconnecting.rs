@@ -3,7 +3,7 @@
 use zerok_sync_core::io::RelayAddress;
 use zerok_sync_core::{Connection, Input, Problem};
 
-use crate::support::World;
+use zerok_sync_chaos::sim::World;
 
 #[test]
 fn a_broken_link_is_tried_again_by_itself() {
@@ -37,7 +37,7 @@ fn a_silent_link_is_found_dead_and_replaced() {
     let mut world = World::with_group(2);
     world.relay_up = true;
     // The relay forgets the session without a word: nothing answers the ping.
-    let mut fresh = crate::support::relay::Relay::new();
+    let mut fresh = zerok_sync_chaos::sim::relay::Relay::new();
     fresh.log = world.relay.log.clone();
     world.relay = fresh;
     world.advance(40_000);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use zerok_sync_core::{Event, PushError};
 
-use crate::support::World;
+use zerok_sync_chaos::sim::World;
 
 #[test]
 fn a_push_is_stored_when_it_is_on_disk_and_acked_when_the_relay_has_it() {

@@ -3,7 +3,7 @@
 //! It speaks the real channel and frames; what a real relay does about limits, time and disks is
 //! tested with the real one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
@@ -17,84 +17,137 @@ use zerok_sync_protocol::{
     AuthPublicKey, BlobId, ClientFrame, ErrorCode, MailboxId, NoisePublicKey, RelayFrame, Timeline, hello,
 };
 
-/// Names one client's link.
+use super::defect::Defect;
+
+/// Names one client's link: the device, and a number no other link has.
 pub type Conn = (usize, u64);
 
 /// One cursor of the log.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Stored {
+    /// What the relay calls it.
     pub blob_id: BlobId,
-    /// `None`: lost.
+    /// The bytes; `None`: lost.
     pub envelope: Option<Bytes>,
 }
 
-/// The one log a test needs.
-#[derive(Clone)]
+/// The one log a simulation needs.
+#[derive(Debug, Clone)]
 pub struct Log {
+    /// Who says `Hello` with this key is a member.
     pub auth: AuthPublicKey,
+    /// Which history this is.
     pub timeline: Timeline,
+    /// Cursor 1 first.
     pub entries: Vec<Stored>,
 }
 
+/// The relay. See the module's documentation.
+#[derive(Debug)]
 pub struct Relay {
+    /// Its Noise key.
     pub key: StaticKey,
+    /// The log, once it was created.
     pub log: Option<Log>,
     /// After a rotation: what a member under the old name is handed.
     pub epoch_envelope: Option<Bytes>,
-    /// Answer this many pushes with a refusal of their second envelope.
+    /// It no longer knows which older names were this log's.
+    pub forgot_names: bool,
+    /// Answer this many pushes with a refusal …
     pub refuse_pushes: u32,
+    /// … of their envelope at this index, by default the second, and thereby of all behind it.
+    pub refuse_index: usize,
+    /// Store this many pushes and break the link instead of answering.
+    pub lose_acks: u32,
     /// Store, but never say so.
     pub swallow_acks: bool,
     /// Return own pushes in full instead of as stubs.
     pub no_stubs: bool,
+    /// Most items of one `Entries`.
+    pub page_items: usize,
+    /// Keep every envelope that arrives, also of refused pushes, for [`Relay::take_received`].
+    pub keeps_received: bool,
+    /// What it does wrong on purpose.
+    pub defect: Option<Defect>,
+    received: Vec<Bytes>,
+    hang_ups: Vec<Conn>,
+    refusals: u64,
     sessions: BTreeMap<Conn, Session>,
     mailboxes: BTreeMap<MailboxId, (Conn, Option<Conn>)>,
     rng: ChaCha20Rng,
 }
 
+#[derive(Debug)]
 enum Phase {
     First,
     Final(Box<AwaitingFinal>),
     Open(Box<SecureStream>),
 }
 
+#[derive(Debug)]
 struct Session {
     phase: Option<Phase>,
     member: bool,
     next: Option<u64>,
     caught_up: bool,
     refused: bool,
-    own: Vec<u64>,
+    own: BTreeSet<u64>,
     mailbox: Option<MailboxId>,
 }
 
+impl Default for Relay {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Relay {
+    /// A relay without a log.
+    #[must_use]
     pub fn new() -> Self {
         Self {
             key: StaticKey::from_bytes([7; 32]),
             log: None,
             epoch_envelope: None,
+            forgot_names: false,
             refuse_pushes: 0,
+            refuse_index: 1,
+            lose_acks: 0,
             swallow_acks: false,
             no_stubs: false,
+            page_items: 50,
+            keeps_received: false,
+            defect: None,
+            received: Vec::new(),
+            hang_ups: Vec::new(),
+            refusals: 0,
             sessions: BTreeMap::new(),
             mailboxes: BTreeMap::new(),
             rng: ChaCha20Rng::from_seed([99; 32]),
         }
     }
 
+    /// The log; empty before it was created.
+    #[must_use]
     pub fn entries(&self) -> &[Stored] {
         self.log.as_ref().map_or(&[], |log| &log.entries)
     }
 
+    /// The log, to tamper with.
+    ///
+    /// # Panics
+    /// Before it was created.
     pub fn entries_mut(&mut self) -> &mut Vec<Stored> {
         &mut self.log.as_mut().expect("the log was created").entries
     }
 
+    /// Its Noise key, as clients pin it.
+    #[must_use]
     pub fn public_key(&self) -> NoisePublicKey {
         self.key.public()
     }
 
+    /// A link stands.
     pub fn open(&mut self, conn: Conn) {
         let session = Session {
             phase: Some(Phase::First),
@@ -102,12 +155,13 @@ impl Relay {
             next: None,
             caught_up: false,
             refused: false,
-            own: Vec::new(),
+            own: BTreeSet::new(),
             mailbox: None,
         };
         self.sessions.insert(conn, session);
     }
 
+    /// A link is gone; what others are told about it.
     pub fn close(&mut self, conn: Conn) -> Vec<(Conn, Bytes)> {
         let mailbox = self.sessions.remove(&conn).and_then(|session| session.mailbox);
         if let Some(mailbox) = mailbox {
@@ -116,7 +170,33 @@ impl Relay {
         self.drain()
     }
 
-    /// Takes one link message in; what goes out to whom.
+    /// The process restarts: sessions and mailboxes are gone, the log stays.
+    pub fn restart(&mut self) {
+        self.sessions.clear();
+        self.mailboxes.clear();
+        self.hang_ups.clear();
+    }
+
+    /// How many pushes it refused.
+    #[must_use]
+    pub fn refusals(&self) -> u64 {
+        self.refusals
+    }
+
+    /// Links it wants broken since the last time.
+    pub fn take_hang_ups(&mut self) -> Vec<Conn> {
+        std::mem::take(&mut self.hang_ups)
+    }
+
+    /// Every envelope that arrived since the last time.
+    pub fn take_received(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.received)
+    }
+
+    /// Takes one link message in; what goes out to whom. A message on no link is ignored.
+    ///
+    /// # Panics
+    /// When a client breaks the protocol.
     pub fn receive(&mut self, conn: Conn, message: &[u8]) -> Vec<(Conn, Bytes)> {
         let Some(session) = self.sessions.get_mut(&conn) else { return Vec::new() };
         let mut out = Vec::new();
@@ -242,16 +322,21 @@ impl Relay {
                         self.log = Some(Log { auth: *auth_public, timeline: Timeline::ZERO, entries: Vec::new() });
                         self.welcome(conn);
                     }
-                    _ => match self.epoch_envelope.clone() {
-                        Some(epoch_envelope) => {
-                            let slot = Bytes::new();
-                            self.send(conn, &RelayFrame::Superseded { epoch_envelope, slot, more: 0 });
-                        }
-                        None => self.fail(conn, ErrorCode::UnknownLog),
-                    },
+                    _ if self.forgot_names => self.fail(conn, ErrorCode::UnknownLog),
+                    _ => self.supersede(conn),
                 }
             }
-            Who::Device {} => self.fail(conn, ErrorCode::UnknownLog),
+            Who::Device {} => self.supersede(conn),
+        }
+    }
+
+    fn supersede(&mut self, conn: Conn) {
+        match self.epoch_envelope.clone() {
+            Some(epoch_envelope) => {
+                let slot = Bytes::new();
+                self.send(conn, &RelayFrame::Superseded { epoch_envelope, slot, more: 0 });
+            }
+            None => self.fail(conn, ErrorCode::UnknownLog),
         }
     }
 
@@ -270,15 +355,19 @@ impl Relay {
     }
 
     fn on_push(&mut self, conn: Conn, push: u64, envelopes: Vec<Bytes>, resume: bool) {
-        let refuse = self.refuse_pushes > 0;
+        let refuse_at = (self.refuse_pushes > 0).then_some(self.refuse_index);
         self.refuse_pushes = self.refuse_pushes.saturating_sub(1);
+        if self.keeps_received {
+            self.received.extend(envelopes.iter().cloned());
+        }
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         session.refused &= !resume;
         let log = self.log.as_mut().expect("a member has a log");
         let mut results = Vec::new();
         for (index, envelope) in envelopes.into_iter().enumerate() {
-            if refuse && index == 1 {
+            if refuse_at == Some(index) && !session.refused {
                 session.refused = true;
+                self.refusals += 1;
                 results.push(PushResult::Refused { code: ErrorCode::StorageUnavailable.number() });
                 continue;
             }
@@ -287,47 +376,70 @@ impl Relay {
                 continue;
             }
             let id = blob_id(&envelope);
-            let known = log.entries.iter().position(|stored| stored.blob_id == id);
+            let known = log.entries.iter().rposition(|stored| stored.blob_id == id);
+            let head = log.entries.len();
+            if self.defect == Some(Defect::RelayAcksWithoutStoring) && known.is_none() && head % 10 == 9 {
+                results.push(PushResult::Stored { cursor: head as u64 + 1 });
+                continue;
+            }
+            let known = known.filter(|_| self.defect != Some(Defect::RelayStoresTwice));
             let index = known.unwrap_or_else(|| {
                 log.entries.push(Stored { blob_id: id, envelope: Some(envelope) });
-                log.entries.len() - 1
+                head
             });
             let cursor = index as u64 + 1;
-            session.own.push(cursor);
+            session.own.insert(cursor);
             results.push(PushResult::Stored { cursor });
         }
-        if !self.swallow_acks {
+        if self.lose_acks > 0 {
+            self.lose_acks -= 1;
+            self.hang_ups.push(conn);
+        } else if !self.swallow_acks {
             self.send(conn, &RelayFrame::PushAck { push, results: List::try_from(results).expect("as many as asked") });
         }
     }
 
+    /// Brings every subscriber up to the head.
     fn deliver(&mut self) {
-        let Some(log) = self.log.clone() else { return };
-        let conns: Vec<Conn> = self.sessions.keys().copied().collect();
-        for conn in conns {
-            let Some(session) = self.sessions.get_mut(&conn) else { continue };
-            let Some(next) = session.next else { continue };
-            let head = log.entries.len() as u64;
-            let items: Vec<EntryItem> = (next..=head)
-                .map(|cursor| {
-                    let stored = &log.entries[cursor as usize - 1];
-                    let blob_id = stored.blob_id;
-                    match &stored.envelope {
-                        _ if session.own.contains(&cursor) && !self.no_stubs => EntryItem::Own { cursor, blob_id },
-                        Some(envelope) => EntryItem::Stored { cursor, blob_id, envelope: envelope.clone() },
-                        None => EntryItem::Absent { cursor, blob_id: Some(blob_id), reason: AbsentReason::Lost {} },
-                    }
-                })
-                .collect();
-            session.next = Some(head + 1);
-            let first = !std::mem::replace(&mut session.caught_up, true);
-            for page in items.chunks(50) {
-                let items = List::try_from(page.to_vec()).expect("fifty fit");
-                self.send(conn, &RelayFrame::Entries { items });
+        let Some(log) = &self.log else { return };
+        let head = log.entries.len() as u64;
+        let behind: Vec<Conn> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.next.is_some_and(|next| next <= head || !session.caught_up))
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in behind {
+            self.deliver_to(conn, head);
+        }
+    }
+
+    fn deliver_to(&mut self, conn: Conn, head: u64) {
+        let (Some(log), Some(session)) = (&self.log, self.sessions.get_mut(&conn)) else { return };
+        let Some(next) = session.next else { return };
+        let mut items = Vec::new();
+        for cursor in next..=head {
+            let stored = &log.entries[cursor as usize - 1];
+            let blob_id = stored.blob_id;
+            let item = match &stored.envelope {
+                _ if session.own.contains(&cursor) && !self.no_stubs => EntryItem::Own { cursor, blob_id },
+                Some(envelope) => EntryItem::Stored { cursor, blob_id, envelope: envelope.clone() },
+                None => EntryItem::Absent { cursor, blob_id: Some(blob_id), reason: AbsentReason::Lost {} },
+            };
+            match self.defect {
+                Some(Defect::RelaySkipsEntry) if cursor % 10 == 9 => {}
+                Some(Defect::RelayDeliversTwice) if cursor % 10 == 9 => items.extend([item.clone(), item]),
+                _ => items.push(item),
             }
-            if first {
-                self.send(conn, &RelayFrame::CaughtUp { head });
-            }
+        }
+        session.next = Some(head + 1);
+        let first = !std::mem::replace(&mut session.caught_up, true);
+        for page in items.chunks(self.page_items) {
+            let items = List::try_from(page.to_vec()).expect("a page is short");
+            self.send(conn, &RelayFrame::Entries { items });
+        }
+        if first {
+            self.send(conn, &RelayFrame::CaughtUp { head });
         }
     }
 

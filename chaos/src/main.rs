@@ -1,0 +1,91 @@
+//! `zerok-chaos`: what can go wrong, by its id in the catalogue.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use zerok_sync_chaos::catalogue::{self, Scenario};
+use zerok_sync_chaos::trial::Tally;
+
+#[derive(Debug, Parser)]
+#[command(name = "zerok-chaos", about = "Runs 0k-Sync's chaos scenarios")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prints every scenario there is.
+    List,
+    /// Runs one scenario.
+    Run {
+        /// Its id, such as H-HONEST.
+        id: String,
+        /// Replays one seed.
+        #[arg(long, conflicts_with = "seeds")]
+        seed: Option<u64>,
+        /// Runs this many seeds, from 0 or from `--from`.
+        #[arg(long)]
+        seeds: Option<u64>,
+        /// The first seed.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
+}
+
+fn main() -> Result<ExitCode> {
+    match Arguments::parse().command {
+        Command::List => {
+            for scenario in catalogue::ALL {
+                println!("{:10} {}", scenario.id, scenario.what);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Run { id, seed, seeds, from } => {
+            let scenario = catalogue::find(&id).with_context(|| format!("no scenario {id}: see `zerok-chaos list`"))?;
+            let (from, seeds) = seed.map_or((from, seeds.unwrap_or(scenario.seeds)), |seed| (seed, 1));
+            run(scenario, from, seeds)
+        }
+    }
+}
+
+/// Runs the seeds on every core, in order, up to the first failure.
+fn run(scenario: &Scenario, from: u64, seeds: u64) -> Result<ExitCode> {
+    let next = AtomicU64::new(from);
+    let failed = AtomicBool::new(false);
+    let work = || {
+        let mut tally = Tally::new();
+        while !failed.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= from + seeds {
+                break;
+            }
+            match scenario.check(seed) {
+                Ok(counted) => counted.into_iter().for_each(|(what, count)| *tally.entry(what).or_default() += count),
+                Err(failure) => {
+                    failed.store(true, Ordering::Relaxed);
+                    eprintln!("{failure}");
+                }
+            }
+        }
+        tally
+    };
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut total = Tally::new();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            let Ok(tally) = worker.join() else { bail!("a worker died") };
+            tally.into_iter().for_each(|(what, count)| *total.entry(what).or_default() += count);
+        }
+        Ok(())
+    })?;
+    if failed.into_inner() {
+        return Ok(ExitCode::FAILURE);
+    }
+    println!("{}: {seeds} seeds from {from}, nothing wrong", scenario.id);
+    total.into_iter().for_each(|(what, count)| println!("{count:10} {what}"));
+    Ok(ExitCode::SUCCESS)
+}

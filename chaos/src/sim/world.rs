@@ -1,0 +1,700 @@
+//! The world: who is there, what time it is, and what happens next.
+
+use std::ops::RangeInclusive;
+
+use bytes::Bytes;
+use zerok_sync_core::id::{DeviceId, GroupId};
+use zerok_sync_core::io::{Batch, CommitId, LinkDownReason, LinkId, RelayAddress, Row, StorageFault};
+use zerok_sync_core::keyring::Keyring;
+use zerok_sync_core::keys::{EpochSecret, Membership, MembershipSeed, StoreKey};
+use zerok_sync_core::store_seal;
+use zerok_sync_core::{
+    Engine, Entry, Event, Founding, Input, IntegrityEvent, InviteLink, Joiner, Joining, Machine, Now, Output, Secrets,
+};
+use zerok_sync_protocol::{EpochId, wire};
+
+use super::defect::Defect;
+use super::device::{Device, Link, Running};
+use super::dice::Dice;
+use super::network::{Network, Parcel};
+use super::relay::{Conn, Relay};
+
+const URL: &str = "http://127.0.0.1:8080";
+/// Steps without time passing after which the world is stuck.
+const STEPS_AT_ONCE_MAX: u32 = 100_000;
+/// How long a relay keeps the session of a link that went silent.
+const RELAY_PATIENCE_MS: u64 = 60_000;
+
+/// How good the network and the disks are.
+#[derive(Debug, Clone)]
+pub struct Conditions {
+    /// One way, per message.
+    pub latency_ms: RangeInclusive<u64>,
+    /// So many of a thousand batches and scans take time; the others are done at once.
+    pub slow_disk_per_mille: u64,
+    /// How long those take, before they are carried out and again before they are confirmed.
+    pub disk_ms: RangeInclusive<u64>,
+}
+
+impl Conditions {
+    /// Five milliseconds everywhere, and disks without delay.
+    pub const CALM: Self = Self { latency_ms: 5..=5, slow_disk_per_mille: 0, disk_ms: 0..=0 };
+}
+
+/// What becomes of what is on a link that breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing of it arrives.
+    Everything,
+    /// What the device sent still arrives, what the relay sent does not.
+    Downstream,
+    /// Nothing of it arrives, and neither side is told.
+    Silence,
+}
+
+/// Devices, a relay and a network. See [`crate::sim`].
+#[derive(Debug)]
+pub struct World {
+    /// The one relay.
+    pub relay: Relay,
+    /// Whether links to it come about.
+    pub relay_up: bool,
+    /// Numbered by their index.
+    pub devices: Vec<Device>,
+    /// How good the network and the disks are.
+    pub conditions: Conditions,
+    /// Something that is not honest.
+    pub defect: Option<Defect>,
+    /// Contracts of [`zerok_sync_core::io`] that were broken.
+    pub violations: Vec<String>,
+    now_ms: u64,
+    network: Network,
+    links: u64,
+    dice: Dice,
+    steps_at_once: u32,
+    counts: Counts,
+}
+
+/// How often something happened that chance decides.
+#[derive(Debug, Default)]
+struct Counts {
+    crashes_while_writing: u64,
+    crashes_before_confirmation: u64,
+    acks_lost: u64,
+    commits_refused: u64,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl World {
+    /// An empty world with a relay, in calm conditions.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::seeded(0)
+    }
+
+    /// An empty world whose chances are those of a seed.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self {
+            relay: Relay::new(),
+            relay_up: true,
+            devices: Vec::new(),
+            conditions: Conditions::CALM,
+            defect: None,
+            violations: Vec::new(),
+            now_ms: 1_000_000,
+            network: Network::default(),
+            links: 0,
+            dice: Dice::new(seed, b'w'),
+            steps_at_once: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    /// A world with a group of this many devices, all caught up.
+    #[must_use]
+    pub fn with_group(devices: usize) -> Self {
+        let mut world = Self::new();
+        world.form_group(devices);
+        world
+    }
+
+    /// Founds a group and pairs devices until there are this many, all caught up.
+    pub fn form_group(&mut self, devices: usize) {
+        self.found("device 0");
+        for number in 1..devices {
+            self.pair(0, &format!("device {number}"));
+        }
+    }
+
+    /// Milliseconds since this world's beginning of time.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// What a device with right clocks reads.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        super::device::Clock::default().read(self.now_ms)
+    }
+
+    /// What this device reads.
+    #[must_use]
+    pub fn now_at(&self, device: usize) -> Now {
+        self.devices[device].clock.read(self.now_ms)
+    }
+
+    /// Another device, with nothing on it; its index.
+    pub fn add_device(&mut self) -> usize {
+        self.devices.push(Device::default());
+        self.devices.len() - 1
+    }
+
+    fn store_key(device: usize) -> StoreKey {
+        StoreKey::from_bytes([u8::try_from(device).expect("few devices"); 32])
+    }
+
+    /// What a start brings: a process of its own.
+    fn new_run(&mut self, device: usize) -> Secrets {
+        self.devices[device].run += 1;
+        Secrets { store_key: Self::store_key(device), rng_seed: self.dice.bytes() }
+    }
+
+    /// A device that founds the group and creates its log.
+    pub fn found(&mut self, name: &str) -> usize {
+        let device = self.add_device();
+        let secrets = self.new_run(device);
+        let relay = RelayAddress { url: URL.into(), key: None };
+        let founding = Founding { relay, device_name: name.into(), token: None };
+        let batch = Engine::found(self.now_at(device), &secrets, founding);
+        self.devices[device].apply(batch);
+        self.start(device);
+        self.settle();
+        device
+    }
+
+    /// Pairs a new device through `inviter`; its index.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn pair(&mut self, inviter: usize, name: &str) -> usize {
+        let device = self.begin_joining(inviter, name);
+        self.settle();
+        let now = self.now_at(inviter);
+        self.engine(inviter).answer_joiner(now, true);
+        self.settle();
+        assert!(self.devices[device].events.contains(&Event::Joined), "{:?}", self.devices[device].events);
+        self.start(device);
+        self.settle();
+        device
+    }
+
+    /// Invites, and starts a joiner on a new device with the link; its index.
+    ///
+    /// # Panics
+    /// When no link comes.
+    pub fn begin_joining(&mut self, inviter: usize, name: &str) -> usize {
+        let now = self.now_at(inviter);
+        self.engine(inviter).invite(now, None, 600_000);
+        self.settle();
+        let link = self.devices[inviter].events.iter().rev().find_map(|event| match event {
+            Event::InviteReady { link, .. } => Some(link.clone()),
+            _ => None,
+        });
+        let device = self.add_device();
+        self.join(device, &link.expect("the relay opened a mailbox"), name);
+        device
+    }
+
+    /// Starts a joiner on an empty device.
+    ///
+    /// # Panics
+    /// When the link is none.
+    pub fn join(&mut self, device: usize, link: &str, name: &str) {
+        let link: InviteLink = link.parse().expect("our own link");
+        let secrets = self.new_run(device);
+        let joining = Joining { link, relay_key: None, device_name: name.into() };
+        let joiner = Joiner::new(self.now_at(device), secrets, joining);
+        self.devices[device].running = Running::Joiner(Box::new(joiner));
+        self.drain(device);
+    }
+
+    /// Opens the device's engine from its storage and goes online.
+    pub fn start(&mut self, device: usize) {
+        self.open(device);
+        let now = self.now_at(device);
+        self.engine(device).start(now);
+        self.drain(device);
+    }
+
+    /// Opens the device's engine from its storage, offline.
+    ///
+    /// # Panics
+    /// When the storage is not sound.
+    pub fn open(&mut self, device: usize) {
+        let secrets = self.new_run(device);
+        let rows = self.rows(device, Engine::HOT_FROM, Engine::HOT_TO);
+        let engine = Engine::open(self.now_at(device), secrets, rows).expect("the storage is sound");
+        self.devices[device].running = Running::Engine(Box::new(engine));
+    }
+
+    /// The process is gone; what was not committed is lost, and what was on its way.
+    pub fn crash(&mut self, device: usize) {
+        self.crash_losing(device, Loss::Everything);
+    }
+
+    /// The process is gone. A batch that was being written is there or not, as chance has it.
+    pub fn crash_losing(&mut self, device: usize, loss: Loss) {
+        self.break_link(device, loss);
+        let survives = self.dice.chance(500);
+        let disk = &self.devices[device].disk;
+        self.counts.crashes_while_writing += u64::from(disk.pending.is_some());
+        self.counts.crashes_before_confirmation += u64::from(disk.pending.is_none() && !disk.unconfirmed.is_empty());
+        let device = &mut self.devices[device];
+        device.running = Running::Nothing;
+        device.crash_after = None;
+        device.disk.unconfirmed.clear();
+        device.disk.owed = None;
+        if let Some(batch) = device.disk.pending.take().filter(|_| survives) {
+            device.apply(batch);
+        }
+    }
+
+    /// The link breaks; both sides notice.
+    pub fn cut(&mut self, device: usize) {
+        self.cut_losing(device, Loss::Everything);
+    }
+
+    /// The link breaks.
+    pub fn cut_losing(&mut self, device: usize, loss: Loss) {
+        if let Some(link) = self.break_link(device, loss)
+            && loss != Loss::Silence
+        {
+            let run = self.devices[device].run;
+            self.post(Parcel::LinkDown(device, run, link.id));
+        }
+    }
+
+    fn break_link(&mut self, device: usize, loss: Loss) -> Option<Link> {
+        let link = self.devices[device].link.as_mut()?;
+        let conn = (device, link.number);
+        match loss {
+            Loss::Everything => {
+                let link = self.devices[device].link.take();
+                let answers = self.relay.close(conn);
+                self.post_all(answers);
+                link
+            }
+            Loss::Downstream => {
+                let link = self.devices[device].link.take();
+                self.post(Parcel::RelayHearsClose(conn));
+                link
+            }
+            Loss::Silence => {
+                link.silent = true;
+                let link = *link;
+                self.network.send(self.now_ms + RELAY_PATIENCE_MS, Parcel::RelayHearsClose(conn));
+                Some(link)
+            }
+        }
+    }
+
+    /// The relay's process is gone and comes back with its log; every link to it breaks.
+    pub fn restart_relay(&mut self) {
+        self.relay.restart();
+        for device in 0..self.devices.len() {
+            if self.devices[device].link.is_some_and(|link| !link.silent) {
+                self.cut(device);
+            }
+        }
+    }
+
+    /// The engine that runs on a device.
+    ///
+    /// # Panics
+    /// When none does.
+    pub fn engine(&mut self, device: usize) -> &mut Engine {
+        match &mut self.devices[device].running {
+            Running::Engine(engine) => engine,
+            _ => panic!("device {device} runs no engine"),
+        }
+    }
+
+    /// Pushes a text; its number.
+    ///
+    /// # Panics
+    /// When the engine refuses it.
+    pub fn push(&mut self, device: usize, text: &str) -> u64 {
+        let now = self.now_at(device);
+        let push = self.engine(device).push(now, Bytes::copy_from_slice(text.as_bytes())).expect("small enough");
+        self.drain(device);
+        push
+    }
+
+    /// Who a device is.
+    pub fn id(&mut self, device: usize) -> DeviceId {
+        self.engine(device).status().device
+    }
+
+    /// The keys a device holds, out of its storage.
+    ///
+    /// # Panics
+    /// When it holds none.
+    #[must_use]
+    pub fn keys(&self, device: usize) -> (Membership, Keyring) {
+        let key = b"\x01i".to_vec();
+        let row = store_seal::open_row(&Self::store_key(device), &key, &self.devices[device].storage[&key])
+            .expect("our own row");
+        let (seed, genesis, secrets, current): (Bytes, Bytes, Vec<EpochSecret>, EpochId) =
+            wire::decode(&row).expect("an identity");
+        let seed = MembershipSeed::from_bytes(seed[..].try_into().expect("32 bytes"));
+        let keyring =
+            Keyring::restore(GroupId::of(&genesis), secrets, &current).expect("the current one is among them");
+        (Membership::from_seed(&seed), keyring)
+    }
+
+    /// Everything the app can read, from the device's storage.
+    ///
+    /// # Panics
+    /// When an entry does not open.
+    pub fn entries(&mut self, device: usize) -> Vec<Entry> {
+        let (from, to) = Engine::entry_range(0);
+        let rows = self.rows(device, &from, &to);
+        let engine = self.engine(device);
+        rows.iter().map(|row| engine.read_entry(row).expect("entries open")).collect()
+    }
+
+    /// What the app can read, as text.
+    pub fn texts(&mut self, device: usize) -> Vec<String> {
+        self.entries(device).iter().map(|entry| String::from_utf8_lossy(&entry.data).into_owned()).collect()
+    }
+
+    /// Accusations a device has raised.
+    #[must_use]
+    pub fn findings(&self, device: usize) -> Vec<IntegrityEvent> {
+        self.devices[device]
+            .events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Integrity(finding) => Some(finding.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Rows of a device's storage with `from <= key < to`.
+    #[must_use]
+    pub fn rows(&self, device: usize, from: &[u8], to: &[u8]) -> Vec<Row> {
+        self.devices[device].rows(from, to).collect()
+    }
+
+    /// Lets everything that is on its way arrive, and nothing else happen.
+    ///
+    /// # Panics
+    /// When the world does not come to rest.
+    pub fn settle(&mut self) {
+        (0..self.devices.len()).for_each(|device| self.drain(device));
+        let mut steps = 0;
+        while let Some((at_ms, parcel)) = self.network.next() {
+            steps += 1;
+            assert!(steps < 1_000_000, "the world does not come to rest");
+            self.now_ms = self.now_ms.max(at_ms);
+            self.carry(parcel);
+        }
+    }
+
+    /// Lets time pass, with all that is due in it.
+    pub fn advance(&mut self, ms: u64) {
+        let until_ms = self.now_ms + ms;
+        while self.step(until_ms) {}
+    }
+
+    /// The next thing that happens, if it happens until then; otherwise time passes until then.
+    ///
+    /// # Panics
+    /// When things go on happening without time passing.
+    pub fn step(&mut self, until_ms: u64) -> bool {
+        let due = (0..self.devices.len())
+            .filter_map(|device| Some((self.deadline(device)?, device)))
+            .min()
+            .filter(|(at_ms, _)| self.network.next_at_ms().is_none_or(|parcel_ms| *at_ms < parcel_ms));
+        let at_ms = due.map(|(at_ms, _)| at_ms).or(self.network.next_at_ms());
+        let Some(at_ms) = at_ms.filter(|&at_ms| at_ms <= until_ms) else {
+            self.now_ms = self.now_ms.max(until_ms);
+            return false;
+        };
+        self.steps_at_once = if at_ms > self.now_ms { 0 } else { self.steps_at_once + 1 };
+        assert!(self.steps_at_once < STEPS_AT_ONCE_MAX, "the world does not come to rest");
+        self.now_ms = self.now_ms.max(at_ms);
+        match due {
+            Some((_, device)) => self.handle(device, Input::Tick),
+            None => {
+                if let Some((_, parcel)) = self.network.next() {
+                    self.carry(parcel);
+                }
+            }
+        }
+        true
+    }
+
+    /// How often what happened that chance decides.
+    #[must_use]
+    pub fn counts(&self) -> [(&'static str, u64); 5] {
+        [
+            ("crashes while a commit was written", self.counts.crashes_while_writing),
+            ("crashes before a commit was confirmed", self.counts.crashes_before_confirmation),
+            ("acknowledgements lost", self.counts.acks_lost),
+            ("commits refused", self.counts.commits_refused),
+            ("pushes refused", self.relay.refusals()),
+        ]
+    }
+
+    /// Confirms what a slow disk holds back.
+    pub fn confirm_commits(&mut self, device: usize) {
+        while let Some(id) = self.devices[device].disk.unconfirmed.pop_front() {
+            self.handle(device, Input::Committed(id));
+        }
+    }
+
+    /// A device's deadline in world time.
+    fn deadline(&self, device: usize) -> Option<u64> {
+        let device = &self.devices[device];
+        device.running.deadline_ms().map(|mono_ms| mono_ms.saturating_sub(device.clock.mono_ahead_ms))
+    }
+
+    /// Hands an input to what runs on a device, and carries out what it wants.
+    pub fn handle(&mut self, device: usize, input: Input) {
+        self.tell(device, input);
+        self.drain(device);
+    }
+
+    fn tell(&mut self, device: usize, input: Input) {
+        let now = self.now_at(device);
+        if let Some(machine) = self.devices[device].running.machine() {
+            machine.handle(now, input);
+        }
+    }
+
+    /// Carries out what the machine wants, until it wants nothing more or crashes.
+    pub fn drain(&mut self, device: usize) {
+        while let Some(output) = self.devices[device].running.machine().and_then(Machine::poll_output) {
+            self.carry_out(device, output);
+            if let Some(left) = &mut self.devices[device].crash_after {
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    self.crash_losing(device, Loss::Downstream);
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, device: usize, output: Output) {
+        let run = self.devices[device].run;
+        match output {
+            Output::Connect(id, _) => {
+                self.links += 1;
+                if self.relay_up && !self.devices[device].cut_off {
+                    self.devices[device].link = Some(Link { id, number: self.links, silent: false });
+                    self.post(Parcel::LinkUp((device, self.links)));
+                } else {
+                    self.post(Parcel::LinkDown(device, run, id));
+                }
+            }
+            Output::Transmit(id, message) => {
+                if let Some(link) = self.devices[device].link.filter(|link| link.id == id && !link.silent) {
+                    self.post(Parcel::ToRelay((device, link.number), message));
+                }
+            }
+            Output::Disconnect(id) => {
+                if let Some(link) = self.devices[device].link.take_if(|link| link.id == id)
+                    && !link.silent
+                {
+                    self.post(Parcel::RelayHearsClose((device, link.number)));
+                }
+            }
+            Output::Commit(id, batch) => self.commit(device, id, batch),
+            Output::Scan { id, from, to, bytes_max } => {
+                let mut bytes = 0;
+                let mut rows = Vec::new();
+                for row in self.devices[device].rows(&from, &to) {
+                    bytes += row.value.len();
+                    rows.push(row);
+                    if bytes >= bytes_max {
+                        break;
+                    }
+                }
+                match self.disk_delay_ms() {
+                    0 => self.tell(device, Input::Scanned(id, rows)),
+                    ms => self.network.send(self.now_ms + ms, Parcel::Scanned(device, run, id, rows)),
+                }
+            }
+            Output::Event(event) => {
+                if let Event::EntriesAvailable { position } = event
+                    && !self.devices[device].has_entry_at(position)
+                {
+                    self.violations.push(format!("device {device} was told of {position}, which is not on disk"));
+                }
+                self.devices[device].events.push(event);
+            }
+        }
+    }
+
+    fn commit(&mut self, device: usize, id: CommitId, batch: Batch) {
+        let delay_ms = (self.disk_delay_ms(), self.disk_delay_ms());
+        let (now_ms, defect) = (self.now_ms, self.defect);
+        let at = &mut self.devices[device];
+        let run = at.run;
+        if !at.disk.unconfirmed.is_empty() {
+            self.violations.push(format!("device {device} gave a commit while one is unconfirmed"));
+        }
+        at.disk.unconfirmed.push_back(id);
+        if at.disk.fail_next > 0 {
+            at.disk.fail_next -= 1;
+            self.counts.commits_refused += 1;
+            let fault = StorageFault::Failed("the disk refused".into());
+            return self.network.send(now_ms + delay_ms.0, Parcel::Refuse(device, run, id, fault));
+        }
+        match defect {
+            Some(Defect::DiskLosesConfirmedCommit) => {
+                if let Some(owed) = at.disk.owed.replace(batch) {
+                    at.apply(owed);
+                }
+                return self.confirm(device, id);
+            }
+            Some(Defect::DiskSwapsCommits) => {
+                match at.disk.owed.take() {
+                    Some(owed) => {
+                        at.apply(batch);
+                        at.apply(owed);
+                    }
+                    None => at.disk.owed = Some(batch),
+                }
+                return self.confirm(device, id);
+            }
+            Some(Defect::DriverConfirmsEarly) => {
+                at.disk.pending = Some(batch.clone());
+                self.network.send(now_ms + 1, Parcel::Apply(device, run, id, batch));
+                return self.tell(device, Input::Committed(id));
+            }
+            _ => {}
+        }
+        if at.slow_disk {
+            return at.apply(batch);
+        }
+        match delay_ms {
+            (0, 0) => {
+                at.apply(batch);
+                self.confirm(device, id);
+            }
+            (apply_ms, confirm_ms) => {
+                at.disk.pending = Some(batch.clone());
+                self.network.send(now_ms + apply_ms, Parcel::Apply(device, run, id, batch));
+                self.network.send(now_ms + apply_ms + confirm_ms, Parcel::Confirm(device, run, id));
+            }
+        }
+    }
+
+    fn confirm(&mut self, device: usize, id: CommitId) {
+        self.devices[device].disk.unconfirmed.retain(|unconfirmed| *unconfirmed != id);
+        self.tell(device, Input::Committed(id));
+    }
+
+    fn disk_delay_ms(&mut self) -> u64 {
+        if self.dice.chance(self.conditions.slow_disk_per_mille) {
+            self.dice.within(&self.conditions.disk_ms)
+        } else {
+            0
+        }
+    }
+
+    fn carry(&mut self, parcel: Parcel) {
+        match parcel {
+            Parcel::LinkUp(conn) => {
+                let Some(id) = self.link_of(conn) else { return };
+                if self.relay_up {
+                    self.relay.open(conn);
+                    self.handle(conn.0, Input::LinkUp(id));
+                } else {
+                    self.devices[conn.0].link = None;
+                    self.handle(conn.0, Input::LinkDown(id, LinkDownReason::Unreachable("refused".into())));
+                }
+            }
+            Parcel::LinkDown(device, run, id) => {
+                if self.devices[device].run == run {
+                    self.handle(device, Input::LinkDown(id, LinkDownReason::Unreachable("cut".into())));
+                }
+            }
+            Parcel::ToRelay(conn, message) => {
+                if self.passes(conn) {
+                    let answers = self.relay.receive(conn, &message);
+                    self.post_all(answers);
+                    for (device, number) in self.relay.take_hang_ups() {
+                        self.counts.acks_lost += 1;
+                        if self.devices[device].link.is_some_and(|link| link.number == number) {
+                            self.cut(device);
+                        }
+                    }
+                }
+            }
+            Parcel::ToDevice(conn, message) => {
+                if let Some(id) = self.link_of(conn).filter(|_| self.passes(conn)) {
+                    self.handle(conn.0, Input::LinkMessage(id, message));
+                }
+            }
+            Parcel::RelayHearsClose(conn) => {
+                let answers = self.relay.close(conn);
+                self.post_all(answers);
+            }
+            Parcel::Apply(device, run, _, batch) => {
+                if self.devices[device].run == run && self.devices[device].is_running() {
+                    self.devices[device].disk.pending = None;
+                    self.devices[device].apply(batch);
+                }
+            }
+            Parcel::Confirm(device, run, id) => {
+                if self.devices[device].run == run {
+                    self.confirm(device, id);
+                    self.drain(device);
+                }
+            }
+            Parcel::Refuse(device, run, id, fault) => {
+                if self.devices[device].run == run {
+                    self.devices[device].disk.unconfirmed.clear();
+                    self.handle(device, Input::CommitFailed(id, fault));
+                }
+            }
+            Parcel::Scanned(device, run, id, rows) => {
+                if self.devices[device].run == run {
+                    self.handle(device, Input::Scanned(id, rows));
+                }
+            }
+        }
+    }
+
+    /// The machine's name for a link that it has not lost.
+    fn link_of(&self, conn: Conn) -> Option<LinkId> {
+        self.devices[conn.0].link.filter(|link| link.number == conn.1).map(|link| link.id)
+    }
+
+    /// Whether anything still passes on a link.
+    fn passes(&self, conn: Conn) -> bool {
+        self.devices[conn.0].link.is_none_or(|link| link.number != conn.1 || !link.silent)
+    }
+
+    fn post_all(&mut self, answers: Vec<(Conn, Bytes)>) {
+        for (conn, message) in answers {
+            self.post(Parcel::ToDevice(conn, message));
+        }
+    }
+
+    fn post(&mut self, parcel: Parcel) {
+        let latency_ms = self.dice.within(&self.conditions.latency_ms);
+        self.network.send(self.now_ms + latency_ms, parcel);
+    }
+}

@@ -1,0 +1,79 @@
+//! The app on a device: reads late, marks late, and after a crash knows only the position that the
+//! device had stored for it.
+
+use std::collections::BTreeMap;
+
+use zerok_sync_core::Entry;
+use zerok_sync_core::id::DeviceId;
+use zerok_sync_protocol::BlobId;
+
+/// What identifies a delivered entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// Who wrote it.
+    pub sender: DeviceId,
+    /// Its place in the sender's chain.
+    pub seq: u64,
+    /// Its envelope.
+    pub blob_id: BlobId,
+}
+
+/// One device's app, over all its runs.
+#[derive(Debug, Default)]
+pub struct App {
+    /// Everything ever handed to it, by position.
+    pub seen: BTreeMap<u64, Delivered>,
+    /// Highest position of this run's doorbell.
+    pub rung: u64,
+    /// Highest position read in this run.
+    pub read: u64,
+    /// Highest position told to be processed.
+    pub marked: u64,
+    /// Highest of these that is known to be stored.
+    pub durable: u64,
+}
+
+impl App {
+    /// A new run begins with what the device stored.
+    ///
+    /// # Errors
+    /// When that is less than was known to be stored, or more than was ever said.
+    pub fn begin(&mut self, processed: u64, position: u64) -> Result<(), String> {
+        if processed < self.durable {
+            return Err(format!("processed up to {}, stored, and after a restart {processed}", self.durable));
+        }
+        if processed > self.marked {
+            return Err(format!("processed up to {processed}, of which the app said {} only", self.marked));
+        }
+        (self.rung, self.read) = (position, processed);
+        (self.marked, self.durable) = (processed, processed);
+        Ok(())
+    }
+
+    /// An entry is handed over.
+    ///
+    /// # Errors
+    /// When it is not the next, or not what was at this position before, or out of its sender's
+    /// order.
+    pub fn take(&mut self, entry: &Entry) -> Result<(), String> {
+        let position = entry.position;
+        if position != self.read + 1 {
+            return Err(format!("position {position} was delivered behind {}", self.read));
+        }
+        self.read = position;
+        let delivered = Delivered { sender: entry.sender, seq: entry.seq, blob_id: entry.blob_id };
+        match self.seen.get(&position) {
+            Some(before) if *before == delivered => return Ok(()),
+            Some(before) => return Err(format!("position {position} was {before:?} and is {delivered:?}")),
+            None => {}
+        }
+        let of_sender = |(_, earlier): &(&u64, &Delivered)| earlier.sender == entry.sender;
+        if let Some((_, earlier)) = self.seen.iter().rev().find(of_sender)
+            && earlier.seq >= entry.seq
+        {
+            return Err(format!("seq {} of one sender was delivered behind {}", entry.seq, earlier.seq));
+        }
+        self.seen.insert(position, delivered);
+        Ok(())
+    }
+}

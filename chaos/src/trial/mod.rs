@@ -1,0 +1,527 @@
+//! One run of the honest world under a [`Plan`]: faults, apps, people, and the checks beside them.
+//!
+//! While it runs: no integrity event, no problem but an unreachable relay, no broken contract of
+//! the core, nothing reported that is not so, nothing at the relay that is not the next of its
+//! sender's chain. Then the faults end, [`SETTLE_MS`] pass, and everybody has everything: see
+//! [`verdict`]. All of it follows from the seed; a trial that fails is replayed by its seed.
+
+pub mod app;
+pub mod inspector;
+pub mod plan;
+pub mod verdict;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use zerok_sync_core::id::DeviceId;
+use zerok_sync_core::io::StorageFault;
+use zerok_sync_core::{Engine, Event, Input, Problem};
+
+use crate::sim::{Clock, Conditions, Defect, Dice, Loss, Run, Running, World};
+use app::App;
+use inspector::Inspector;
+use plan::{Op, Plan};
+
+/// Virtual time from the end of the faults until everything must have converged: the longest
+/// backoff, a dead link found by its ping, and a refused push tried again, one after the other.
+pub const SETTLE_MS: u64 = 180_000;
+/// Virtual time in which a device must be let in when nothing goes wrong.
+const PAIRING_MS: u64 = 30_000;
+
+/// How often what happened; a trial in which nothing happens proves nothing.
+pub type Tally = BTreeMap<&'static str, u64>;
+
+/// How a trial went.
+#[derive(Debug)]
+pub struct Report {
+    /// What replays it.
+    pub seed: u64,
+    /// What was wrong; empty if nothing.
+    pub violations: Vec<String>,
+    /// What happened.
+    pub tally: Tally,
+}
+
+/// What one device's app and its user know.
+#[derive(Debug, Default)]
+struct Person {
+    app: App,
+    id: Option<DeviceId>,
+    /// What was pushed and is not known to be lost, by push number.
+    pushes: BTreeMap<u64, Bytes>,
+    /// Highest number reported durable here.
+    stored: u64,
+    /// Highest number reported durable at the relay.
+    acked: u64,
+    /// A start is planned.
+    starting: bool,
+}
+
+/// Something that will be done.
+#[derive(Debug)]
+enum Act {
+    Op(Op),
+    Start(usize),
+    RelayBack,
+    Reachable(usize),
+    Join(String),
+    Answer(usize, Run),
+    Read(usize, Run),
+    Mark(usize, Run, u64),
+}
+
+/// A trial under way.
+#[derive(Debug)]
+pub struct Trial {
+    seed: u64,
+    world: World,
+    plan: Plan,
+    dice: Dice,
+    agenda: BTreeMap<(u64, u64), Act>,
+    acts: u64,
+    persons: Vec<Person>,
+    inspector: Inspector,
+    /// A link was shown and nobody has used it yet.
+    inviting: bool,
+    blobs: u64,
+    violations: Vec<String>,
+    tally: Tally,
+}
+
+impl Trial {
+    /// A group of the plan's founders, and everything planned.
+    #[must_use]
+    pub fn new(seed: u64, plan: Plan) -> Self {
+        let mut dice = Dice::new(seed, b't');
+        let mut world = World::seeded(seed);
+        world.form_group(plan.founders);
+        world.relay.keeps_received = true;
+        let inspector = Inspector::new(world.keys(0).1);
+        let mut trial = Self {
+            seed,
+            world,
+            plan,
+            agenda: BTreeMap::new(),
+            acts: 0,
+            persons: Vec::new(),
+            inspector,
+            inviting: false,
+            blobs: 0,
+            violations: Vec::new(),
+            tally: Tally::new(),
+            dice: Dice::new(seed, b'a'),
+        };
+        for device in 0..trial.plan.founders {
+            trial.persons.push(Person::default());
+            trial.persons[device].id = Some(trial.world.id(device));
+            trial.world.devices[device].clock = Clock { mono_ahead_ms: 0, wall_ahead_ms: years(&mut dice) };
+        }
+        for (at_ms, op) in std::mem::take(&mut trial.plan.ops) {
+            trial.after(at_ms, Act::Op(op));
+        }
+        trial
+    }
+
+    /// The same with something wrong that a check must find.
+    #[must_use]
+    pub fn with_defect(mut self, defect: Defect) -> Self {
+        self.world.defect = Some(defect);
+        self.world.relay.defect = Some(defect);
+        self
+    }
+
+    /// Runs it to the end or to the first thing that is wrong.
+    #[must_use]
+    pub fn run(mut self) -> Report {
+        self.world.conditions = self.plan.conditions.clone();
+        let busy_until_ms = self.agenda.last_key_value().map_or(0, |(&(at_ms, _), _)| at_ms);
+        if !self.until(busy_until_ms) {
+            return self.report();
+        }
+        self.heal();
+        if self.until(self.world.now_ms() + SETTLE_MS) && self.complete_group() {
+            let now_ms = self.world.now_ms();
+            if self.until(now_ms + PAIRING_MS) {
+                self.judge();
+            }
+        }
+        self.report()
+    }
+
+    fn report(mut self) -> Report {
+        for (what, count) in self.world.counts() {
+            *self.tally.entry(what).or_default() += count;
+        }
+        Report { seed: self.seed, violations: self.violations, tally: self.tally }
+    }
+
+    /// Faults end; what is down comes back as planned.
+    fn heal(&mut self) {
+        self.agenda.retain(|_, act| !matches!(act, Act::Op(_)));
+        self.world.conditions = Conditions::CALM;
+        self.world.relay_up = true;
+        self.world.relay.refuse_pushes = 0;
+        self.world.relay.lose_acks = 0;
+        for device in &mut self.world.devices {
+            device.cut_off = false;
+            device.crash_after = None;
+            device.disk.fail_next = 0;
+        }
+    }
+
+    /// Lets in who is still missing.
+    fn complete_group(&mut self) -> bool {
+        while self.members() < self.plan.devices {
+            let before = self.members();
+            let at_ms = self.world.now_ms();
+            self.inviting = false;
+            self.after(0, Act::Op(Op::Invite(0)));
+            if !self.until(at_ms + PAIRING_MS) {
+                return false;
+            }
+            if self.members() == before {
+                self.violations.push("nothing goes wrong, and a device is not let in".into());
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Devices that hold a group's state.
+    fn members(&self) -> usize {
+        self.world.devices.iter().filter(|device| !device.storage.is_empty()).count()
+    }
+
+    /// Lets everything happen until then; whether nothing was wrong.
+    fn until(&mut self, until_ms: u64) -> bool {
+        loop {
+            let next_ms = self.agenda.first_key_value().map(|(&(at_ms, _), _)| at_ms);
+            let stop_ms = next_ms.map_or(until_ms, |next_ms| next_ms.min(until_ms));
+            if self.world.step(stop_ms) {
+                self.observe();
+            } else if next_ms.is_some_and(|next_ms| next_ms <= until_ms) {
+                if let Some((_, act)) = self.agenda.pop_first() {
+                    self.act(act);
+                    self.observe();
+                }
+            } else {
+                return self.violations.is_empty();
+            }
+            if !self.violations.is_empty() {
+                return false;
+            }
+        }
+    }
+
+    fn after(&mut self, ms: u64, act: Act) {
+        self.acts += 1;
+        self.agenda.insert((self.world.now_ms() + ms, self.acts), act);
+    }
+
+    fn late(&mut self, act: Act) {
+        let ms = self.dice.within(&self.plan.lateness_ms.clone());
+        self.after(ms, act);
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.tally.entry(what).or_default() += 1;
+    }
+
+    fn wrong(&mut self, device: usize, what: impl std::fmt::Display) {
+        self.violations.push(format!("at {} ms, device {device}: {what}", self.world.now_ms()));
+    }
+
+    fn runs(&self, device: usize, run: Run) -> bool {
+        self.world.devices[device].run() == run && self.world.devices[device].engine().is_some()
+    }
+
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Op(op) => self.op(op),
+            Act::Start(device) => self.start(device),
+            Act::RelayBack => self.world.relay_up = true,
+            Act::Reachable(device) => self.world.devices[device].cut_off = false,
+            Act::Join(link) => self.join(&link),
+            Act::Answer(device, run) if self.runs(device, run) => {
+                let (now, accept) = (self.world.now_at(device), !self.dice.chance(100));
+                self.world.engine(device).answer_joiner(now, accept);
+                self.world.drain(device);
+            }
+            Act::Read(device, run) if self.runs(device, run) => self.read(device),
+            Act::Mark(device, run, position) if self.runs(device, run) => {
+                self.persons[device].app.marked = self.persons[device].app.marked.max(position);
+                let now = self.world.now_at(device);
+                self.world.engine(device).mark_processed(now, position);
+                self.world.drain(device);
+            }
+            Act::Answer(..) | Act::Read(..) | Act::Mark(..) => {}
+        }
+    }
+
+    fn op(&mut self, op: Op) {
+        let count = self.world.devices.len();
+        match op {
+            Op::Push { device, count: blobs, bytes } => self.push(device % count, blobs, bytes),
+            Op::Cut(device, loss) => {
+                self.count("links cut");
+                self.world.cut_losing(device % count, loss);
+            }
+            Op::Crash(device, loss) => {
+                self.count("crashes");
+                self.world.crash_losing(device % count, loss);
+            }
+            Op::CrashAfter(device, outputs) => {
+                self.count("crashes between two outputs");
+                self.world.devices[device % count].crash_after = Some(outputs);
+            }
+            Op::FailDisk(device) => self.world.devices[device % count].disk.fail_next = 1,
+            Op::RestartRelay(ms) => {
+                self.count("relay restarts");
+                self.world.relay_up = false;
+                self.world.restart_relay();
+                self.after(ms, Act::RelayBack);
+            }
+            Op::CutOff(device, ms) => {
+                self.count("partitions");
+                let device = device % count;
+                self.world.devices[device].cut_off = true;
+                self.world.cut_losing(device, Loss::Downstream);
+                self.after(ms, Act::Reachable(device));
+            }
+            Op::RefusePushes(pushes, index) => {
+                self.world.relay.refuse_pushes = pushes;
+                self.world.relay.refuse_index = index;
+            }
+            Op::LoseAcks(pushes) => self.world.relay.lose_acks = pushes,
+            Op::Stubs(stubs) => self.world.relay.no_stubs = !stubs,
+            Op::Pages(items) => self.world.relay.page_items = items,
+            Op::Wake(device) => self.world.handle(device % count, Input::Wake),
+            Op::Tick(device) => self.world.handle(device % count, Input::Tick),
+            Op::Invite(device) => self.invite(device % count),
+            Op::TurnClock(device, ahead_ms) => {
+                self.world.devices[device % count].clock.wall_ahead_ms = ahead_ms;
+            }
+        }
+    }
+
+    fn push(&mut self, device: usize, count: u64, bytes: usize) {
+        for _ in 0..count {
+            if self.world.devices[device].engine().is_none() {
+                return;
+            }
+            self.blobs += 1;
+            let blob = match self.dice.index(20) {
+                0 => Bytes::new(),
+                1 => Bytes::from_static(b"the same from everybody"),
+                _ => Bytes::from(format!("blob {} {}", self.blobs, "x".repeat(bytes))),
+            };
+            let now = self.world.now_at(device);
+            match self.world.engine(device).push(now, blob.clone()) {
+                Ok(push) => {
+                    let person = &mut self.persons[device];
+                    if person.pushes.last_key_value().is_some_and(|(last, _)| *last >= push) {
+                        self.wrong(device, format!("push {push} was numbered before"));
+                    } else {
+                        person.pushes.insert(push, blob);
+                    }
+                }
+                Err(error) => self.wrong(device, error),
+            }
+            self.world.drain(device);
+            self.count("pushes");
+        }
+    }
+
+    fn invite(&mut self, device: usize) {
+        let room = self.world.devices.iter().filter(|device| device.is_running() || !device.storage.is_empty()).count()
+            < self.plan.devices;
+        if room && !self.inviting && self.world.devices[device].engine().is_some() {
+            self.inviting = true;
+            let now = self.world.now_at(device);
+            self.world.engine(device).invite(now, None, 600_000);
+            self.world.drain(device);
+        }
+    }
+
+    fn join(&mut self, link: &str) {
+        self.inviting = false;
+        let free = self.world.devices.iter().position(|device| !device.is_running() && device.storage.is_empty());
+        let device = free.unwrap_or_else(|| {
+            if self.world.devices.len() == self.plan.devices {
+                return usize::MAX;
+            }
+            self.persons.push(Person::default());
+            self.world.add_device()
+        });
+        if device == usize::MAX {
+            return;
+        }
+        self.count("joins begun");
+        let wall_ahead_ms = years(&mut self.dice);
+        self.world.devices[device].clock = Clock { mono_ahead_ms: self.dice.any() % 1_000_000_000, wall_ahead_ms };
+        self.world.join(device, link, &format!("device {device}"));
+    }
+
+    /// The process starts again, and the app with it, from what is stored.
+    fn start(&mut self, device: usize) {
+        self.persons[device].starting = false;
+        if self.world.devices[device].engine().is_some() || self.world.devices[device].storage.is_empty() {
+            return;
+        }
+        self.world.devices[device].clock.mono_ahead_ms = self.dice.any() % 1_000_000_000;
+        self.world.open(device);
+        self.count("starts");
+        let mut status = self.world.engine(device).status();
+        if self.world.defect == Some(Defect::AppReadsProcessedAgain) {
+            status.processed = status.processed.saturating_sub(1);
+        }
+        let person = &mut self.persons[device];
+        let mut faults = Vec::new();
+        faults.extend(person.app.begin(status.processed, status.position).err());
+        if status.stored_push < person.stored {
+            faults.push(format!("push {} was reported stored; after a restart {}", person.stored, status.stored_push));
+        }
+        if status.acked_push < person.acked {
+            faults.push(format!("push {} was acknowledged; after a restart {}", person.acked, status.acked_push));
+        }
+        // The rest was never reported, and is lost.
+        person.pushes.split_off(&(status.stored_push + 1));
+        person.id = Some(status.device);
+        let unread = person.app.read < person.app.rung;
+        for fault in faults {
+            self.wrong(device, fault);
+        }
+        let run = self.world.devices[device].run();
+        if unread {
+            self.late(Act::Read(device, run));
+        }
+        let now = self.world.now_at(device);
+        self.world.engine(device).start(now);
+        self.world.drain(device);
+    }
+
+    fn read(&mut self, device: usize) {
+        let most = 1 + self.dice.index(20);
+        let person = &mut self.persons[device];
+        let (from, to) = Engine::entry_range(person.app.read);
+        let rows: Vec<_> = self.world.devices[device].rows(&from, &to).take(most).collect();
+        let mut faults = Vec::new();
+        let mut delivered = 0;
+        for row in rows {
+            match self.world.engine(device).read_entry(&row) {
+                Ok(entry) if entry.position > person.app.rung => break,
+                Ok(entry) => {
+                    delivered += 1;
+                    faults.extend(person.app.take(&entry).err());
+                    if entry.missing_deps {
+                        faults.push(format!("position {} lacks what its author had seen", entry.position));
+                    }
+                }
+                Err(error) => faults.push(error.to_string()),
+            }
+        }
+        let (read, rung) = (person.app.read, person.app.rung);
+        if delivered == 0 && read < rung {
+            faults.push(format!("told of {rung}, and nothing to read behind {read}"));
+        }
+        *self.tally.entry("entries delivered").or_default() += delivered;
+        for fault in faults {
+            self.wrong(device, fault);
+        }
+        let run = self.world.devices[device].run();
+        if read < rung {
+            self.late(Act::Read(device, run));
+        }
+        if read == rung || self.dice.chance(500) {
+            self.late(Act::Mark(device, run, read));
+        }
+    }
+
+    /// Looks at everything that the last step brought.
+    fn observe(&mut self) {
+        if let Err(fault) = self.inspector.inspect(&mut self.world.relay) {
+            self.violations.push(format!("at {} ms, the relay: {fault}", self.world.now_ms()));
+        }
+        for device in 0..self.world.devices.len() {
+            for event in std::mem::take(&mut self.world.devices[device].events) {
+                self.on_event(device, event);
+            }
+            let at = &self.world.devices[device];
+            if !at.is_running() && !at.storage.is_empty() && !self.persons[device].starting {
+                self.persons[device].starting = true;
+                let down_ms = self.dice.within(&self.plan.down_ms.clone());
+                self.after(down_ms, Act::Start(device));
+            } else if at.is_running() && at.disk_is_idle() {
+                let app = &mut self.persons[device].app;
+                app.durable = app.marked;
+            }
+        }
+        self.violations.append(&mut self.world.violations);
+    }
+
+    fn on_event(&mut self, device: usize, event: Event) {
+        let run = self.world.devices[device].run();
+        match event {
+            Event::EntriesAvailable { position } => {
+                if self.world.defect == Some(Defect::DriverLosesDoorbell) {
+                    return;
+                }
+                let app = &mut self.persons[device].app;
+                let idle = app.read == app.rung;
+                app.rung = app.rung.max(position);
+                if idle {
+                    self.late(Act::Read(device, run));
+                }
+            }
+            Event::PushesStored { push } => self.persons[device].stored = self.persons[device].stored.max(push),
+            Event::PushesAcked { push } => {
+                self.persons[device].acked = self.persons[device].acked.max(push);
+                let at_relay = self.persons[device].id.map_or(0, |id| self.inspector.stored_seq(&id));
+                if at_relay < push {
+                    self.wrong(device, format!("push {push} is acknowledged, and the relay has {at_relay}"));
+                }
+            }
+            Event::StatusChanged => {
+                let problem = self.world.devices[device].engine().and_then(|engine| engine.status().problem);
+                if let Some(problem) = problem.filter(|problem| !matches!(problem, Problem::Unreachable(_))) {
+                    self.wrong(device, problem);
+                }
+            }
+            Event::Integrity(finding) => self.wrong(device, format!("{finding:?}")),
+            Event::PushRefused { push, problem } => self.wrong(device, format!("push {push} is refused: {problem}")),
+            Event::InviteReady { link, .. } => {
+                let think_ms = self.dice.within(&(0..=3_000));
+                self.after(think_ms, Act::Join(link));
+            }
+            Event::JoinerWaiting { .. } => {
+                let think_ms = self.dice.within(&(0..=3_000));
+                self.after(think_ms, Act::Answer(device, run));
+            }
+            Event::InviteFailed(_) => self.inviting = false,
+            Event::InviteAccepted { .. } | Event::ShowDigits { .. } | Event::MemberJoined { .. } => {}
+            Event::Joined => {
+                self.count("joins completed");
+                self.world.devices[device].running = Running::Nothing;
+            }
+            Event::JoinFailed(_) => {
+                self.world.devices[device].running = Running::Nothing;
+                if !self.world.devices[device].storage.is_empty() {
+                    self.wrong(device, "joining failed and left something behind");
+                }
+            }
+            Event::StorageFailed(fault) => {
+                self.count("reopened after a failed commit");
+                if fault != StorageFault::Failed("the disk refused".into()) {
+                    self.wrong(device, fault);
+                }
+                self.world.crash_losing(device, Loss::Downstream);
+            }
+        }
+    }
+}
+
+/// A wall clock within five years of the right time.
+fn years(dice: &mut Dice) -> i64 {
+    const FIVE_YEARS_MS: i64 = 5 * 365 * 24 * 3_600 * 1_000;
+    (dice.any() % 2_001) as i64 * (FIVE_YEARS_MS / 1_000) - FIVE_YEARS_MS
+}

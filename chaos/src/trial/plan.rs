@@ -1,0 +1,148 @@
+//! What will go wrong and when: drawn from a seed, and nothing else.
+//!
+//! Each seed leaves out some kinds of faults altogether: what hides behind one kind shows when the
+//! others are away.
+
+use std::ops::RangeInclusive;
+
+use crate::sim::{Conditions, Dice, Loss};
+
+/// Longest schedule.
+const OPS_MAX: u64 = 60;
+/// Milliseconds in five years.
+const FIVE_YEARS_MS: i64 = 5 * 365 * 24 * 3_600 * 1_000;
+
+/// Something done to the world. Devices are meant modulo how many there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// The app pushes so many blobs.
+    Push {
+        /// Which device.
+        device: usize,
+        /// How many.
+        count: u64,
+        /// Bytes of padding in each; a blob may be empty instead.
+        bytes: usize,
+    },
+    /// A link breaks.
+    Cut(usize, Loss),
+    /// A process dies at once.
+    Crash(usize, Loss),
+    /// A process dies right after so many outputs were carried out.
+    CrashAfter(usize, u32),
+    /// The next batch is not carried out.
+    FailDisk(usize),
+    /// The relay's process is gone for so long.
+    RestartRelay(u64),
+    /// No link of a device comes about for so long, and the one it has breaks.
+    CutOff(usize, u64),
+    /// So many pushes are refused for now, from the envelope at an index on.
+    RefusePushes(u32, usize),
+    /// So many pushes are stored and not acknowledged.
+    LoseAcks(u32),
+    /// Own entries come back in full, or as stubs.
+    Stubs(bool),
+    /// Most items of one page.
+    Pages(usize),
+    /// The system says that the network may be back.
+    Wake(usize),
+    /// A tick nobody asked for.
+    Tick(usize),
+    /// A device invites another, if the group is to grow.
+    Invite(usize),
+    /// A wall clock jumps to so far from the right time.
+    TurnClock(usize, i64),
+}
+
+/// A trial's course.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Devices in the group before anything goes wrong.
+    pub founders: usize,
+    /// Devices in it at the end.
+    pub devices: usize,
+    /// What is done, at how many milliseconds after the beginning.
+    pub ops: Vec<(u64, Op)>,
+    /// Network and disks while things go wrong.
+    pub conditions: Conditions,
+    /// How late apps read and say what they processed.
+    pub lateness_ms: RangeInclusive<u64>,
+    /// How long a crashed process stays away.
+    pub down_ms: RangeInclusive<u64>,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, b'p');
+        let devices = 3 + dice.index(2);
+        let founders = 1 + dice.index(devices - 1);
+        let mut weights = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1];
+        for weight in &mut weights[1..] {
+            if dice.chance(300) {
+                *weight = 0;
+            }
+        }
+        let mut ops = Vec::new();
+        let mut at_ms = 0;
+        for _ in 0..dice.within(&(10..=OPS_MAX)) {
+            // Bursts and pauses; a pause lets backoff, pings and dead links come in.
+            at_ms += match dice.index(10) {
+                0 => dice.within(&(0..=20_000)),
+                1..=3 => dice.within(&(0..=2_000)),
+                _ => dice.within(&(0..=30)),
+            };
+            ops.push((at_ms, draw_op(&mut dice, &weights)));
+        }
+        let conditions = Conditions {
+            latency_ms: match dice.index(4) {
+                0 => 5..=5,
+                1 => 1..=50,
+                2 => 50..=350,
+                _ => 0..=1_500,
+            },
+            slow_disk_per_mille: [0, 100, 500, 1_000][dice.index(4)],
+            disk_ms: match dice.index(3) {
+                0 => 0..=3,
+                1 => 0..=50,
+                _ => 0..=2_000,
+            },
+        };
+        let lateness_ms = [0..=0, 0..=100, 0..=10_000][dice.index(3)].clone();
+        let down_ms = [0..=0, 0..=200, 0..=10_000][dice.index(3)].clone();
+        Self { founders, devices, ops, conditions, lateness_ms, down_ms }
+    }
+}
+
+fn draw_op(dice: &mut Dice, weights: &[u64]) -> Op {
+    let mut left = dice.any() % weights.iter().sum::<u64>();
+    let mut kind = 0;
+    while left >= weights[kind] {
+        left -= weights[kind];
+        kind += 1;
+    }
+    let device = dice.index(4);
+    let loss = [Loss::Everything, Loss::Downstream, Loss::Downstream, Loss::Silence][dice.index(4)];
+    match kind {
+        0 => Op::Push {
+            device,
+            count: if dice.chance(50) { dice.within(&(20..=90)) } else { dice.within(&(1..=5)) },
+            bytes: if dice.chance(50) { dice.index(40_000) } else { dice.index(100) },
+        },
+        1 => Op::Cut(device, loss),
+        2 => Op::Crash(device, loss),
+        3 => Op::CrashAfter(device, u32::try_from(dice.within(&(1..=25))).expect("small")),
+        4 => Op::FailDisk(device),
+        5 => Op::RestartRelay(dice.within(&(0..=5_000))),
+        6 => Op::CutOff(device, dice.within(&(0..=15_000))),
+        7 => Op::RefusePushes(1 + u32::from(dice.chance(300)), dice.index(3)),
+        8 => Op::LoseAcks(1 + u32::from(dice.chance(300))),
+        9 => Op::Stubs(dice.chance(500)),
+        10 => Op::Pages([1, 2, 7, 50][dice.index(4)]),
+        11 => Op::Wake(device),
+        12 => Op::Tick(device),
+        13 => Op::Invite(device),
+        _ => Op::TurnClock(device, (dice.any() % 2_000) as i64 * FIVE_YEARS_MS / 1_000 - FIVE_YEARS_MS),
+    }
+}
