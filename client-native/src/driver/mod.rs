@@ -190,9 +190,13 @@ where
             return;
         }
         let input = match input {
-            LinkInput::Up => Input::LinkUp(id),
+            LinkInput::Up => {
+                tracing::debug!(link = id.0, "link up");
+                Input::LinkUp(id)
+            }
             LinkInput::Message(message) => Input::LinkMessage(id, message),
             LinkInput::Down(reason) => {
+                tracing::debug!(link = id.0, ?reason, "link down");
                 self.links.remove(&id);
                 Input::LinkDown(id, reason)
             }

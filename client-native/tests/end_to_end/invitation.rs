@@ -86,6 +86,23 @@ fn an_inviter_that_dies_leaves_no_open_door() {
     assert_eq!(a.json(&["devices"]).len(), 1);
 }
 
+#[cfg(unix)]
+#[test]
+fn an_interrupted_invitation_is_taken_back_at_once() {
+    let setup = RelaySetup::sqlite();
+    let relay = setup.start();
+    let homes = Homes::new();
+    let (a, b) = (homes.device("a"), homes.device("b"));
+    a.init(&relay);
+    let inviting = a.invite(&["--yes"]);
+    let link = inviting.link.clone();
+    inviting.interrupt();
+    let ended = inviting.end();
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("cancelled"), "{}", ended.stderr);
+    b.fail(5, &["join", &link]);
+}
+
 #[test]
 fn a_member_cannot_join_again_in_the_same_home() {
     let setup = RelaySetup::sqlite();

@@ -82,6 +82,21 @@ fn follow_prints_what_comes_and_survives_the_relay() {
     following.wait().unwrap();
 }
 
+#[cfg(unix)]
+#[test]
+fn an_interrupted_follow_ends_in_order() {
+    let setup = RelaySetup::sqlite();
+    let (_relay, _homes, a, b) = pair(&setup);
+    a.succeed(&["push", "hello"]);
+    let mut following = b.command(&["pull", "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = [0; 6];
+    std::io::Read::read_exact(following.stdout.as_mut().unwrap(), &mut line).unwrap();
+    let interrupted = std::process::Command::new("kill").args(["-INT", &following.id().to_string()]).status();
+    assert!(interrupted.unwrap().success());
+    assert_eq!(following.wait().unwrap().code(), Some(0));
+    assert_eq!(b.succeed(&["pull"]), "", "what was printed is marked, though it was interrupted right after");
+}
+
 #[test]
 fn a_reader_that_goes_away_loses_nothing() {
     let setup = RelaySetup::sqlite();

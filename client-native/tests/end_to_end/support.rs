@@ -5,29 +5,46 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The relay's binary, built once by this process.
+/// The relay's binary: the one beside `zerok` if it is newer than its sources, else built now.
 fn relay_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "zerok-sync-relay", "--bin", "zerok-relay"])
-            .args(["--message-format", "json-render-diagnostics"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .stderr(Stdio::inherit())
-            .output()
-            .expect("cargo runs");
-        assert!(built.status.success(), "the relay does not build");
-        let messages = String::from_utf8(built.stdout).expect("cargo writes UTF-8");
-        messages
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-            .expect("cargo names the executable")
+        let beside = Path::new(env!("CARGO_BIN_EXE_zerok")).with_file_name("zerok-relay");
+        let modified = |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).ok();
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let sources = ["relay", "protocol"].map(|name| newest(&workspace.join(name).join("src")));
+        if modified(&beside) > sources.into_iter().max() { beside } else { build_relay() }
     })
+}
+
+/// When the newest file below a directory was modified.
+fn newest(directory: &Path) -> SystemTime {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let times =
+        entries.map(|path| if path.is_dir() { newest(&path) } else { path.metadata().unwrap().modified().unwrap() });
+    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn build_relay() -> PathBuf {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "zerok-sync-relay", "--bin", "zerok-relay"])
+        .args(["--message-format", "json-render-diagnostics"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cargo runs");
+    assert!(built.status.success(), "the relay does not build");
+    let messages = String::from_utf8(built.stdout).expect("cargo writes UTF-8");
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .expect("cargo names the executable")
 }
 
 /// A relay in a process of its own. Killed when dropped.
@@ -225,6 +242,13 @@ impl Inviting {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// What Ctrl-C does.
+    #[cfg(unix)]
+    pub fn interrupt(&self) {
+        let interrupted = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        assert!(interrupted.unwrap().success());
     }
 
     pub fn end(mut self) -> Ended {
