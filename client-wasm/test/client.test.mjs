@@ -268,6 +268,36 @@ scenario("an unreachable relay does not stop work: the push is durable here and 
   await a.until(() => client.status.group.outboxCount === 0 && client.status.group.problem === undefined);
 });
 
+scenario("a relay with another key than the given one is refused before anything is sent to it", async () => {
+  const { page } = await device("laptop");
+  const problem = await page.evaluate(async (relay) => {
+    const { Client } = await import("/client/index.js");
+    const other = await Client.open({ relay, database: "other", relayKey: "17".repeat(32) });
+    await other.createGroup();
+    return new Promise((resolve) => {
+      other.onStatus(({ group }) => group.problem && resolve(group.problem.code));
+    });
+  }, relay.url);
+  assert.equal(problem, "relay_key_changed");
+});
+
+scenario("a database deleted under an open client stops it, and says so to everybody who waits", async () => {
+  const a = await device("laptop");
+  await a.createGroup();
+  const result = await a.page.evaluate(async () => {
+    const reading = follow({}).catch((error) => error.code);
+    await new Promise((resolve) => (indexedDB.deleteDatabase("0k-sync/default").onsuccess = resolve));
+    const pushing = await pushText("x").catch((error) => error.code);
+    return { state: client.status.state, why: client.status.stoppedBy.code, reading: await reading, pushing };
+  });
+  assert.deepEqual(result, {
+    state: "stopped",
+    why: "storage_failed",
+    reading: "storage_failed",
+    pushing: "storage_failed",
+  });
+});
+
 scenario("nothing in these pages failed uncaught", async () => {
   const [a, b] = await pairOfDevices();
   await a.push("x");
