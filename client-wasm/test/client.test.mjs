@@ -228,6 +228,24 @@ scenario("a second tab hears that the group is open elsewhere, and gets it when 
   assert.equal(await open(), "open");
 });
 
+scenario("where Web Locks are missing, the newest tab has the group and the older one stops before it sends anything", async () => {
+  const a = await device("laptop");
+  const context = a.page.context();
+  await context.addInitScript(() => delete Navigator.prototype.locks);
+  await a.reload();
+  await a.createGroup();
+  await a.pushToRelay("one");
+  const newer = await openDevice(context, relay.url, relay.url, "laptop");
+  assert.equal((await newer.status()).state, "open");
+  const { code, message } = await a.page.evaluate(() => pushText("two").catch(({ code, message }) => ({ code, message })));
+  assert.equal(code, "storage_failed");
+  assert.match(message, /another tab/);
+  assert.equal((await a.status()).state, "stopped");
+  await newer.pushToRelay("three");
+  await newer.follow();
+  assert.deepEqual(await newer.texts(2), ["one", "three"]);
+});
+
 scenario("entries end when the app aborts, breaks off, or the client is closed", async () => {
   const a = await device("laptop");
   await a.createGroup();
