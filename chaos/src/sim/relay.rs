@@ -19,6 +19,9 @@ use zerok_sync_protocol::{
 
 use super::defect::Defect;
 
+/// Envelope bytes of one page, unless it holds a single larger one.
+const PAGE_BYTES_MAX: usize = 256 * 1024;
+
 /// Names one client's link: the device, and a number no other link has.
 pub type Conn = (usize, u64);
 
@@ -434,8 +437,8 @@ impl Relay {
         }
         session.next = Some(head + 1);
         let first = !std::mem::replace(&mut session.caught_up, true);
-        for page in items.chunks(self.page_items) {
-            let items = List::try_from(page.to_vec()).expect("a page is short");
+        for page in pages(items, self.page_items) {
+            let items = List::try_from(page).expect("a page is short");
             self.send(conn, &RelayFrame::Entries { items });
         }
         if first {
@@ -467,6 +470,26 @@ impl Relay {
             }
         }
     }
+}
+
+/// Splits what is to be delivered: by count, and so that no frame becomes longer than one may be.
+fn pages(items: Vec<EntryItem>, items_max: usize) -> Vec<Vec<EntryItem>> {
+    let mut pages = Vec::new();
+    let mut page = Vec::new();
+    let mut bytes = 0;
+    for item in items {
+        let item_bytes = if let EntryItem::Stored { envelope, .. } = &item { envelope.len() } else { 0 };
+        if !page.is_empty() && (page.len() == items_max || bytes + item_bytes > PAGE_BYTES_MAX) {
+            pages.push(std::mem::take(&mut page));
+            bytes = 0;
+        }
+        bytes += item_bytes;
+        page.push(item);
+    }
+    if !page.is_empty() {
+        pages.push(page);
+    }
+    pages
 }
 
 fn welcome(log: Option<LogState>) -> RelayFrame {

@@ -551,7 +551,8 @@ impl World {
         let at = &mut self.devices[device];
         let run = at.run;
         if !at.disk.unconfirmed.is_empty() {
-            self.violations.push(format!("device {device} gave a commit while one is unconfirmed"));
+            let before = at.disk.unconfirmed.clone();
+            self.violations.push(format!("device {device} gave {id:?} while {before:?} is unconfirmed"));
         }
         at.disk.unconfirmed.push_back(id);
         if at.disk.fail_next > 0 {

@@ -12,6 +12,9 @@ use zerok_sync_protocol::{BlobId, EnvelopeHeader, EnvelopeType};
 
 use crate::sim::relay::Relay;
 
+/// Sender, seq and predecessor.
+type Place = (DeviceId, u64, BlobId);
+
 /// Follows a relay's log, and everything that was ever sent to it.
 #[derive(Debug)]
 pub struct Inspector {
@@ -19,13 +22,15 @@ pub struct Inspector {
     inspected: usize,
     heads: BTreeMap<DeviceId, (u64, BlobId)>,
     sent: BTreeMap<(DeviceId, u64), BlobId>,
+    /// What was opened already.
+    places: BTreeMap<BlobId, Place>,
 }
 
 impl Inspector {
     /// An inspector with a member's keys.
     #[must_use]
     pub fn new(keyring: Keyring) -> Self {
-        Self { keyring, inspected: 0, heads: BTreeMap::new(), sent: BTreeMap::new() }
+        Self { keyring, inspected: 0, heads: BTreeMap::new(), sent: BTreeMap::new(), places: BTreeMap::new() }
     }
 
     /// Highest seq of a device in the log.
@@ -40,8 +45,8 @@ impl Inspector {
     /// What is wrong with it.
     pub fn inspect(&mut self, relay: &mut Relay) -> Result<(), String> {
         for envelope in relay.take_received() {
-            let (sender, seq, _) = self.place(&envelope)?;
             let id = blob_id(&envelope);
+            let (sender, seq, _) = self.place(id, &envelope)?;
             if *self.sent.entry((sender, seq)).or_insert(id) != id {
                 return Err(format!("two envelopes were sent for seq {seq} of {sender:?}"));
             }
@@ -50,7 +55,7 @@ impl Inspector {
             self.inspected += 1;
             let cursor = self.inspected;
             let envelope = stored.envelope.as_ref().ok_or_else(|| format!("nothing at cursor {cursor}"))?;
-            let (sender, seq, prev) = self.place(envelope)?;
+            let (sender, seq, prev) = self.place(stored.blob_id, envelope)?;
             let (have, at) = self.heads.get(&sender).copied().unwrap_or((0, BlobId::ZERO));
             if (seq, prev) != (have + 1, at) {
                 return Err(format!("cursor {cursor} holds seq {seq} of {sender:?} behind {have}"));
@@ -60,21 +65,25 @@ impl Inspector {
         Ok(())
     }
 
-    /// Sender, seq and predecessor.
-    fn place(&self, envelope: &Bytes) -> Result<(DeviceId, u64, BlobId), String> {
+    fn place(&mut self, id: BlobId, envelope: &Bytes) -> Result<Place, String> {
+        if let Some(place) = self.places.get(&id) {
+            return Ok(*place);
+        }
+        let place = self.open(envelope)?;
+        self.places.insert(id, place);
+        Ok(place)
+    }
+
+    fn open(&self, envelope: &Bytes) -> Result<Place, String> {
         let (header, _) = EnvelopeHeader::parse(envelope).map_err(|error| error.to_string())?;
         let keys = self.keyring.get(&header.epoch).ok_or("an unknown epoch")?;
         if header.kind == EnvelopeType::Epoch {
-            let opened = epoch::open_epoch(self.keyring.group(), keys, envelope)
-                .ok()
-                .and_then(|opened| opened.verify().ok())
-                .ok_or("an epoch envelope that does not open")?;
-            return Ok((opened.sender, opened.seq, opened.prev));
+            let opened = epoch::open_epoch(self.keyring.group(), keys, envelope).map_err(|error| error.to_string())?;
+            let body = opened.claims();
+            return Ok((body.sender, body.seq, body.prev));
         }
-        let entry = seal::open(&self.keyring, envelope)
-            .ok()
-            .and_then(|entry| entry.verify().ok())
-            .ok_or("an envelope that does not open")?;
-        Ok((entry.sender, entry.seq, entry.prev))
+        let entry = seal::open(&self.keyring, envelope).map_err(|error| error.to_string())?;
+        let content = entry.claims();
+        Ok((content.sender, content.seq, content.prev))
     }
 }

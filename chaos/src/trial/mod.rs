@@ -81,6 +81,8 @@ pub struct Trial {
     acts: u64,
     persons: Vec<Person>,
     inspector: Inspector,
+    /// The faults are over.
+    healed: bool,
     /// A link was shown and nobody has used it yet.
     inviting: bool,
     blobs: u64,
@@ -105,6 +107,7 @@ impl Trial {
             acts: 0,
             persons: Vec::new(),
             inspector,
+            healed: false,
             inviting: false,
             blobs: 0,
             violations: Vec::new(),
@@ -114,6 +117,8 @@ impl Trial {
         for device in 0..trial.plan.founders {
             trial.persons.push(Person::default());
             trial.persons[device].id = Some(trial.world.id(device));
+            // Setting up was no part of the trial.
+            trial.world.devices[device].events.clear();
             trial.world.devices[device].clock = Clock { mono_ahead_ms: 0, wall_ahead_ms: years(&mut dice) };
         }
         for (at_ms, op) in std::mem::take(&mut trial.plan.ops) {
@@ -159,6 +164,8 @@ impl Trial {
     fn heal(&mut self) {
         self.agenda.retain(|_, act| !matches!(act, Act::Op(_)));
         self.world.conditions = Conditions::CALM;
+        self.plan.lateness_ms = 0..=100;
+        self.healed = true;
         self.world.relay_up = true;
         self.world.relay.refuse_pushes = 0;
         self.world.relay.lose_acks = 0;
@@ -243,7 +250,7 @@ impl Trial {
             Act::Reachable(device) => self.world.devices[device].cut_off = false,
             Act::Join(link) => self.join(&link),
             Act::Answer(device, run) if self.runs(device, run) => {
-                let (now, accept) = (self.world.now_at(device), !self.dice.chance(100));
+                let (now, accept) = (self.world.now_at(device), self.healed || !self.dice.chance(100));
                 self.world.engine(device).answer_joiner(now, accept);
                 self.world.drain(device);
             }
