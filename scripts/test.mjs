@@ -3,18 +3,20 @@
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
-import { buildBinaries, buildClient, buildDemo } from "./lib/build.mjs";
+import { buildClient, buildDemo } from "./lib/build.mjs";
 import { countCargoTest, countNodeTest } from "./lib/counts.mjs";
 import { root, target } from "./lib/paths.mjs";
 import { runSteps } from "./lib/report.mjs";
 import { MissingRequirement, requireNode, requireNpmPackages, requireRust, requireTestPrograms } from "./lib/requirements.mjs";
 import { ask, npm, run } from "./lib/run.mjs";
 
+/** Repeats the failed tests at the end, where they are looked for. */
+const REPORTER = "--test-reporter=spec";
 const WASM = ["--target", "wasm32-unknown-unknown"];
 
 /** In the order in which the work of one is of use to the next. */
 const STEPS = [
-  { name: "Rust format", run: command("cargo", "fmt", "--all", "--check") },
+  { name: "Rust format", run: command("cargo", "fmt", "--all", "--check", "--", "--color", "never") },
   {
     name: "Rust lints",
     run: command("cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"),
@@ -23,7 +25,11 @@ const STEPS = [
     name: "Rust lints for wasm",
     run: command("cargo", "clippy", "--locked", "-p", "zerok-sync-protocol", "-p", "zerok-sync-core", "-p", "zerok-sync-wasm", ...WASM, "--", "-D", "warnings"),
   },
-  { name: "Build of the relay and the command line", run: buildBinaries },
+  {
+    // With the very features that `cargo test` selects, so that nothing is compiled twice.
+    name: "Build of the Rust programs and tests",
+    run: command("cargo", "build", "--locked", "--workspace", "--bins", "--tests"),
+  },
   {
     name: "Rust tests",
     run: command("cargo", "test", "--locked", "--workspace", "--no-fail-fast"),
@@ -49,13 +55,13 @@ function typecheck(folder) {
 }
 
 function npmTest(workspace) {
-  return command(...npm, "run", "--silent", "test", "-w", workspace);
+  return ({ log }) => run([...npm, "run", "--silent", "test", "-w", workspace], { log, env: { NODE_OPTIONS: REPORTER } });
 }
 
 /** The test files of one folder, one after the other: they start browsers and relays. */
 function nodeTest(folder) {
   const files = readdirSync(join(root, folder)).filter((name) => name.endsWith(".test.mjs"));
-  return command(process.execPath, "--test", "--test-concurrency=1", ...files.map((name) => join(folder, name)));
+  return command(process.execPath, "--test", REPORTER, "--test-concurrency=1", ...files.map((name) => join(folder, name)));
 }
 
 /** Known vulnerabilities are looked up only where the list of them can be had. */

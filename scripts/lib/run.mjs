@@ -11,6 +11,9 @@ export const npm = process.env.npm_execpath
   ? [process.execPath, process.env.npm_execpath]
   : [process.platform === "win32" ? "npm.cmd" : "npm"];
 
+/** A log file has no colours. */
+const PLAIN = { CARGO_TERM_COLOR: "never", NO_COLOR: "1" };
+
 /**
  * Runs a program to its end.
  *
@@ -24,7 +27,7 @@ export async function run(command, { log, env = {} } = {}) {
   const [program, ...args] = command;
   const child = spawn(program, args, {
     cwd: root,
-    env: { ...process.env, ...env },
+    env: { ...process.env, ...(log && PLAIN), ...env },
     stdio: ["ignore", log ? "pipe" : "inherit", log ? "pipe" : "inherit"],
   });
   const chunks = [];
