@@ -114,6 +114,14 @@ async fn a_damaged_database_is_reported_and_left_as_it_is() {
 }
 
 #[tokio::test]
+async fn an_emptied_database_is_called_empty() {
+    let home = used_home().await;
+    std::fs::write(home.path().join("state.db"), b"").expect("writes");
+    let said = refusal(home.path()).await.to_string();
+    assert!(said.contains("the file is empty"), "{said}");
+}
+
+#[tokio::test]
 async fn a_flipped_page_is_found_when_opening() {
     let home = TempDir::new().expect("temp dir");
     let storage = Storage::create(home.path()).await.expect("creates").storage;

@@ -1,7 +1,10 @@
-//! `kill -9` of the relay in the middle of a stream of pushes.
+//! `kill -9` of the relay, and of the client, in the middle of pushing.
+
+use std::process::Stdio;
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use zerok_sync::{Client, ClientError, EntriesOptions, OpenOptions};
+use zerok_sync::{Client, ClientError, EntriesOptions, OpenOptions, Transport};
 
 use crate::support::{RelaySetup, pair};
 
@@ -39,7 +42,9 @@ async fn after_kill_minus_nine_every_push_is_there_once_and_in_order() {
     assert_eq!(pusher.status().borrow().integrity, []);
     pusher.close().await;
 
-    let reader = Client::open(OpenOptions::new(&b.home)).await.unwrap();
+    // Over the other transport, so that both carry a catch-up of this size.
+    let over_iroh = OpenOptions { transport: Transport::Iroh, ..OpenOptions::new(&b.home) };
+    let reader = Client::open(over_iroh).await.unwrap();
     let expected: Vec<String> = pushed.into_iter().map(|(_, text)| text).collect();
     let read: Vec<String> = reader
         .entries()
@@ -58,4 +63,28 @@ async fn after_kill_minus_nine_every_push_is_there_once_and_in_order() {
     assert_eq!(reader.status().borrow().integrity, []);
     reader.close().await;
     drop(relay);
+}
+
+#[test]
+fn a_client_that_is_killed_at_any_moment_leaves_a_sound_home() {
+    let setup = RelaySetup::sqlite();
+    let (_relay, _homes, a, b) = pair(&setup);
+    let mut finished = Vec::new();
+    for n in 0..40 {
+        let mut push = a.command(&["push", &n.to_string()]).stderr(Stdio::null()).spawn().unwrap();
+        // A push takes some 30 ms: this hits every part of it.
+        std::thread::sleep(Duration::from_millis(n));
+        push.kill().unwrap();
+        if push.wait().unwrap().success() {
+            finished.push(n);
+        }
+    }
+    a.succeed(&["push", "40"]);
+    finished.push(40);
+
+    let arrived: Vec<u64> = b.succeed(&["pull"]).lines().map(|line| line.parse().unwrap()).collect();
+    assert!(arrived.windows(2).all(|pair| pair[0] < pair[1]), "each at most once, in order: {arrived:?}");
+    assert!(finished.iter().all(|n| arrived.contains(n)), "{finished:?} were done, {arrived:?} arrived");
+    a.succeed(&["verify"]);
+    b.succeed(&["verify"]);
 }

@@ -1,5 +1,6 @@
 //! Found a group, let a device in, push on one, pull on the other: on every store and transport.
 
+use zerok_sync::BLOB_BYTES_MAX;
 use zerok_sync_testkit::postgres;
 
 use crate::support::{Homes, RelaySetup, pair};
@@ -15,6 +16,10 @@ fn hello_travels(setup: &RelaySetup, transport: &'static str) {
     b.succeed(&["push", "hello yourself"]);
     assert_eq!(a.succeed(&["pull"]), "hello yourself\n");
     assert_eq!(b.succeed(&["pull"]), "", "each entry once");
+    let file = b.home.join("blob");
+    std::fs::write(&file, vec![b'x'; BLOB_BYTES_MAX]).unwrap();
+    b.succeed(&["push", "--file", file.to_str().unwrap()]);
+    assert_eq!(a.succeed(&["pull"]).trim_end().len(), BLOB_BYTES_MAX);
     a.succeed(&["verify"]);
     b.succeed(&["verify"]);
 }
