@@ -59,6 +59,7 @@ pub struct RelayLink {
     /// Handshake messages that wait to be sent; the stream has a queue of its own.
     handshake_out: Option<Bytes>,
     ready: Option<RelayLinkEvent>,
+    last_frame_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -92,6 +93,7 @@ impl RelayLink {
             deadline_ms: now.mono_ms.saturating_add(HANDSHAKE_DEADLINE_MS),
             handshake_out: Some(message.into()),
             ready: None,
+            last_frame_bytes: 0,
         })
     }
 
@@ -165,6 +167,7 @@ impl RelayLink {
         let frame = match stream.next_frame() {
             Ok(None) => return Ok(None),
             Ok(Some(bytes)) => {
+                self.last_frame_bytes = bytes.len();
                 RelayFrame::decode(&bytes).map_err(|_| Problem::ProtocolViolation("a frame that cannot be read"))
             }
             Err(error) => Err(stream_problem(error)),
@@ -176,6 +179,12 @@ impl RelayLink {
                 Err(problem)
             }
         }
+    }
+
+    /// Encoded length of the frame that [`Self::poll_event`] gave last: what it cost of the credit.
+    #[must_use]
+    pub fn last_frame_bytes(&self) -> usize {
+        self.last_frame_bytes
     }
 
     /// Queues a frame. Before [`RelayLinkEvent::Ready`] and after an error there is nobody to send
@@ -278,6 +287,7 @@ mod tests {
         relay.send(&RelayFrame::Pong {}.encode()).expect("short");
         link.receive(&relay.poll_transmit().expect("a message")).expect("sound");
         assert_eq!(link.poll_event(), Ok(Some(RelayLinkEvent::Frame(RelayFrame::Pong {}))));
+        assert_eq!(link.last_frame_bytes(), RelayFrame::Pong {}.encode().len());
         assert_eq!(link.poll_event(), Ok(None));
     }
 

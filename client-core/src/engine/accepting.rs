@@ -45,6 +45,13 @@ enum Place {
 impl Engine {
     /// Accepts, holds or refuses one authenticated entry, then whatever waited for it.
     pub(super) fn accept(&mut self, now: Now, placed: Placed, entry: &Authenticated) {
+        if entry.seq == 0 {
+            // No chain has such a place; only a member's broken or hostile device signs it.
+            return self.find(IntegrityEvent::Corrupt { cursor: placed.cursor, blob_id: placed.blob_id });
+        }
+        if entry.sender == self.me.device() && self.wrote_otherwise(entry.seq, placed.blob_id) {
+            return;
+        }
         match self.admit(entry) {
             Admission::Member => {}
             Admission::NotYet => return self.hold(placed, entry),
@@ -85,9 +92,12 @@ impl Engine {
             return Admission::NotYet;
         }
         let joined = JoinCertificate::of_entry(entry).ok().filter(|certificate| {
+            // A change of keys voids what was handed out before it, also to a device that was
+            // removed by it and whose first entry comes again.
+            let in_force = certificate.epoch() == self.keyring.current().id;
             let known_inviter = self.members.contains_key(&certificate.inviter());
             let tag_is_free = self.members.keys().all(|member| member.tag() != entry.sender.tag());
-            known_inviter && tag_is_free
+            in_force && known_inviter && tag_is_free
         });
         match joined {
             Some(certificate) => {
@@ -144,8 +154,11 @@ impl Engine {
             self.held_bytes -= row.envelope.len();
             self.effects.delete(rows::held_key(&key.0, key.1));
             // It was authenticated when it came; the proof does not outlive a restart, so again.
-            let entry = seal::open(&self.keyring, &row.envelope).ok().and_then(|entry| entry.verify().ok());
-            let Some(entry) = entry else { return self.stop_corrupt("held entry") };
+            let Ok(entry) = seal::open(&self.keyring, &row.envelope) else { return self.stop_corrupt("held entry") };
+            let Ok(entry) = entry.verify() else {
+                // Its successor vouched for it then; by itself it proves nothing.
+                return self.find(IntegrityEvent::ForgedByMember { cursor: row.cursor, sender });
+            };
             self.find(IntegrityEvent::Reordered { cursor: row.cursor, sender });
             let placed =
                 Placed { cursor: row.cursor, observed: row.observed, blob_id: entry.blob_id(), envelope: row.envelope };
@@ -189,7 +202,8 @@ impl Engine {
     fn note_seen(&mut self, seen: &[SeenItem]) -> bool {
         let mut missing = false;
         for item in seen {
-            let device = self.members.keys().find(|device| device.tag() == item.tag).copied();
+            // A removed device is no member, and its chain stays.
+            let device = self.chains.keys().chain(self.members.keys()).find(|device| device.tag() == item.tag).copied();
             match device {
                 Some(device) if self.has_seen(&device, item.seq, item.hash) => {}
                 Some(device) => {

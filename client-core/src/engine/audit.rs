@@ -77,7 +77,8 @@ impl Audit {
         };
         let id = blob_id(&mirrored.envelope);
         match self.link_of(&mirrored.envelope) {
-            Some((sender, seq, prev)) => {
+            Some(None) => {}
+            Some(Some((sender, seq, prev))) => {
                 if let Some(first) = self.entries.insert((sender, seq), Link { prev, blob_id: id }) {
                     let (first, second) = (first.blob_id, id);
                     self.findings.push(IntegrityEvent::ForkedDevice { sender, seq, first, second });
@@ -87,17 +88,18 @@ impl Audit {
         }
     }
 
-    /// Opens and authenticates one envelope by its own signature.
-    fn link_of(&self, envelope: &[u8]) -> Option<(DeviceId, u64, BlobId)> {
+    /// Opens and authenticates one envelope by its own signature: its place in its sender's chain, if
+    /// it has one (a later epoch has none).
+    fn link_of(&self, envelope: &[u8]) -> Option<Option<(DeviceId, u64, BlobId)>> {
         let (header, _) = EnvelopeHeader::parse(envelope).ok()?;
         if header.kind == EnvelopeType::Epoch {
             let keys = self.keyring.get(&header.epoch)?;
             let opened = epoch::open_epoch(self.keyring.group(), keys, envelope).ok()?;
             let epoch = DecryptedEpoch::verify(opened).ok()?;
-            return Some((epoch.sender, epoch.seq, epoch.prev));
+            return Some(epoch.previous_epoch.is_zero().then_some((epoch.sender, epoch.seq, epoch.prev)));
         }
         let entry = seal::open(&self.keyring, envelope).ok()?.verify().ok()?;
-        Some((entry.sender, entry.seq, entry.prev))
+        Some(Some((entry.sender, entry.seq, entry.prev)))
     }
 
     /// Checks the chains and reports.

@@ -78,6 +78,8 @@ pub(super) struct Open {
     pub(super) caught_up: bool,
     /// Credit used up and not yet given back.
     pub(super) credit_used: u64,
+    /// Mailboxes that were asked for and are no longer wanted, whose answer is still to come.
+    pub(super) mailboxes_given_up: usize,
     /// The relay refused a push: the earliest time for the next.
     pub(super) push_again_ms: u64,
 }
@@ -153,6 +155,7 @@ impl Engine {
         self.transmit();
         self.drop_link();
         self.session.state = State::Offline;
+        self.invitation_lost(None);
         self.event(Event::StatusChanged);
         self.step(now);
     }
@@ -247,6 +250,7 @@ impl Engine {
                     head: 0,
                     caught_up: false,
                     credit_used: 0,
+                    mailboxes_given_up: 0,
                     push_again_ms: 0,
                 }));
                 self.event(Event::StatusChanged);
@@ -398,11 +402,13 @@ impl Engine {
                 self.on_welcome(now, log, limits);
                 Ok(())
             }
-            (Phase::Live, RelayFrame::Entries { items }) => self.on_entries(now, items.into_vec()),
-            (Phase::Live, RelayFrame::CaughtUp { head }) => {
-                self.on_caught_up(head);
+            (Phase::Live, RelayFrame::Entries { items }) => {
+                let bytes = open.relay.last_frame_bytes() as u64;
+                self.on_entries(now, items.into_vec())?;
+                self.give_credit(bytes);
                 Ok(())
             }
+            (Phase::Live, RelayFrame::CaughtUp { head }) => self.on_caught_up(head),
             (Phase::Live, RelayFrame::PushAck { push, results }) => self.on_push_ack(now, push, &results),
             (Phase::Live, RelayFrame::MailboxOpened { mailbox, expires_in_ms, .. }) => {
                 self.on_mailbox_opened(mailbox, expires_in_ms)
@@ -458,7 +464,7 @@ impl Engine {
         if log.timeline != self.progress.timeline || log.head < self.progress.cursor {
             return self.diverged(now, Some(log.head).filter(|&head| head < self.progress.cursor));
         }
-        self.set_problem(None);
+        self.set_problem(self.progress.copied.then_some(Problem::OlderCopy));
         self.outbox.restart(self.progress.acked_seq);
         let subscribe = ClientFrame::Subscribe {
             timeline: self.progress.timeline,
@@ -490,7 +496,7 @@ impl Engine {
     fn on_error(&mut self, now: Now, number: u16, retry_after_ms: u64, detail: String) {
         let code = ErrorCode::from_number(number);
         match code {
-            Some(ErrorCode::MailboxGone) if self.invitation.is_some() => return self.on_mailbox_closed(),
+            Some(ErrorCode::MailboxGone) => return self.on_mailbox_refused(),
             Some(ErrorCode::Diverged) if self.session.live_ref().is_some() => return self.diverged(now, None),
             Some(ErrorCode::UnknownLog) if self.try_next_hello() => return,
             // The relay lost a log that this device had read from.

@@ -17,22 +17,29 @@ pub(crate) struct Effects {
     next: Batch,
     behind_next: Vec<Output>,
     commits: u64,
+    /// After the last word: nothing more is taken.
+    ended: bool,
 }
 
 impl Effects {
     /// Adds an insert-or-replace to the next batch.
     pub(crate) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        self.next.put(key, value);
+        if !self.ended {
+            self.next.put(key, value);
+        }
     }
 
     /// Adds a removal to the next batch.
     pub(crate) fn delete(&mut self, key: Vec<u8>) {
-        self.next.delete(key);
+        if !self.ended {
+            self.next.delete(key);
+        }
     }
 
     /// Emits an output once everything changed so far is durable.
     pub(crate) fn emit(&mut self, output: Output) {
-        if !self.next.is_empty() {
+        if self.ended {
+        } else if !self.next.is_empty() {
             self.behind_next.push(output);
         } else if self.in_flight.is_some() {
             self.behind_in_flight.push(output);
@@ -43,7 +50,9 @@ impl Effects {
 
     /// Emits an output that rests on no change, ahead of everything that waits.
     pub(crate) fn emit_now(&mut self, output: Output) {
-        self.ready.push_back(output);
+        if !self.ended {
+            self.ready.push_back(output);
+        }
     }
 
     /// Sends the next batch on its way unless one is; call at the end of every step.
@@ -68,9 +77,10 @@ impl Effects {
         true
     }
 
-    /// Drops everything that waits: memory is ahead of disk and nothing of it may get out.
-    pub(crate) fn abandon(&mut self) {
-        *self = Self { commits: self.commits, ..Self::default() };
+    /// Drops everything that waits, now and later, and says one last thing: memory is ahead of disk
+    /// and nothing of it may get out, not even what the same step still does.
+    pub(crate) fn end(&mut self, last: Output) {
+        *self = Self { ready: VecDeque::from([last]), commits: self.commits, ended: true, ..Self::default() };
     }
 
     /// The next output to carry out.
@@ -153,7 +163,10 @@ mod tests {
         effects.emit(transmit("a"));
         effects.flush();
         sent(&mut effects);
-        effects.abandon();
-        assert_eq!(sent(&mut effects), [""; 0]);
+        effects.end(transmit("last"));
+        effects.put(vec![2], vec![]);
+        effects.emit(transmit("b"));
+        effects.flush();
+        assert_eq!(sent(&mut effects), ["last"]);
     }
 }

@@ -49,7 +49,9 @@ impl Engine {
     /// The person's answer to [`Event::JoinerWaiting`].
     pub fn answer_joiner(&mut self, now: Now, accept: bool) {
         let material = self.grant_material();
-        if let Some(Invitation { state: State::Pairing { pairing, card: Some(card) }, .. }) = &mut self.invitation {
+        if let Some(Invitation { state: State::Pairing { pairing, card }, .. }) = &mut self.invitation
+            && let Some(card) = card.take()
+        {
             let collides = self.members.keys().any(|member| member.tag() == card.keys.device.tag());
             let outcome = match material {
                 Some(material) if accept && !collides => pairing.accept(&material).map(Some),
@@ -95,6 +97,12 @@ impl Engine {
     /// # Errors
     /// [`Problem::ProtocolViolation`] when none was asked for.
     pub(super) fn on_mailbox_opened(&mut self, mailbox: MailboxId, expires_in_ms: u64) -> Result<(), Problem> {
+        if let Some(open) = self.session.live()
+            && open.mailboxes_given_up > 0
+        {
+            open.mailboxes_given_up -= 1;
+            return Ok(());
+        }
         let Some(invitation) = &mut self.invitation else { return Ok(()) };
         if !matches!(invitation.state, State::Opening) {
             return Err(Problem::ProtocolViolation("a mailbox that was not asked for"));
@@ -132,8 +140,25 @@ impl Engine {
         }
     }
 
-    /// The relay says the mailbox is gone.
+    /// The relay says the mailbox is gone. One that is not open yet cannot be meant.
     pub(super) fn on_mailbox_closed(&mut self) {
+        if matches!(self.invitation, Some(Invitation { state: State::Pairing { .. }, .. })) {
+            self.invitation_gone();
+        }
+    }
+
+    /// The relay refused something about a mailbox; it may have closed while that was on its way.
+    pub(super) fn on_mailbox_refused(&mut self) {
+        if let Some(open) = self.session.live()
+            && open.mailboxes_given_up > 0
+        {
+            open.mailboxes_given_up -= 1;
+            return;
+        }
+        self.invitation_gone();
+    }
+
+    fn invitation_gone(&mut self) {
         if let Some(invitation) = self.invitation.take() {
             let error = match invitation.state {
                 State::Pairing { mut pairing, .. } => pairing.closed(),
@@ -151,7 +176,8 @@ impl Engine {
             State::Wanted | State::Opening => invitation.state = State::Wanted,
             State::Pairing { pairing, .. } => {
                 let error = match (pairing.closed(), problem) {
-                    (JoinError::Unconfirmed, _) | (_, None) => JoinError::Unconfirmed,
+                    (JoinError::Unconfirmed, _) => JoinError::Unconfirmed,
+                    (error, None) => error,
                     (_, Some(problem)) => JoinError::Relay(problem.clone()),
                 };
                 self.invitation = None;
@@ -173,8 +199,13 @@ impl Engine {
     }
 
     fn close_mailbox(&mut self) {
-        let opened = matches!(self.invitation, Some(Invitation { state: State::Opening | State::Pairing { .. }, .. }));
-        if opened && let Some(open) = self.session.live() {
+        let Some(invitation) = &self.invitation else { return };
+        let opening = matches!(invitation.state, State::Opening);
+        let opened = matches!(invitation.state, State::Pairing { .. });
+        if (opening || opened)
+            && let Some(open) = self.session.live()
+        {
+            open.mailboxes_given_up += usize::from(opening);
             open.send(&ClientFrame::MailboxClose {});
         }
     }
@@ -182,6 +213,10 @@ impl Engine {
     /// What a new member needs, as of now. `None` when this device cannot vouch for itself yet.
     fn grant_material(&self) -> Option<GrantMaterial> {
         let own = self.members.get(&self.me.device())?;
+        // A certificate is good for the newest epoch only.
+        if self.progress.copied || self.keys_for_hello().id != self.keyring.current().id {
+            return None;
+        }
         let frontier = self
             .chains
             .iter()
@@ -192,7 +227,7 @@ impl Engine {
             genesis: Genesis::parse(self.genesis.clone()).ok()?,
             keyring: self.keyring.clone(),
             inviter_certificate: own.certificate.clone(),
-            observed: relay.key.map(|key| Observed {
+            observed: relay.key.filter(|_| !self.progress.observed.is_zero()).map(|key| Observed {
                 relay: zerok_sync_protocol::id::RelayTag::of(&key),
                 timeline: self.progress.timeline,
                 cursor: self.progress.cursor,

@@ -55,8 +55,10 @@ use inviting::Invitation;
 use outbox::Outbox;
 use rows::{ChainRow, GroupRow, HeldRow, JoiningRow, MemberRow, ProgressRow, hot, hot_key};
 
-/// Findings of one run that `status` lists; all are on disk.
+/// Findings that `status` lists.
 const FINDINGS_LISTED_MAX: usize = 64;
+/// Findings on disk: all are read at every start, and a hostile relay makes as many as it likes.
+const FINDINGS_KEPT_MAX: u64 = 1_024;
 
 /// One membership, driven from outside. See the module's documentation.
 #[derive(Debug)]
@@ -90,7 +92,8 @@ pub struct Engine {
     observed_ahead: VecDeque<(DeviceId, u64, crate::observed::ObservedHash)>,
 
     outbox: Outbox,
-    outbox_scan: Option<ScanId>,
+    /// The scan under way, and the seq it begins at.
+    outbox_scan: Option<(ScanId, u64)>,
     /// Seqs below this are in the window, or done.
     outbox_loaded: u64,
     lookups: BTreeMap<ScanId, reading::Lookup>,
@@ -119,11 +122,10 @@ impl Machine for Engine {
             }
             Input::CommitFailed(_, fault) => {
                 self.stopped = true;
-                self.effects.abandon();
-                self.effects.emit_now(Output::Event(Event::StorageFailed(fault)));
+                self.effects.end(Output::Event(Event::StorageFailed(fault)));
                 return;
             }
-            Input::Scanned(id, rows) => self.on_scanned(now, id, rows),
+            Input::Scanned(id, rows) => self.on_scanned(id, rows),
         }
         self.step(now);
     }
@@ -133,7 +135,8 @@ impl Machine for Engine {
     }
 
     fn next_deadline_ms(&self) -> Option<u64> {
-        self.session_deadline_ms()
+        // A machine that stopped does nothing at any time.
+        if self.stopped { None } else { self.session_deadline_ms() }
     }
 }
 
@@ -219,6 +222,9 @@ impl Engine {
         self.progress_changed = true;
         let (key, value) = rows::finding_row(self.progress.findings, &finding);
         self.effects.put(key, value);
+        if let Some(old) = self.progress.findings.checked_sub(FINDINGS_KEPT_MAX) {
+            self.effects.delete(rows::finding_key(old));
+        }
         if self.findings.len() == FINDINGS_LISTED_MAX {
             self.findings.pop_front();
         }
@@ -240,10 +246,9 @@ impl Engine {
         id
     }
 
-    fn on_scanned(&mut self, now: Now, id: ScanId, rows: Vec<Row>) {
-        if self.outbox_scan == Some(id) {
-            self.outbox_scan = None;
-            self.load_outbox(now, rows);
+    fn on_scanned(&mut self, id: ScanId, rows: Vec<Row>) {
+        if let Some((_, from)) = self.outbox_scan.take_if(|(scan, _)| *scan == id) {
+            self.load_outbox(from, rows);
         } else if let Some(lookup) = self.lookups.remove(&id) {
             let known = rows.first().and_then(|row| BlobId::from_slice(&row.value));
             self.judge(&lookup, known);
@@ -253,8 +258,7 @@ impl Engine {
     /// What the database holds does not fit: stop before it gets worse.
     fn stop_corrupt(&mut self, what: &'static str) {
         self.stopped = true;
-        self.effects.abandon();
         let fault = crate::io::StorageFault::Failed(OpenError::Corrupt(what).to_string());
-        self.effects.emit_now(Output::Event(Event::StorageFailed(fault)));
+        self.effects.end(Output::Event(Event::StorageFailed(fault)));
     }
 }

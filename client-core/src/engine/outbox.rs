@@ -164,14 +164,17 @@ impl Outbox {
         self.unsent_sealed() < PUSH_ENVELOPES
     }
 
-    /// The next push of sealed entries, if there are any.
-    pub(crate) fn next_push(&mut self) -> Option<PushBatch> {
+    /// The next push of sealed entries, if there are any. A relay takes no longer frame than its
+    /// limit for one envelope allows.
+    pub(crate) fn next_push(&mut self, envelope_bytes_max: usize) -> Option<PushBatch> {
+        let bytes_max = PUSH_BYTES.min(envelope_bytes_max);
         let mut envelopes = Vec::new();
         let mut bytes = 0;
-        let first_seq = self.next_seq;
+        // Some that were to be sent may have been read back meanwhile.
+        let first_seq = self.from(self.next_seq).next()?.seq;
         for item in self.from(first_seq) {
             let OutboxBody::Sealed { envelope, .. } = &item.body else { break };
-            if envelopes.len() == PUSH_ENVELOPES || (!envelopes.is_empty() && bytes + envelope.len() > PUSH_BYTES) {
+            if envelopes.len() == PUSH_ENVELOPES || (!envelopes.is_empty() && bytes + envelope.len() > bytes_max) {
                 break;
             }
             bytes += envelope.len();
@@ -181,7 +184,7 @@ impl Outbox {
             return None;
         }
         self.next_push += 1;
-        self.next_seq += envelopes.len() as u64;
+        self.next_seq = first_seq + envelopes.len() as u64;
         self.in_flight.push_back(InFlight { push: self.next_push, first_seq, count: envelopes.len(), bytes });
         self.in_flight_bytes += bytes;
         Some(PushBatch { push: self.next_push, envelopes, resume: std::mem::take(&mut self.refused) })
@@ -209,6 +212,14 @@ impl Outbox {
             OutboxBody::Sealed { blob_id: id, envelope } if id == blob_id => Some(envelope.clone()),
             _ => None,
         })
+    }
+
+    /// The id an entry of the window was sealed with.
+    pub(crate) fn sealed_as(&self, seq: u64) -> Option<BlobId> {
+        match &self.items[self.index(seq)?].body {
+            OutboxBody::Sealed { blob_id, .. } => Some(*blob_id),
+            OutboxBody::Waiting { .. } => None,
+        }
     }
 
     /// Everything up to `seq` was read back and is in the mirror.
@@ -242,18 +253,18 @@ mod tests {
     #[test]
     fn entries_leave_in_the_order_of_seq_and_once() {
         let mut outbox = outbox([sealed(1, 10), sealed(2, 20)]);
-        let push = outbox.next_push().expect("two are sealed");
+        let push = outbox.next_push(usize::MAX).expect("two are sealed");
         assert_eq!(push.envelopes.iter().map(Bytes::len).collect::<Vec<_>>(), [10, 20]);
         assert!(!push.resume);
-        assert_eq!(outbox.next_push(), None);
+        assert_eq!(outbox.next_push(usize::MAX), None);
     }
 
     #[test]
     fn an_entry_that_waits_to_be_sealed_holds_those_behind_it() {
         let waiting = OutboxItem { seq: 2, body: OutboxBody::Waiting { kind: Kind::APP, body: Bytes::new() } };
         let mut outbox = outbox([sealed(1, 10), waiting, sealed(3, 10)]);
-        assert_eq!(outbox.next_push().expect("one is sealed").envelopes.len(), 1);
-        assert_eq!(outbox.next_push(), None);
+        assert_eq!(outbox.next_push(usize::MAX).expect("one is sealed").envelopes.len(), 1);
+        assert_eq!(outbox.next_push(usize::MAX), None);
         assert_eq!(outbox.waiting(2), Some((Kind::APP, Bytes::new())));
         assert_eq!(outbox.waiting(3), None);
     }
@@ -261,13 +272,14 @@ mod tests {
     #[test]
     fn after_a_refusal_nothing_is_sent_until_every_answer_is_in_and_then_with_resume() {
         let mut outbox = outbox([sealed(1, PUSH_BYTES), sealed(2, PUSH_BYTES)]);
-        let (first, second) = (outbox.next_push().expect("first"), outbox.next_push().expect("second"));
+        let (first, second) =
+            (outbox.next_push(usize::MAX).expect("first"), outbox.next_push(usize::MAX).expect("second"));
         assert_eq!(outbox.answered(first.push, 1), Ok(1));
         outbox.refuse(0);
         assert!(!outbox.may_send(IN_FLIGHT_BYTES_MAX));
         assert_eq!(outbox.answered(second.push, 1), Ok(2));
         assert!(outbox.may_send(IN_FLIGHT_BYTES_MAX));
-        let again = outbox.next_push().expect("from the refused one on");
+        let again = outbox.next_push(usize::MAX).expect("from the refused one on");
         assert!(again.resume);
         assert_eq!(again.envelopes[0][0], 1);
     }
@@ -275,15 +287,15 @@ mod tests {
     #[test]
     fn a_new_session_sends_what_was_not_acknowledged_again() {
         let mut outbox = outbox([sealed(1, 10), sealed(2, 10)]);
-        outbox.next_push();
+        outbox.next_push(usize::MAX);
         outbox.restart(1);
-        assert_eq!(outbox.next_push().expect("seq 2").envelopes[0][0], 2);
+        assert_eq!(outbox.next_push(usize::MAX).expect("seq 2").envelopes[0][0], 2);
     }
 
     #[test]
     fn an_answer_to_another_push_or_of_another_length_is_refused() {
         let mut outbox = outbox([sealed(1, 10)]);
-        let push = outbox.next_push().expect("one").push;
+        let push = outbox.next_push(usize::MAX).expect("one").push;
         assert_eq!(outbox.answered(push + 1, 1), Err(UnexpectedAck));
         assert_eq!(outbox.answered(push, 2), Err(UnexpectedAck));
     }
@@ -291,11 +303,27 @@ mod tests {
     #[test]
     fn an_acknowledged_entry_stays_until_it_was_read_back() {
         let mut outbox = outbox([sealed(1, 10)]);
-        let push = outbox.next_push().expect("one").push;
+        let push = outbox.next_push(usize::MAX).expect("one").push;
         outbox.answered(push, 1).expect("it was asked");
         assert!(outbox.envelope_of(&BlobId([1; 32])).is_some());
         outbox.forget_up_to(1);
         assert!(outbox.envelope_of(&BlobId([1; 32])).is_none());
         assert_eq!(outbox.bytes, 0);
+    }
+
+    #[test]
+    fn what_was_read_back_before_it_was_sent_does_not_shift_the_answers() {
+        let mut outbox = outbox([sealed(1, 10), sealed(2, 10), sealed(3, 10)]);
+        outbox.forget_up_to(2);
+        let push = outbox.next_push(usize::MAX).expect("seq 3").push;
+        assert_eq!(outbox.answered(push, 1), Ok(3));
+        assert_eq!(outbox.next_push(usize::MAX), None);
+    }
+
+    #[test]
+    fn a_push_is_no_longer_than_the_relays_limit_for_one_envelope() {
+        let mut outbox = outbox([sealed(1, 100), sealed(2, 100), sealed(3, 100)]);
+        let lengths: Vec<_> = std::iter::from_fn(|| outbox.next_push(250)).map(|push| push.envelopes.len()).collect();
+        assert_eq!(lengths, [2, 1]);
     }
 }

@@ -22,8 +22,6 @@ use crate::io::Now;
 use crate::observed::FoldHash;
 use crate::seal::{self, Authenticated, Decrypted, OpenFailure};
 
-/// More than an item of `Entries` costs beside its envelope.
-const ITEM_OVERHEAD_BYTES: u64 = 64;
 /// Cursors whose fold is kept in memory, to compare with what others observed there.
 const FOLDS_MAX: usize = 1_024;
 
@@ -36,11 +34,20 @@ pub(super) struct Placed {
     pub(super) envelope: Bytes,
 }
 
+/// What the relay says of one cursor.
+struct Item {
+    /// `None` where it no longer knows.
+    blob_id: Option<BlobId>,
+    envelope: Option<Bytes>,
+    finding: Option<IntegrityEvent>,
+}
+
 /// What became of opening it.
 enum Opened {
     Entry(Decrypted),
     Epoch,
     Failed(OpenFailure),
+    Nothing,
 }
 
 /// A question to storage about an entry that came a second time, or in another shape.
@@ -56,70 +63,81 @@ impl Engine {
     /// A page of the log.
     ///
     /// # Errors
-    /// A [`Problem`] that ends the session; what came before it on the page is kept.
+    /// A [`Problem`] that ends the session; everything before its cause is kept, and the next
+    /// session reads on from there.
     pub(super) fn on_entries(&mut self, now: Now, items: Vec<EntryItem>) -> Result<(), Problem> {
         let position_before = self.progress.position;
-        let mut page = Vec::with_capacity(items.len());
-        let mut result = Ok(());
-        let mut cost = ITEM_OVERHEAD_BYTES;
-        for item in items {
-            cost += ITEM_OVERHEAD_BYTES;
-            match self.place(item) {
-                Ok(Some(placed)) => {
-                    cost += placed.envelope.len() as u64;
-                    page.push(placed);
-                }
-                Ok(None) => {}
-                Err(problem) => {
-                    result = Err(problem);
-                    break;
-                }
-            }
-        }
-        let accepted = self.read_page(now, page);
+        let result = self.read_page(now, items);
         if self.progress.position > position_before {
             self.event(Event::EntriesAvailable { position: self.progress.position });
         }
-        self.give_credit(cost);
-        result.and(accepted)
+        if self.session.live_ref().is_some_and(|open| open.caught_up) {
+            self.report_gaps();
+        }
+        result
     }
 
-    /// Accounts for one cursor. `None` if there is nothing to open there.
-    fn place(&mut self, item: EntryItem) -> Result<Option<Placed>, Problem> {
-        let expected = self.progress.cursor + 1;
+    /// Reads a page in runs that end with an epoch: what stands behind it may need the keys that it
+    /// brings.
+    fn read_page(&mut self, now: Now, items: Vec<EntryItem>) -> Result<(), Problem> {
+        let mut expected = self.progress.cursor;
+        let mut run = Vec::new();
+        for item in items {
+            expected += 1;
+            match self.examine(expected, item) {
+                Ok(item) => {
+                    let ends_run = item.envelope.as_deref().is_some_and(is_epoch);
+                    run.push(item);
+                    if ends_run {
+                        self.read_run(now, std::mem::take(&mut run))?;
+                    }
+                }
+                Err(problem) => return self.read_run(now, run).and(Err(problem)),
+            }
+        }
+        self.read_run(now, run)
+    }
+
+    /// Checks the cursor of an item and the id of its bytes. Nothing has moved yet.
+    fn examine(&mut self, expected: u64, item: EntryItem) -> Result<Item, Problem> {
         let (EntryItem::Stored { cursor, .. } | EntryItem::Own { cursor, .. } | EntryItem::Absent { cursor, .. }) =
             item;
         if cursor != expected {
             self.find(IntegrityEvent::CursorJump { expected, got: cursor });
             return Err(Problem::ProtocolViolation("cursors that are not consecutive"));
         }
-        let (claimed, envelope) = match item {
-            EntryItem::Stored { blob_id, envelope, .. } => (blob_id, Some(envelope)),
+        Ok(match item {
+            EntryItem::Stored { blob_id: claimed, envelope, .. } if blob_id(&envelope) == claimed => {
+                Item { blob_id: Some(claimed), envelope: Some(envelope), finding: None }
+            }
+            EntryItem::Stored { blob_id, .. } => {
+                let finding = Some(IntegrityEvent::Corrupt { cursor, blob_id });
+                Item { blob_id: Some(blob_id), envelope: None, finding }
+            }
             EntryItem::Own { blob_id, .. } => match self.outbox.envelope_of(&blob_id) {
-                Some(envelope) => (blob_id, Some(envelope)),
+                Some(envelope) => Item { blob_id: Some(blob_id), envelope: Some(envelope), finding: None },
                 None => return Err(Problem::ProtocolViolation("a stub for what this session did not push")),
             },
-            EntryItem::Absent { blob_id, .. } => {
-                self.find(IntegrityEvent::Lost { cursor, blob_id });
-                (blob_id.unwrap_or(BlobId::ZERO), None)
-            }
-        };
-        let observed = self.advance(cursor, claimed);
-        match envelope {
-            Some(envelope) if blob_id(&envelope) == claimed => {
-                Ok(Some(Placed { cursor, observed, blob_id: claimed, envelope }))
-            }
-            Some(_) => {
-                self.find(IntegrityEvent::Corrupt { cursor, blob_id: claimed });
-                Ok(None)
-            }
-            None => Ok(None),
+            // What the relay lost may be an own entry, whose bytes are still here.
+            EntryItem::Absent { blob_id, .. } => Item {
+                blob_id,
+                envelope: blob_id.and_then(|id| self.outbox.envelope_of(&id)),
+                finding: Some(IntegrityEvent::Lost { cursor, blob_id }),
+            },
+        })
+    }
+
+    /// The fold up to the next cursor. Zero from where the relay no longer knows an id: then this
+    /// device cannot compare what it was shown with others any more.
+    fn folded(&self, cursor: u64, blob_id: Option<BlobId>) -> FoldHash {
+        match blob_id {
+            Some(blob_id) if !self.progress.observed.is_zero() => self.progress.observed.fold(cursor, &blob_id),
+            _ => FoldHash::ZERO,
         }
     }
 
-    /// Moves the reading position by one cursor and folds what stands there.
-    fn advance(&mut self, cursor: u64, blob_id: BlobId) -> FoldHash {
-        let observed = self.progress.observed.fold(cursor, &blob_id);
+    /// Moves the reading position by one cursor.
+    fn advance(&mut self, cursor: u64, blob_id: BlobId, observed: FoldHash) {
         self.progress.cursor = cursor;
         self.progress.blob_id_at_cursor = blob_id;
         self.progress.observed = observed;
@@ -132,31 +150,43 @@ impl Engine {
         }
         self.folds.push_back((cursor, observed));
         self.compare_pairs_now_reached(cursor);
-        observed
     }
 
-    /// Opens, authenticates and accepts a page, in its order.
-    fn read_page(&mut self, now: Now, page: Vec<Placed>) -> Result<(), Problem> {
-        let opened: Vec<Opened> = page.iter().map(|placed| self.open_envelope(&placed.envelope)).collect();
-        let authenticated = authenticate(opened);
-        for (placed, outcome) in page.into_iter().zip(authenticated) {
-            match outcome {
-                Outcome::Entry(entry) => {
-                    if entry.kind.support() == KindSupport::UpdateNeeded {
-                        return Err(Problem::UpdateNeeded);
-                    }
-                    self.accept(now, placed, &entry);
+    /// Opens, authenticates and accepts a run, in its order. A cursor counts as read together with
+    /// what stands there, so what stops the run is read again.
+    fn read_run(&mut self, now: Now, run: Vec<Item>) -> Result<(), Problem> {
+        let opened = run.iter().map(|item| match &item.envelope {
+            Some(envelope) => self.open_envelope(envelope),
+            None => Opened::Nothing,
+        });
+        let authenticated = authenticate(opened.collect());
+        for (item, outcome) in run.into_iter().zip(authenticated) {
+            let cursor = self.progress.cursor + 1;
+            let observed = self.folded(cursor, item.blob_id);
+            let blob_id = item.blob_id.unwrap_or(BlobId::ZERO);
+            let placed = Placed { cursor, observed, blob_id, envelope: item.envelope.unwrap_or_default() };
+            match &outcome {
+                Outcome::Entry(entry)
+                    if entry.kind.support() == KindSupport::UpdateNeeded
+                        && self.members.contains_key(&entry.sender) =>
+                {
+                    return Err(Problem::UpdateNeeded);
                 }
-                Outcome::Unsigned(sender) => {
-                    self.find(IntegrityEvent::ForgedByMember { cursor: placed.cursor, sender });
-                }
-                Outcome::Epoch => self.accept_epoch(placed)?,
                 Outcome::Failed(OpenFailure::UpdateNeeded(_)) if self.names_an_epoch(&placed.envelope) => {
                     return Err(Problem::UpdateNeeded);
                 }
-                Outcome::Failed(_) => {
-                    self.find(IntegrityEvent::Corrupt { cursor: placed.cursor, blob_id: placed.blob_id });
-                }
+                Outcome::Epoch => self.accept_epoch(placed.clone())?,
+                _ => {}
+            }
+            self.advance(cursor, blob_id, observed);
+            if let Some(finding) = item.finding {
+                self.find(finding);
+            }
+            match outcome {
+                Outcome::Entry(entry) => self.accept(now, placed, &entry),
+                Outcome::Unsigned(sender) => self.find(IntegrityEvent::ForgedByMember { cursor, sender }),
+                Outcome::Failed(_) => self.find(IntegrityEvent::Corrupt { cursor, blob_id }),
+                Outcome::Epoch | Outcome::Nothing => {}
             }
         }
         Ok(())
@@ -169,19 +199,24 @@ impl Engine {
     }
 
     fn open_envelope(&self, envelope: &[u8]) -> Opened {
-        match EnvelopeHeader::parse(envelope) {
-            Ok((header, _)) if header.kind == EnvelopeType::Epoch => Opened::Epoch,
-            _ => match seal::open(&self.keyring, envelope) {
-                Ok(entry) => Opened::Entry(entry),
-                Err(failure) => Opened::Failed(failure),
-            },
+        if is_epoch(envelope) {
+            return Opened::Epoch;
+        }
+        match seal::open(&self.keyring, envelope) {
+            Ok(entry) => Opened::Entry(entry),
+            Err(failure) => Opened::Failed(failure),
         }
     }
 
     /// Everything up to `head` is here: now what is still missing is missing.
-    pub(super) fn on_caught_up(&mut self, head: u64) {
-        let Some(open) = self.session.live() else { return };
-        open.head = open.head.max(head);
+    ///
+    /// # Errors
+    /// [`Problem::ProtocolViolation`] when it is not: nothing may be written on such a word.
+    pub(super) fn on_caught_up(&mut self, head: u64) -> Result<(), Problem> {
+        if head > self.progress.cursor {
+            return Err(Problem::ProtocolViolation("the end of a log that it did not send"));
+        }
+        let Some(open) = self.session.live() else { return Ok(()) };
         let first = !std::mem::replace(&mut open.caught_up, true);
         let cursor = self.progress.cursor;
         open.send(&ClientFrame::Ack { cursor, receipt: None });
@@ -189,6 +224,7 @@ impl Engine {
         if first {
             self.event(Event::StatusChanged);
         }
+        Ok(())
     }
 
     /// One relay and no other source: an entry that something stored names, and that did not come,
@@ -211,7 +247,7 @@ impl Engine {
     }
 
     /// Gives credit back in large steps; the page is in the batch, not in memory.
-    fn give_credit(&mut self, bytes: u64) {
+    pub(super) fn give_credit(&mut self, bytes: u64) {
         if let Some(open) = self.session.live() {
             open.credit_used += bytes;
             if open.credit_used >= CREDIT_BYTES / 4 {
@@ -256,17 +292,17 @@ impl Engine {
             return;
         }
         let shown = self.folds.iter().rev().find(|(cursor, _)| *cursor == pair.cursor);
-        if shown.is_some_and(|(_, fold)| fold.short() != pair.hash) {
+        if shown.is_some_and(|(_, fold)| !fold.is_zero() && fold.short() != pair.hash) {
             self.find(IntegrityEvent::Forked { observer: entry.sender, cursor: pair.cursor });
         }
     }
 
     /// Pairs that waited for this device to read as far.
     fn compare_pairs_now_reached(&mut self, reached: u64) {
-        let fold = self.progress.observed.short();
+        let (fold, comparable) = (self.progress.observed.short(), !self.progress.observed.is_zero());
         let mut forked = Vec::new();
         self.observed_ahead.retain(|(observer, cursor, hash)| {
-            if *cursor == reached && *hash != fold {
+            if *cursor == reached && comparable && *hash != fold {
                 forked.push(*observer);
             }
             *cursor > reached
@@ -291,6 +327,11 @@ enum Outcome {
     Unsigned(DeviceId),
     Epoch,
     Failed(OpenFailure),
+    Nothing,
+}
+
+fn is_epoch(envelope: &[u8]) -> bool {
+    EnvelopeHeader::parse(envelope).is_ok_and(|(header, _)| header.kind == EnvelopeType::Epoch)
 }
 
 /// Authenticates from the end: by the sender's next entry where the chain links them, else by the
@@ -302,6 +343,7 @@ fn authenticate(page: Vec<Opened>) -> Vec<Outcome> {
         .rev()
         .map(|opened| match opened {
             Opened::Epoch => Outcome::Epoch,
+            Opened::Nothing => Outcome::Nothing,
             Opened::Failed(failure) => Outcome::Failed(failure),
             Opened::Entry(entry) => {
                 let sender = entry.claims().sender;

@@ -141,6 +141,8 @@ wire_struct! {
         findings: u64,
         /// Envelope of the epoch last accepted from the log; zero before genesis was read.
         epoch_blob_id: BlobId,
+        /// The log holds own entries that this device did not write: it writes no more.
+        copied: bool,
     }
 }
 
@@ -402,11 +404,17 @@ impl ProgressRow {
             outbox_bytes: 0,
             findings: 0,
             epoch_blob_id: BlobId::ZERO,
+            copied: false,
         }
     }
 }
 
+/// Key of a finding.
+pub(crate) fn finding_key(number: u64) -> Vec<u8> {
+    hot_key(hot::FINDING, &number.to_be_bytes())
+}
+
 /// A finding's row.
 pub(crate) fn finding_row(number: u64, finding: &IntegrityEvent) -> (Vec<u8>, Vec<u8>) {
-    (hot_key(hot::FINDING, &number.to_be_bytes()), wire::encode(finding))
+    (finding_key(number), wire::encode(finding))
 }

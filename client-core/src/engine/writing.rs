@@ -9,7 +9,7 @@ use zerok_sync_protocol::frame::PushResult;
 use zerok_sync_protocol::id::RelayTag;
 use zerok_sync_protocol::limits::ENVELOPE_BYTES_MAX_DEFAULT;
 use zerok_sync_protocol::wire::{self, List};
-use zerok_sync_protocol::{ClientFrame, ErrorCode};
+use zerok_sync_protocol::{BlobId, ClientFrame, ErrorCode};
 
 use super::Engine;
 use super::connection::random;
@@ -17,7 +17,7 @@ use super::outbox::{IN_FLIGHT_BYTES_MAX, OutboxBody, OutboxItem, UnexpectedAck};
 use super::rows::{self, OutboxRow};
 use crate::content::{Content, Kind, Observed, SEEN_ITEMS_MAX, SeenHash, SeenItem};
 use crate::error::Problem;
-use crate::event::Event;
+use crate::event::{Event, IntegrityEvent};
 use crate::io::{Now, Row};
 use crate::seal;
 use crate::store_seal;
@@ -57,16 +57,23 @@ impl Engine {
     pub(super) fn pump_outbox(&mut self, now: Now) {
         self.refill_outbox();
         let may_seal = self.may_seal();
-        let Some(open) = self.session.live_ref() else { return };
-        // Let in under an older name: the relay has to learn of the rotations first.
-        if now.mono_ms < open.push_again_ms || open.hello_attempt > 0 {
+        let copied = self.progress.copied;
+        let Some(open) = self.session.live() else { return };
+        if now.mono_ms < open.push_again_ms {
             return;
         }
+        // The pause is over, also for `next_deadline_ms`.
+        open.push_again_ms = 0;
+        // Let in under an older name: the relay has to learn of the rotations first.
+        if open.hello_attempt > 0 || copied {
+            return;
+        }
+        let envelope_bytes_max = open.limits.as_ref().map_or(ENVELOPE_BYTES_MAX_DEFAULT, |it| it.envelope_bytes_max);
         let relay_max = open.limits.as_ref().map_or(u64::MAX, |limits| limits.push_bytes_in_flight_max);
         let in_flight_max = IN_FLIGHT_BYTES_MAX.min(usize::try_from(relay_max).unwrap_or(usize::MAX)).max(1);
         while self.outbox.may_send(in_flight_max) {
             while may_seal && self.outbox.wants_sealing() && self.seal_next(now) {}
-            let Some(push) = self.outbox.next_push() else { return };
+            let Some(push) = self.outbox.next_push(envelope_bytes_max as usize) else { return };
             let envelopes = List::try_from(push.envelopes).expect("a batch is smaller than the list's limit");
             let frame = ClientFrame::Push { push: push.push, envelopes, resume: push.resume };
             if let Some(open) = self.session.live() {
@@ -79,7 +86,7 @@ impl Engine {
     fn may_seal(&self) -> bool {
         let caught_up = self.session.live_ref().is_some_and(|open| open.caught_up);
         let in_epoch = self.keys_for_hello().id == self.keyring.current().id;
-        caught_up && in_epoch && self.joining.is_none() && self.problem.is_none()
+        caught_up && in_epoch && self.joining.is_none() && self.problem.is_none() && !self.progress.copied
     }
 
     /// Seals the next waiting entry; `false` if there is none.
@@ -135,7 +142,8 @@ impl Engine {
     /// What this device was shown by the relay, if it was shown more since the last own entry.
     fn observed_since_last(&self) -> Option<Observed> {
         let relay = self.group.relay_key?;
-        (self.progress.cursor > self.progress.observed_said).then(|| Observed {
+        let comparable = !self.progress.observed.is_zero();
+        (comparable && self.progress.cursor > self.progress.observed_said).then(|| Observed {
             relay: RelayTag::of(&relay),
             timeline: self.progress.timeline,
             cursor: self.progress.cursor,
@@ -148,13 +156,17 @@ impl Engine {
         let on_disk = self.outbox_loaded <= self.progress.queued_seq;
         if on_disk && self.outbox_scan.is_none() && self.outbox.has_room() && self.session.live_ref().is_some() {
             let range = (rows::outbox_key(self.outbox_loaded), rows::outbox_key(self.progress.queued_seq + 1));
-            self.outbox_scan = Some(self.scan(range, self.outbox.room()));
+            self.outbox_scan = Some((self.scan(range, self.outbox.room()), self.outbox_loaded));
         }
     }
 
-    /// The run came.
-    pub(super) fn load_outbox(&mut self, _now: Now, found: Vec<Row>) {
+    /// The run that begins at `from` came.
+    pub(super) fn load_outbox(&mut self, from: u64, found: Vec<Row>) {
         for row in found {
+            if rows::outbox_seq_of(&row.key).is_some_and(|seq| seq < self.outbox_loaded) {
+                // Read back from the relay while storage was being read.
+                continue;
+            }
             let item = match rows::outbox_seq_of(&row.key) {
                 Some(seq) if seq == self.outbox_loaded => self.outbox_item(seq, &row),
                 // Rows already mirrored were removed; the window begins behind them.
@@ -166,6 +178,10 @@ impl Engine {
             let Some(item) = item else { return self.stop_corrupt("outbox") };
             self.outbox_loaded = item.seq + 1;
             self.outbox.append(item);
+        }
+        if self.outbox_loaded == from {
+            // Queued entries that are not there: asking again would go on for ever.
+            self.stop_corrupt("outbox");
         }
     }
 
@@ -236,14 +252,31 @@ impl Engine {
     /// An own entry was read back: it is in the mirror, so the outbox may forget it.
     pub(super) fn own_entry_stored(&mut self, _now: Now, seq: u64) {
         if seq > self.progress.sealed_seq {
-            // The log holds own entries this device never wrote: it was restored from an older copy,
-            // or copied. Writing now would fork its chain.
-            return self.set_problem(Some(Problem::OlderCopy));
+            return self.stop_writing();
         }
         self.effects.delete(rows::outbox_key(seq));
         self.outbox.forget_up_to(seq);
         self.outbox_loaded = self.outbox_loaded.max(seq + 1);
         self.acked_up_to(seq);
+    }
+
+    /// The log holds own entries this device never wrote: it was restored from an older copy, or
+    /// copied. Writing, now or after a restart, would fork its chain.
+    fn stop_writing(&mut self) {
+        self.progress.copied = true;
+        self.progress_changed = true;
+        self.set_problem(Some(Problem::OlderCopy));
+    }
+
+    /// Whether this device sealed another entry under this seq than the log shows: then a copy of
+    /// it writes too. Only entries that are known here to differ count.
+    pub(super) fn wrote_otherwise(&mut self, seq: u64, blob_id: BlobId) -> bool {
+        let newest = (seq == self.progress.sealed_seq).then_some(self.progress.sealed_blob_id);
+        let Some(first) = self.outbox.sealed_as(seq).or(newest).filter(|own| *own != blob_id) else { return false };
+        let sender = self.me.device();
+        self.find(IntegrityEvent::ForkedDevice { sender, seq, first, second: blob_id });
+        self.stop_writing();
+        true
     }
 
     /// A new member may push once the log shows all that its inviter had.
@@ -257,5 +290,46 @@ impl Engine {
             self.joining = None;
             self.effects.delete(rows::hot_key(rows::hot::JOINING, &[]));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Founding, Secrets};
+    use crate::io::{Change, RelayAddress};
+    use crate::keys::StoreKey;
+
+    /// A founder's engine that is not started, and its one row of the outbox: seq 2, its name.
+    fn founder() -> (Engine, Row) {
+        let now = Now { mono_ms: 0, wall_ms: 0 };
+        let secrets = || Secrets { store_key: StoreKey::from_bytes([1; 32]), rng_seed: [2; 32] };
+        let relay = RelayAddress { url: "http://127.0.0.1:8080".into(), key: None };
+        let founding = Founding { relay, device_name: "first".into(), token: None };
+        let mut rows = Vec::new();
+        for change in Engine::found(now, &secrets(), founding).changes {
+            if let Change::Put(row) = change {
+                rows.push(row);
+            }
+        }
+        let queued = rows.iter().position(|row| row.key == rows::outbox_key(2)).expect("its name is queued");
+        let queued = rows.swap_remove(queued);
+        (Engine::open(now, secrets(), rows).expect("just founded"), queued)
+    }
+
+    #[test]
+    fn an_entry_read_back_while_its_row_was_being_read_is_no_damage() {
+        let (mut engine, queued) = founder();
+        engine.outbox_loaded = 3;
+        engine.load_outbox(1, vec![queued]);
+        assert!(!engine.stopped);
+        assert_eq!(engine.outbox.last_seq(), None);
+    }
+
+    #[test]
+    fn queued_entries_that_are_not_there_stop_the_engine_instead_of_being_looked_for_for_ever() {
+        let (mut engine, _) = founder();
+        engine.load_outbox(1, vec![]);
+        assert!(engine.stopped);
     }
 }

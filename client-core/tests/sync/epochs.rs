@@ -17,7 +17,7 @@ use zerok_sync_chaos::sim::relay::Stored;
 const SECRET: [u8; 32] = [42; 32];
 
 /// What device `author` would send to rotate to [`SECRET`] with these members left.
-fn rotation(world: &World, author: usize, members: &[MemberKeys], removed: &[Removed]) -> Sealed {
+pub fn rotation(world: &World, author: usize, members: &[MemberKeys], removed: &[Removed]) -> Sealed {
     let (me, keyring) = world.keys(author);
     let genesis = world.relay.entries()[0].blob_id;
     let body = EpochBody {
@@ -41,7 +41,7 @@ fn rotation(world: &World, author: usize, members: &[MemberKeys], removed: &[Rem
 }
 
 /// The relay's side of it: appended, renamed, handed out.
-fn rotate(world: &mut World, sealed: Sealed) {
+pub fn rotate(world: &mut World, sealed: Sealed) {
     let (_, keyring) = world.keys(0);
     let keys = EpochKeys::derive(keyring.group(), &EpochSecret::from_bytes(SECRET));
     world.relay.entries_mut().push(Stored { blob_id: sealed.blob_id, envelope: Some(sealed.envelope.clone()) });
@@ -53,7 +53,7 @@ fn new_epoch(world: &World) -> EpochId {
     EpochKeys::derive(world.keys(0).1.group(), &EpochSecret::from_bytes(SECRET)).id
 }
 
-fn everybody(world: &World, devices: usize) -> Vec<MemberKeys> {
+pub fn everybody(world: &World, devices: usize) -> Vec<MemberKeys> {
     (0..devices).map(|device| world.keys(device).0.keys).collect()
 }
 

@@ -1,8 +1,13 @@
 //! The engine against a relay, in virtual time: the rules of the protocol by name.
 
 mod byzantine;
+mod copies;
 mod delivery;
 mod epochs;
+mod hostile_members;
+mod invitations;
+mod pages;
 mod pairing;
 mod reconnecting;
+mod refusals;
 mod writing;
