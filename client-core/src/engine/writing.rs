@@ -282,10 +282,9 @@ impl Engine {
     /// A new member may push once the log shows all that its inviter had.
     pub(super) fn check_joined(&mut self) {
         let Some(joining) = &self.joining else { return };
-        let covered = joining
-            .frontier
-            .iter()
-            .all(|item| self.chains.iter().any(|(device, chain)| device.tag() == item.tag && chain.seq >= item.seq));
+        let covered = joining.frontier.iter().all(|item| {
+            self.chains.keys().any(|device| device.tag() == item.tag && self.has_seen(device, item.seq, item.hash))
+        });
         if covered && self.members.contains_key(&joining.inviter) {
             self.joining = None;
             self.effects.delete(rows::hot_key(rows::hot::JOINING, &[]));
