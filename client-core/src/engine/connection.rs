@@ -29,6 +29,8 @@ use crate::relay_link::{RelayLink, RelayLinkEvent, check_first_contact};
 
 /// A link that does not stand after this long is given up.
 const CONNECT_DEADLINE_MS: u64 = 20_000;
+/// A relay that has not let this device in after this long is given up, however alive it is.
+const WELCOME_DEADLINE_MS: u64 = 30_000;
 /// How long to wait after a refusal that trying again will hardly cure.
 const REFUSED_RETRY_MS: u64 = 60_000;
 /// Bytes of `Entries` on their way at most: memory for one page, and a bandwidth-delay product of
@@ -179,7 +181,10 @@ impl Engine {
             State::Waiting { until_ms } | State::Connecting { until_ms, .. } => Some(*until_ms),
             State::Open(open) => {
                 let liveness = open.dead_at_ms.unwrap_or(open.heard_ms + PING_AFTER_IDLE_MS);
-                let deadline = open.relay.next_deadline_ms().map_or(liveness, |handshake| handshake.min(liveness));
+                let mut deadline = open.relay.next_deadline_ms().map_or(liveness, |handshake| handshake.min(liveness));
+                if open.phase != Phase::Live {
+                    deadline = deadline.min(open.since_ms + WELCOME_DEADLINE_MS);
+                }
                 // A pause asked for by the relay ends with an attempt, if there is something to push.
                 let paused = open.phase == Phase::Live && self.pushes_wait_until(open);
                 Some(if paused { deadline.min(open.push_again_ms) } else { deadline })
@@ -201,6 +206,10 @@ impl Engine {
             State::Waiting { .. } | State::Connecting { .. } => {}
             State::Open(open) => {
                 if let Err(problem) = open.relay.check_deadline(now) {
+                    return self.lose(now, Some(problem), 0);
+                }
+                if open.phase != Phase::Live && now.mono_ms >= open.since_ms + WELCOME_DEADLINE_MS {
+                    let problem = Problem::Unreachable("it does not let this device in".into());
                     return self.lose(now, Some(problem), 0);
                 }
                 match open.dead_at_ms {

@@ -4,6 +4,7 @@ mod byzantine;
 mod copies;
 mod delivery;
 mod epochs;
+mod false_words;
 mod hostile_members;
 mod invitations;
 mod pages;
