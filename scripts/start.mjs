@@ -41,6 +41,9 @@ function serve(relayArgs) {
   // The terminal's Ctrl-C reaches the relay by itself; a signal sent to us alone does not.
   process.on("SIGINT", () => {});
   process.on("SIGTERM", () => relay.kill("SIGTERM"));
+  // npm, told to stop, ends the shell between it and us, and we hear nothing of it.
+  const parent = process.ppid;
+  setInterval(() => process.ppid !== parent && relay.kill("SIGTERM"), 500).unref();
   relay.once("error", (error) => fail(`The relay could not be started: ${error.message}.`));
   relay.once("exit", (code) => process.exit(code ?? 1));
 }
