@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::scenarios;
 use crate::sim::Defect;
 use crate::trial::plan::Plan;
 use crate::trial::{Report, Tally, Trial};
@@ -13,18 +14,163 @@ pub struct Scenario {
     pub id: &'static str,
     /// What goes wrong, and what must hold.
     pub what: &'static str,
+    /// What must have happened over all seeds, or they proved nothing: a line of the [`Tally`].
+    pub happens: &'static str,
     /// How many seeds `cargo test` runs.
     pub seeds: u64,
     plan: fn(u64) -> Plan,
 }
 
 /// Everything there is.
-pub const ALL: &[Scenario] = &[Scenario {
-    id: "H-HONEST",
-    what: "an honest relay with every fault at once: no integrity event, nothing lost, doubled or out of order",
-    seeds: 2_000,
-    plan: Plan::draw,
-}];
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        id: "T-LAT-01",
+        what: "200 ms each way: pushing, reading and pairing complete",
+        happens: "joins completed",
+        seeds: 20,
+        plan: scenarios::latency,
+    },
+    Scenario {
+        id: "T-LAT-02",
+        what: "200 ± 150 ms: order kept, nothing damaged",
+        happens: "joins completed",
+        seeds: 20,
+        plan: scenarios::jitter,
+    },
+    Scenario {
+        id: "T-LAT-04",
+        what: "600 ± 50 ms: handshake and transfer inside their deadlines",
+        happens: "joins completed",
+        seeds: 20,
+        plan: scenarios::satellite,
+    },
+    Scenario {
+        id: "T-CONN-02",
+        what: "a device killed after each output of its engine during a push: resumes, nothing doubled or forked",
+        happens: "crashes between two outputs",
+        seeds: 60,
+        plan: scenarios::killed_in_push,
+    },
+    Scenario {
+        id: "T-CONN-03",
+        what: "nobody reaches the relay for a while: nobody diverges, everybody resumes",
+        happens: "relay restarts",
+        seeds: 20,
+        plan: scenarios::relay_away,
+    },
+    Scenario {
+        id: "T-CONN-04",
+        what: "ten links in five seconds: no damage",
+        happens: "links cut",
+        seeds: 20,
+        plan: scenarios::flapping,
+    },
+    Scenario {
+        id: "T-CONN-05",
+        what: "links dead without a word: found by ping or wake-up",
+        happens: "links cut",
+        seeds: 20,
+        plan: scenarios::half_open,
+    },
+    Scenario {
+        id: "E-HS-01",
+        what: "the link cut after each message of the handshake: clean retry",
+        happens: "links cut at a message",
+        seeds: 9,
+        plan: scenarios::cut_in_handshake,
+    },
+    Scenario {
+        id: "E-PQ-05",
+        what: "wall clocks years apart: sync and pairing do not depend on them",
+        happens: "joins completed",
+        seeds: 20,
+        plan: scenarios::clocks_apart,
+    },
+    Scenario {
+        id: "S-SM-01",
+        what: "the link cut at each message of a push: resumed, nothing doubled",
+        happens: "links cut at a message",
+        seeds: 60,
+        plan: scenarios::cut_in_push,
+    },
+    Scenario {
+        id: "S-SM-02",
+        what: "the link cut at each message of a catch-up: goes on where it was",
+        happens: "links cut at a message",
+        seeds: 48,
+        plan: scenarios::cut_in_catch_up,
+    },
+    Scenario {
+        id: "S-CONC-01",
+        what: "two devices push at once: both have both, in one order",
+        happens: "entries delivered",
+        seeds: 20,
+        plan: scenarios::push_at_once,
+    },
+    Scenario {
+        id: "S-CONC-02",
+        what: "pushes while another device catches up: no gap between stored and live",
+        happens: "partitions",
+        seeds: 20,
+        plan: scenarios::push_during_catch_up,
+    },
+    Scenario {
+        id: "S-CONV-01",
+        what: "any subset cut off and back: converged",
+        happens: "partitions",
+        seeds: 20,
+        plan: scenarios::partitions,
+    },
+    Scenario {
+        id: "S-CONV-02",
+        what: "the relay restarts: as before",
+        happens: "relay restarts",
+        seeds: 20,
+        plan: scenarios::relay_restarts,
+    },
+    Scenario {
+        id: "S-CONV-04",
+        what: "no fault: and a planted difference is found",
+        happens: "entries delivered",
+        seeds: 20,
+        plan: scenarios::no_fault,
+    },
+    Scenario {
+        id: "S-BLOB-04",
+        what: "blobs without a byte are delivered as such",
+        happens: "entries delivered",
+        seeds: 20,
+        plan: scenarios::empty_blobs,
+    },
+    Scenario {
+        id: "S-CUR-02",
+        what: "acknowledgements lost after the commit: one entry, the same cursor",
+        happens: "acknowledgements lost",
+        seeds: 20,
+        plan: scenarios::acks_lost,
+    },
+    Scenario {
+        id: "S-CUR-04",
+        what: "apps crash between reading and processing: read again, nothing skipped",
+        happens: "entries delivered again",
+        seeds: 20,
+        plan: scenarios::app_crashes,
+    },
+    Scenario {
+        id: "C-STOR-02",
+        what: "a device's storage refuses batches: told, reopened, nothing lost",
+        happens: "reopened after a failed commit",
+        seeds: 20,
+        plan: scenarios::disks_fail,
+    },
+    Scenario {
+        id: "H-HONEST",
+        what: "an honest relay with every fault at once: no integrity event, nothing lost, doubled or out of order",
+        happens: "acknowledgements lost",
+        seeds: 2_000,
+        plan: Plan::draw,
+    },
+];
 
 /// The scenario of an id, in any case.
 #[must_use]

@@ -4,5 +4,6 @@
 //! found by its id through [`catalogue`].
 
 pub mod catalogue;
+mod scenarios;
 pub mod sim;
 pub mod trial;

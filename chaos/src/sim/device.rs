@@ -6,6 +6,7 @@ use zerok_sync_core::io::{Batch, Change, CommitId, LinkId, Machine, Row};
 use zerok_sync_core::{Engine, Event, Joiner, Now};
 
 use super::network::Run;
+use super::world::Loss;
 
 /// What runs on a device.
 #[derive(Debug, Default)]
@@ -88,6 +89,8 @@ pub struct Device {
     pub cut_off: bool,
     /// Crash after so many more outputs were carried out.
     pub crash_after: Option<u32>,
+    /// Cut its link after so many more link messages arrived at either end, and lose what.
+    pub cut_after: Option<(u32, Loss)>,
     pub(super) link: Option<Link>,
     pub(super) run: Run,
 }

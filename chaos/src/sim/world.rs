@@ -1,5 +1,6 @@
 //! The world: who is there, what time it is, and what happens next.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
@@ -70,6 +71,8 @@ pub struct World {
     now_ms: u64,
     network: Network,
     links: u64,
+    /// Links on which nothing passes, also once the device has given them up.
+    silenced: BTreeSet<Conn>,
     dice: Dice,
     steps_at_once: u32,
     counts: Counts,
@@ -82,6 +85,8 @@ struct Counts {
     crashes_before_confirmation: u64,
     acks_lost: u64,
     commits_refused: u64,
+    planned_cuts: u64,
+    planned_crashes: u64,
 }
 
 impl Default for World {
@@ -110,6 +115,7 @@ impl World {
             now_ms: 1_000_000,
             network: Network::default(),
             links: 0,
+            silenced: BTreeSet::new(),
             dice: Dice::new(seed, b'w'),
             steps_at_once: 0,
             counts: Counts::default(),
@@ -298,6 +304,7 @@ impl World {
             }
             Loss::Silence => {
                 link.silent = true;
+                self.silenced.insert(conn);
                 let link = *link;
                 self.network.send(self.now_ms + RELAY_PATIENCE_MS, Parcel::RelayHearsClose(conn));
                 Some(link)
@@ -445,12 +452,14 @@ impl World {
 
     /// How often what happened that chance decides.
     #[must_use]
-    pub fn counts(&self) -> [(&'static str, u64); 5] {
+    pub fn counts(&self) -> [(&'static str, u64); 7] {
         [
             ("crashes while a commit was written", self.counts.crashes_while_writing),
             ("crashes before a commit was confirmed", self.counts.crashes_before_confirmation),
             ("acknowledgements lost", self.counts.acks_lost),
             ("commits refused", self.counts.commits_refused),
+            ("crashes between two outputs", self.counts.planned_crashes),
+            ("links cut at a message", self.counts.planned_cuts),
             ("pushes refused", self.relay.refusals()),
         ]
     }
@@ -488,6 +497,7 @@ impl World {
             if let Some(left) = &mut self.devices[device].crash_after {
                 *left = left.saturating_sub(1);
                 if *left == 0 {
+                    self.counts.planned_crashes += 1;
                     self.crash_losing(device, Loss::Downstream);
                 }
             }
@@ -641,11 +651,13 @@ impl World {
                             self.cut(device);
                         }
                     }
+                    self.count_message(conn.0);
                 }
             }
             Parcel::ToDevice(conn, message) => {
                 if let Some(id) = self.link_of(conn).filter(|_| self.passes(conn)) {
                     self.handle(conn.0, Input::LinkMessage(id, message));
+                    self.count_message(conn.0);
                 }
             }
             Parcel::RelayHearsClose(conn) => {
@@ -678,6 +690,18 @@ impl World {
         }
     }
 
+    fn count_message(&mut self, device: usize) {
+        if let Some((left, loss)) = &mut self.devices[device].cut_after {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                let loss = *loss;
+                self.devices[device].cut_after = None;
+                self.counts.planned_cuts += 1;
+                self.cut_losing(device, loss);
+            }
+        }
+    }
+
     /// The machine's name for a link that it has not lost.
     fn link_of(&self, conn: Conn) -> Option<LinkId> {
         self.devices[conn.0].link.filter(|link| link.number == conn.1).map(|link| link.id)
@@ -685,7 +709,7 @@ impl World {
 
     /// Whether anything still passes on a link.
     fn passes(&self, conn: Conn) -> bool {
-        self.devices[conn.0].link.is_none_or(|link| link.number != conn.1 || !link.silent)
+        !self.silenced.contains(&conn)
     }
 
     fn post_all(&mut self, answers: Vec<(Conn, Bytes)>) {

@@ -172,6 +172,7 @@ impl Trial {
         for device in &mut self.world.devices {
             device.cut_off = false;
             device.crash_after = None;
+            device.cut_after = None;
             device.disk.fail_next = 0;
         }
     }
@@ -278,8 +279,10 @@ impl Trial {
                 self.world.crash_losing(device % count, loss);
             }
             Op::CrashAfter(device, outputs) => {
-                self.count("crashes between two outputs");
                 self.world.devices[device % count].crash_after = Some(outputs);
+            }
+            Op::CutAfter(device, messages, loss) => {
+                self.world.devices[device % count].cut_after = Some((messages, loss));
             }
             Op::FailDisk(device) => self.world.devices[device % count].disk.fail_next = 1,
             Op::RestartRelay(ms) => {
@@ -319,6 +322,7 @@ impl Trial {
             self.blobs += 1;
             let blob = match self.dice.index(20) {
                 0 => Bytes::new(),
+                _ if self.plan.empty_blobs => Bytes::new(),
                 1 => Bytes::from_static(b"the same from everybody"),
                 _ => Bytes::from(format!("blob {} {}", self.blobs, "x".repeat(bytes))),
             };
@@ -413,12 +417,13 @@ impl Trial {
         let (from, to) = Engine::entry_range(person.app.read);
         let rows: Vec<_> = self.world.devices[device].rows(&from, &to).take(most).collect();
         let mut faults = Vec::new();
-        let mut delivered = 0;
+        let (mut delivered, mut again) = (0, 0);
         for row in rows {
             match self.world.engine(device).read_entry(&row) {
                 Ok(entry) if entry.position > person.app.rung => break,
                 Ok(entry) => {
                     delivered += 1;
+                    again += u64::from(person.app.seen.contains_key(&entry.position));
                     faults.extend(person.app.take(&entry).err());
                     if entry.missing_deps {
                         faults.push(format!("position {} lacks what its author had seen", entry.position));
@@ -432,6 +437,7 @@ impl Trial {
             faults.push(format!("told of {rung}, and nothing to read behind {read}"));
         }
         *self.tally.entry("entries delivered").or_default() += delivered;
+        *self.tally.entry("entries delivered again").or_default() += again;
         for fault in faults {
             self.wrong(device, fault);
         }

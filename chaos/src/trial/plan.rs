@@ -21,7 +21,7 @@ pub enum Op {
         device: usize,
         /// How many.
         count: u64,
-        /// Bytes of padding in each; a blob may be empty instead.
+        /// Bytes of padding in each.
         bytes: usize,
     },
     /// A link breaks.
@@ -44,6 +44,8 @@ pub enum Op {
     Stubs(bool),
     /// Most items of one page.
     Pages(usize),
+    /// A link breaks after so many more messages on it.
+    CutAfter(usize, u32, Loss),
     /// The system says that the network may be back.
     Wake(usize),
     /// A tick nobody asked for.
@@ -67,6 +69,8 @@ pub struct Plan {
     pub conditions: Conditions,
     /// How late apps read and say what they processed.
     pub lateness_ms: RangeInclusive<u64>,
+    /// All blobs are empty; otherwise some.
+    pub empty_blobs: bool,
     /// How long a crashed process stays away.
     pub down_ms: RangeInclusive<u64>,
 }
@@ -78,7 +82,7 @@ impl Plan {
         let mut dice = Dice::new(seed, b'p');
         let devices = 3 + dice.index(2);
         let founders = 1 + dice.index(devices - 1);
-        let mut weights = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1];
+        let mut weights = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1, 3];
         for weight in &mut weights[1..] {
             if dice.chance(300) {
                 *weight = 0;
@@ -111,7 +115,7 @@ impl Plan {
         };
         let lateness_ms = [0..=0, 0..=100, 0..=10_000][dice.index(3)].clone();
         let down_ms = [0..=0, 0..=200, 0..=10_000][dice.index(3)].clone();
-        Self { founders, devices, ops, conditions, lateness_ms, down_ms }
+        Self { founders, devices, ops, conditions, lateness_ms, empty_blobs: false, down_ms }
     }
 }
 
@@ -125,11 +129,10 @@ fn draw_op(dice: &mut Dice, weights: &[u64]) -> Op {
     let device = dice.index(4);
     let loss = [Loss::Everything, Loss::Downstream, Loss::Downstream, Loss::Silence][dice.index(4)];
     match kind {
-        0 => Op::Push {
-            device,
-            count: if dice.chance(50) { dice.within(&(20..=90)) } else { dice.within(&(1..=5)) },
-            bytes: if dice.chance(50) { dice.index(40_000) } else { dice.index(100) },
-        },
+        // Many small ones, a few of any size.
+        0 if dice.chance(50) => Op::Push { device, count: dice.within(&(20..=90)), bytes: dice.index(100) },
+        0 if dice.chance(50) => Op::Push { device, count: 1, bytes: dice.index(40_000) },
+        0 => Op::Push { device, count: dice.within(&(1..=5)), bytes: dice.index(100) },
         1 => Op::Cut(device, loss),
         2 => Op::Crash(device, loss),
         3 => Op::CrashAfter(device, u32::try_from(dice.within(&(1..=25))).expect("small")),
@@ -143,6 +146,7 @@ fn draw_op(dice: &mut Dice, weights: &[u64]) -> Op {
         11 => Op::Wake(device),
         12 => Op::Tick(device),
         13 => Op::Invite(device),
+        15 => Op::CutAfter(device, u32::try_from(dice.within(&(1..=12))).expect("small"), loss),
         _ => Op::TurnClock(device, (dice.any() % 2_000) as i64 * FIVE_YEARS_MS / 1_000 - FIVE_YEARS_MS),
     }
 }

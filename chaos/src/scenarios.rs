@@ -1,0 +1,235 @@
+//! The plans of the scenarios that look at one kind of fault: small, and swept point by point
+//! where "every point" is what the catalogue asks for.
+
+use crate::sim::{Conditions, Dice, Loss};
+use crate::trial::plan::{Op, Plan};
+
+const LOSSES: [Loss; 3] = [Loss::Everything, Loss::Downstream, Loss::Silence];
+
+/// Planned faults that have not come true by then do not any more.
+const FAULTS_END: (u64, Op) = (66_000, Op::Tick(0));
+
+/// Three devices, nothing wrong.
+fn calm(ops: Vec<(u64, Op)>) -> Plan {
+    Plan {
+        founders: 3,
+        devices: 3,
+        ops,
+        conditions: Conditions::CALM,
+        lateness_ms: 0..=100,
+        empty_blobs: false,
+        down_ms: 0..=100,
+    }
+}
+
+fn push(device: usize, count: u64) -> Op {
+    Op::Push { device, count, bytes: 20 }
+}
+
+/// Every device pushes a little all the time.
+fn stream(dice: &mut Dice, duration_ms: u64) -> Vec<(u64, Op)> {
+    (0..duration_ms / 200)
+        .map(|n| (n * 200 + dice.within(&(0..=199)), push(dice.index(3), 1 + dice.any() % 3)))
+        .collect()
+}
+
+fn with(mut ops: Vec<(u64, Op)>, more: impl IntoIterator<Item = (u64, Op)>) -> Vec<(u64, Op)> {
+    ops.extend(more);
+    ops
+}
+
+/// A point of a sweep, and the loss it is combined with.
+fn point(seed: u64, points: u32) -> (u32, Loss) {
+    let n = u32::try_from(seed % u64::from(points)).expect("below a u32");
+    (n + 1, LOSSES[usize::try_from(seed / u64::from(points) % 3).expect("below 3")])
+}
+
+/// No fault.
+pub fn no_fault(seed: u64) -> Plan {
+    calm(stream(&mut Dice::new(seed, b's'), 5_000))
+}
+
+/// A device that pushes loses its link at one message after the other.
+pub fn cut_in_push(seed: u64) -> Plan {
+    let (messages, loss) = point(seed, 40);
+    calm(vec![(0, Op::CutAfter(0, messages, loss)), (0, push(0, 30)), (8, push(0, 30)), (20, push(1, 3)), FAULTS_END])
+}
+
+/// A device that catches up loses its link at one message after the other.
+pub fn cut_in_catch_up(seed: u64) -> Plan {
+    let (messages, loss) = point(seed, 16);
+    let ops = vec![
+        (0, Op::Pages(3)),
+        (0, Op::CutOff(1, 1_000)),
+        (10, push(0, 60)),
+        (500, push(2, 30)),
+        (999, Op::CutAfter(1, messages, loss)),
+        (1_001, Op::Wake(1)),
+        FAULTS_END,
+    ];
+    calm(ops)
+}
+
+/// The handshake loses its link at one message after the other.
+pub fn cut_in_handshake(seed: u64) -> Plan {
+    let (messages, loss) = point(seed, 3);
+    calm(vec![
+        (0, push(0, 3)),
+        (100, Op::Cut(0, Loss::Everything)),
+        (100, Op::CutAfter(0, messages, loss)),
+        (101, push(0, 3)),
+        (110, Op::Wake(0)),
+        FAULTS_END,
+    ])
+}
+
+/// A device that pushes is killed after one output of its engine after the other.
+pub fn killed_in_push(seed: u64) -> Plan {
+    let (outputs, _) = point(seed, 60);
+    let mut plan =
+        calm(vec![(0, Op::CrashAfter(0, outputs)), (0, push(0, 10)), (3, push(1, 2)), (12, push(0, 10)), FAULTS_END]);
+    // Half of the time the disk takes a while, so that a crash finds a batch on its way.
+    if seed / 60 % 2 == 1 {
+        plan.conditions = Conditions { slow_disk_per_mille: 1_000, disk_ms: 0..=5, ..Conditions::CALM };
+    }
+    plan
+}
+
+/// Nobody reaches the relay for a while.
+pub fn relay_away(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let ops = stream(&mut dice, 10_000);
+    let away = Op::RestartRelay(dice.within(&(1_000..=60_000)));
+    calm(with(ops, [(dice.within(&(0..=5_000)), away), FAULTS_END]))
+}
+
+/// The relay restarts again and again.
+pub fn relay_restarts(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let ops = stream(&mut dice, 20_000);
+    let restarts: Vec<_> =
+        (0..5).map(|n| (n * 4_000 + dice.within(&(0..=3_000)), Op::RestartRelay(dice.within(&(0..=500))))).collect();
+    calm(with(ops, restarts))
+}
+
+/// A device connects and loses its link ten times in five seconds.
+pub fn flapping(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let ops = stream(&mut dice, 5_000);
+    let flaps: Vec<_> =
+        (0..10).flat_map(|n| [(n * 500, Op::Cut(1, Loss::Downstream)), (n * 500 + 1, Op::Wake(1))]).collect();
+    let wakes: Vec<_> = (0..10).map(|n| (n * 500 + 6, Op::Wake(1))).collect();
+    calm(with(with(ops, flaps), wakes))
+}
+
+/// Links go dead without a word.
+pub fn half_open(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let ops = stream(&mut dice, 60_000);
+    calm(with(
+        ops,
+        [
+            (dice.within(&(0..=20_000)), Op::Cut(0, Loss::Silence)),
+            (20_000, Op::Cut(1, Loss::Silence)),
+            (22_000, Op::Wake(1)),
+        ],
+    ))
+}
+
+/// Any subset is cut off, again and again.
+pub fn partitions(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let ops = stream(&mut dice, 30_000);
+    let cuts: Vec<_> =
+        (0..8).map(|_| (dice.within(&(0..=29_000)), Op::CutOff(dice.index(3), dice.within(&(100..=20_000))))).collect();
+    calm(with(ops, cuts))
+}
+
+/// Two devices push in the same millisecond.
+pub fn push_at_once(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    calm((0..20).flat_map(|n| [(n * 50, push(0, 1 + dice.any() % 5)), (n * 50, push(1, 1 + dice.any() % 5))]).collect())
+}
+
+/// One device catches up while the others go on pushing.
+pub fn push_during_catch_up(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let mut ops = vec![(0, Op::Pages(1 + dice.index(7))), (0, Op::CutOff(2, 2_000)), (5, push(0, 80))];
+    ops.extend((0..300).map(|n| (1_900 + n * 8, push(dice.index(2), 1))));
+    let mut plan = calm(ops);
+    plan.conditions.latency_ms = 1..=60;
+    plan
+}
+
+/// The relay stores pushes, and its answers are lost.
+pub fn acks_lost(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let ops = stream(&mut dice, 10_000);
+    let losses: Vec<_> =
+        (0..6).map(|_| (dice.within(&(0..=9_000)), Op::LoseAcks(1 + u32::from(dice.chance(500))))).collect();
+    let stubs = (0, Op::Stubs(dice.chance(500)));
+    calm(with(with(ops, losses), [stubs]))
+}
+
+/// Processes die while their apps have read more than they have processed.
+pub fn app_crashes(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let ops = stream(&mut dice, 20_000);
+    let crashes: Vec<_> =
+        (0..12).map(|_| (dice.within(&(0..=20_000)), Op::Crash(dice.index(3), LOSSES[dice.index(2)]))).collect();
+    let mut plan = calm(with(ops, crashes));
+    plan.lateness_ms = 0..=4_000;
+    plan
+}
+
+/// Disks refuse batches.
+pub fn disks_fail(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let ops = stream(&mut dice, 10_000);
+    let fails: Vec<_> = (0..8).map(|_| (dice.within(&(0..=10_000)), Op::FailDisk(dice.index(3)))).collect();
+    calm(with(ops, fails))
+}
+
+/// Blobs without a byte.
+pub fn empty_blobs(seed: u64) -> Plan {
+    let mut plan = no_fault(seed);
+    plan.empty_blobs = true;
+    plan
+}
+
+/// Clocks years apart that jump.
+pub fn clocks_apart(seed: u64) -> Plan {
+    const YEAR_MS: i64 = 365 * 24 * 3_600 * 1_000;
+    let mut dice = Dice::new(seed, b's');
+    let ops = stream(&mut dice, 5_000);
+    let turns: Vec<_> =
+        (0..6).map(|n| (n * 800, Op::TurnClock(dice.index(3), (dice.index(11) as i64 - 5) * YEAR_MS))).collect();
+    let mut plan = calm(with(ops, turns));
+    plan.devices = 4;
+    plan.ops.push((2_500, Op::Invite(1)));
+    plan
+}
+
+/// 200 ms each way.
+pub fn latency(seed: u64) -> Plan {
+    slow_link(seed, 200, 200)
+}
+
+/// 200 ± 150 ms.
+pub fn jitter(seed: u64) -> Plan {
+    slow_link(seed, 50, 350)
+}
+
+/// 600 ± 50 ms.
+pub fn satellite(seed: u64) -> Plan {
+    slow_link(seed, 550, 650)
+}
+
+fn slow_link(seed: u64, from_ms: u64, to_ms: u64) -> Plan {
+    let mut plan = no_fault(seed);
+    plan.devices = 4;
+    plan.ops.push((1_000, Op::Invite(0)));
+    plan.ops.push((30_000, push(0, 1)));
+    plan.conditions.latency_ms = from_ms..=to_ms;
+    plan
+}

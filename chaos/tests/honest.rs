@@ -1,0 +1,136 @@
+//! H-HONEST: an honest relay with every fault at once, over many seeds. And the checks themselves:
+//! each planted defect is found.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use zerok_sync_chaos::catalogue;
+use zerok_sync_chaos::sim::Defect;
+use zerok_sync_chaos::trial::Tally;
+
+/// More is for the nightly run: `zerok-chaos run H-HONEST --seeds 100000`.
+const TIME_MAX: Duration = Duration::from_secs(45);
+/// However slow the machine.
+const SEEDS_MIN: u64 = 200;
+
+#[test]
+fn an_honest_relay_with_every_fault_raises_nothing_and_loses_nothing() {
+    let scenario = catalogue::find("H-HONEST").expect("it is in the catalogue");
+    let begun = Instant::now();
+    let next = AtomicU64::new(0);
+    let work = || {
+        let mut tally = Tally::new();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= scenario.seeds || (seed >= SEEDS_MIN && begun.elapsed() > TIME_MAX) {
+                return tally;
+            }
+            for (what, count) in scenario.check(seed).unwrap_or_else(|failure| panic!("{failure}")) {
+                *tally.entry(what).or_default() += count;
+            }
+        }
+    };
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let tally = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let mut total = Tally::new();
+        for worker in workers {
+            let tally = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            tally.into_iter().for_each(|(what, count)| *total.entry(what).or_default() += count);
+        }
+        total
+    });
+    println!("{} seeds in {:?}: {tally:?}", next.into_inner().min(scenario.seeds), begun.elapsed());
+    for what in [
+        "acknowledgements lost",
+        "commits refused",
+        "crashes",
+        "crashes before a commit was confirmed",
+        "crashes between two outputs",
+        "crashes while a commit was written",
+        "entries delivered",
+        "joins completed",
+        "links cut",
+        "partitions",
+        "pushes refused",
+        "relay restarts",
+        "reopened after a failed commit",
+    ] {
+        assert!(tally.get(what).is_some_and(|&count| count >= 10), "hardly any {what}: {tally:?}");
+    }
+}
+
+#[test]
+fn a_seed_determines_its_trial() {
+    let scenario = catalogue::find("H-HONEST").expect("it is in the catalogue");
+    for seed in 0..3 {
+        assert_eq!(scenario.check(seed), scenario.check(seed));
+    }
+}
+
+/// The first thing found wrong over some seeds with a defect.
+fn found(defect: Defect) -> String {
+    let scenario = catalogue::find("H-HONEST").expect("it is in the catalogue");
+    (0..40).find_map(|seed| scenario.check_with(seed, defect).err()).unwrap_or_default()
+}
+
+fn assert_found(defect: Defect, any_of: &[&str]) {
+    let found = found(defect);
+    assert!(any_of.iter().any(|expected| found.contains(expected)), "{defect:?} is found as: {found:?}");
+}
+
+#[test]
+fn a_failure_names_the_command_that_replays_it() {
+    let found = found(Defect::RelaySkipsEntry);
+    assert!(found.contains("replay: cargo run -p zerok-sync-chaos -- run H-HONEST --seed "), "{found}");
+}
+
+#[test]
+fn a_disk_that_loses_a_confirmed_commit_is_found() {
+    assert_found(Defect::DiskLosesConfirmedCommit, &["after a restart", "not on disk", "were sent for seq"]);
+}
+
+#[test]
+fn a_disk_that_swaps_two_commits_is_found() {
+    assert_found(Defect::DiskSwapsCommits, &["after a restart", "not on disk", "were sent for seq"]);
+}
+
+#[test]
+fn a_commit_given_while_one_is_unconfirmed_is_found() {
+    assert_found(Defect::DriverConfirmsEarly, &["is unconfirmed"]);
+}
+
+#[test]
+fn a_difference_between_two_devices_is_found() {
+    assert_found(Defect::DiskDropsEntry, &["the app was not handed", "stands where", "entries of"]);
+}
+
+#[test]
+fn an_app_that_is_not_told_of_entries_is_found() {
+    assert_found(Defect::DriverLosesDoorbell, &["the app was not handed"]);
+}
+
+#[test]
+fn entries_delivered_again_once_processed_are_found() {
+    assert_found(Defect::AppReadsProcessedAgain, &["processed up to"]);
+}
+
+#[test]
+fn an_entry_delivered_twice_is_found() {
+    assert_found(Defect::RelayDeliversTwice, &["CursorJump", "Replayed"]);
+}
+
+#[test]
+fn an_entry_left_out_is_found() {
+    assert_found(Defect::RelaySkipsEntry, &["CursorJump", "the end of a log that it did not send"]);
+}
+
+#[test]
+fn an_acknowledgement_of_what_is_not_stored_is_found() {
+    assert_found(Defect::RelayAcksWithoutStoring, &["is acknowledged, and the relay has"]);
+}
+
+#[test]
+fn a_resent_entry_stored_again_is_found() {
+    assert_found(Defect::RelayStoresTwice, &["the relay: cursor"]);
+}

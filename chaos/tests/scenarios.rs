@@ -1,0 +1,73 @@
+//! Every scenario of the catalogue but H-HONEST, which has its own file: nothing is wrong, and what
+//! it is about did happen.
+
+use std::collections::BTreeSet;
+
+use zerok_sync_chaos::catalogue::{self, Scenario};
+use zerok_sync_chaos::sim::Defect;
+
+fn scenario(id: &str) -> &'static Scenario {
+    catalogue::find(id).unwrap_or_else(|| panic!("{id} is not in the catalogue"))
+}
+
+fn assert_holds(id: &str) {
+    let scenario = scenario(id);
+    let mut happened = 0;
+    for seed in 0..scenario.seeds {
+        let tally = scenario.check(seed).unwrap_or_else(|failure| panic!("{failure}"));
+        happened += tally.get(scenario.happens).copied().unwrap_or_default();
+    }
+    assert!(happened >= scenario.seeds / 3, "{id}: {} only {happened} times", scenario.happens);
+}
+
+macro_rules! scenarios {
+    ($($name:ident => $id:literal,)*) => {
+        $(
+            #[test]
+            fn $name() {
+                assert_holds($id);
+            }
+        )*
+
+        #[test]
+        fn every_scenario_is_run() {
+            let run: BTreeSet<&str> = [$($id,)* "H-HONEST"].into();
+            assert_eq!(run, catalogue::ALL.iter().map(|scenario| scenario.id).collect());
+        }
+    };
+}
+
+scenarios! {
+    t_lat_01_a_slow_link => "T-LAT-01",
+    t_lat_02_jitter => "T-LAT-02",
+    t_lat_04_a_satellite => "T-LAT-04",
+    t_conn_02_killed_in_mid_push => "T-CONN-02",
+    t_conn_03_nobody_reaches_the_relay => "T-CONN-03",
+    t_conn_04_ten_links_in_five_seconds => "T-CONN-04",
+    t_conn_05_links_dead_without_a_word => "T-CONN-05",
+    e_hs_01_cut_in_the_handshake => "E-HS-01",
+    e_pq_05_clocks_years_apart => "E-PQ-05",
+    s_sm_01_cut_in_mid_push => "S-SM-01",
+    s_sm_02_cut_in_mid_catch_up => "S-SM-02",
+    s_conc_01_two_push_at_once => "S-CONC-01",
+    s_conc_02_a_push_during_a_catch_up => "S-CONC-02",
+    s_conv_01_partition_and_heal => "S-CONV-01",
+    s_conv_02_the_relay_restarts => "S-CONV-02",
+    s_conv_04_no_fault => "S-CONV-04",
+    s_blob_04_empty_blobs => "S-BLOB-04",
+    s_cur_02_acknowledgements_lost => "S-CUR-02",
+    s_cur_04_apps_crash_before_processing => "S-CUR-04",
+    c_stor_02_storage_refuses => "C-STOR-02",
+}
+
+#[test]
+fn s_conv_04_finds_a_planted_difference() {
+    let failure = scenario("S-CONV-04").check_with(0, Defect::DiskDropsEntry).expect_err("a row is missing");
+    assert!(failure.contains("device 1"), "{failure}");
+}
+
+#[test]
+fn an_unknown_id_is_no_scenario() {
+    assert!(catalogue::find("T-NONE-99").is_none());
+    assert_eq!(scenario("s-sm-01").id, "S-SM-01");
+}
