@@ -1,7 +1,15 @@
 //! Everything that can go wrong, on purpose and repeatably.
 //!
-//! [`sim`] is the deterministic simulation; each scenario of the catalogue that lives in it is
-//! found by its id through [`catalogue`].
+//! ```text
+//! cargo run -p zerok-sync-chaos -- list
+//! cargo run -p zerok-sync-chaos -- run H-HONEST --seed 7          what a failure prints
+//! cargo run --release -p zerok-sync-chaos -- run H-HONEST --seeds 100000
+//! ```
+//!
+//! [`sim`] is the deterministic world: real engines of `client-core`, a relay in memory, simulated
+//! links, disks and clocks. [`trial`] puts it through a plan of faults and checks that nothing was
+//! lost, doubled, reordered, forked or raised. [`catalogue`] names the scenarios. Each check is
+//! itself checked: a [`sim::Defect`] planted into the world must be found.
 
 pub mod catalogue;
 mod scenarios;

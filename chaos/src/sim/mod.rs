@@ -8,6 +8,7 @@
 mod defect;
 mod device;
 mod dice;
+mod happening;
 mod network;
 pub mod relay;
 mod world;

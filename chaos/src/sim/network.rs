@@ -73,13 +73,7 @@ impl Network {
     }
 
     /// The next, with the time of its arrival.
-    pub fn next(&mut self) -> Option<(u64, Parcel)> {
+    pub fn pop(&mut self) -> Option<(u64, Parcel)> {
         self.arrivals.pop_first().map(|((at_ms, _), parcel)| (at_ms, parcel))
-    }
-
-    /// Whether anything but what these links carry is on its way; for tests of silence.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.arrivals.is_empty()
     }
 }

@@ -5,12 +5,12 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use zerok_sync_core::id::{DeviceId, GroupId};
-use zerok_sync_core::io::{Batch, CommitId, LinkDownReason, LinkId, RelayAddress, Row, StorageFault};
+use zerok_sync_core::io::{RelayAddress, Row};
 use zerok_sync_core::keyring::Keyring;
 use zerok_sync_core::keys::{EpochSecret, Membership, MembershipSeed, StoreKey};
 use zerok_sync_core::store_seal;
 use zerok_sync_core::{
-    Engine, Entry, Event, Founding, Input, IntegrityEvent, InviteLink, Joiner, Joining, Machine, Now, Output, Secrets,
+    Engine, Entry, Event, Founding, Input, IntegrityEvent, InviteLink, Joiner, Joining, Now, Secrets,
 };
 use zerok_sync_protocol::{EpochId, wire};
 
@@ -68,25 +68,25 @@ pub struct World {
     pub defect: Option<Defect>,
     /// Contracts of [`zerok_sync_core::io`] that were broken.
     pub violations: Vec<String>,
-    now_ms: u64,
-    network: Network,
-    links: u64,
+    pub(super) now_ms: u64,
+    pub(super) network: Network,
+    pub(super) links: u64,
     /// Links on which nothing passes, also once the device has given them up.
-    silenced: BTreeSet<Conn>,
-    dice: Dice,
+    pub(super) silenced: BTreeSet<Conn>,
+    pub(super) dice: Dice,
     steps_at_once: u32,
-    counts: Counts,
+    pub(super) counts: Counts,
 }
 
 /// How often something happened that chance decides.
 #[derive(Debug, Default)]
-struct Counts {
-    crashes_while_writing: u64,
-    crashes_before_confirmation: u64,
-    acks_lost: u64,
-    commits_refused: u64,
-    planned_cuts: u64,
-    planned_crashes: u64,
+pub(super) struct Counts {
+    pub(super) crashes_while_writing: u64,
+    pub(super) crashes_before_confirmation: u64,
+    pub(super) acks_lost: u64,
+    pub(super) commits_refused: u64,
+    pub(super) planned_cuts: u64,
+    pub(super) planned_crashes: u64,
 }
 
 impl Default for World {
@@ -408,7 +408,7 @@ impl World {
     pub fn settle(&mut self) {
         (0..self.devices.len()).for_each(|device| self.drain(device));
         let mut steps = 0;
-        while let Some((at_ms, parcel)) = self.network.next() {
+        while let Some((at_ms, parcel)) = self.network.pop() {
             steps += 1;
             assert!(steps < 1_000_000, "the world does not come to rest");
             self.now_ms = self.now_ms.max(at_ms);
@@ -442,7 +442,7 @@ impl World {
         match due {
             Some((_, device)) => self.handle(device, Input::Tick),
             None => {
-                if let Some((_, parcel)) = self.network.next() {
+                if let Some((_, parcel)) = self.network.pop() {
                     self.carry(parcel);
                 }
             }
@@ -475,251 +475,5 @@ impl World {
     fn deadline(&self, device: usize) -> Option<u64> {
         let device = &self.devices[device];
         device.running.deadline_ms().map(|mono_ms| mono_ms.saturating_sub(device.clock.mono_ahead_ms))
-    }
-
-    /// Hands an input to what runs on a device, and carries out what it wants.
-    pub fn handle(&mut self, device: usize, input: Input) {
-        self.tell(device, input);
-        self.drain(device);
-    }
-
-    fn tell(&mut self, device: usize, input: Input) {
-        let now = self.now_at(device);
-        if let Some(machine) = self.devices[device].running.machine() {
-            machine.handle(now, input);
-        }
-    }
-
-    /// Carries out what the machine wants, until it wants nothing more or crashes.
-    pub fn drain(&mut self, device: usize) {
-        while let Some(output) = self.devices[device].running.machine().and_then(Machine::poll_output) {
-            self.carry_out(device, output);
-            if let Some(left) = &mut self.devices[device].crash_after {
-                *left = left.saturating_sub(1);
-                if *left == 0 {
-                    self.counts.planned_crashes += 1;
-                    self.crash_losing(device, Loss::Downstream);
-                }
-            }
-        }
-    }
-
-    fn carry_out(&mut self, device: usize, output: Output) {
-        let run = self.devices[device].run;
-        match output {
-            Output::Connect(id, _) => {
-                self.links += 1;
-                if self.relay_up && !self.devices[device].cut_off {
-                    self.devices[device].link = Some(Link { id, number: self.links, silent: false });
-                    self.post(Parcel::LinkUp((device, self.links)));
-                } else {
-                    self.post(Parcel::LinkDown(device, run, id));
-                }
-            }
-            Output::Transmit(id, message) => {
-                if let Some(link) = self.devices[device].link.filter(|link| link.id == id && !link.silent) {
-                    self.post(Parcel::ToRelay((device, link.number), message));
-                }
-            }
-            Output::Disconnect(id) => {
-                if let Some(link) = self.devices[device].link.take_if(|link| link.id == id)
-                    && !link.silent
-                {
-                    self.post(Parcel::RelayHearsClose((device, link.number)));
-                }
-            }
-            Output::Commit(id, batch) => self.commit(device, id, batch),
-            Output::Scan { id, from, to, bytes_max } => {
-                let mut bytes = 0;
-                let mut rows = Vec::new();
-                for row in self.devices[device].rows(&from, &to) {
-                    bytes += row.value.len();
-                    rows.push(row);
-                    if bytes >= bytes_max {
-                        break;
-                    }
-                }
-                match self.disk_delay_ms() {
-                    0 => self.tell(device, Input::Scanned(id, rows)),
-                    ms => self.network.send(self.now_ms + ms, Parcel::Scanned(device, run, id, rows)),
-                }
-            }
-            Output::Event(event) => {
-                if let Event::EntriesAvailable { position } = event
-                    && !self.devices[device].has_entry_at(position)
-                {
-                    self.violations.push(format!("device {device} was told of {position}, which is not on disk"));
-                }
-                self.devices[device].events.push(event);
-            }
-        }
-    }
-
-    fn commit(&mut self, device: usize, id: CommitId, batch: Batch) {
-        let delay_ms = (self.disk_delay_ms(), self.disk_delay_ms());
-        let (now_ms, defect) = (self.now_ms, self.defect);
-        let at = &mut self.devices[device];
-        let run = at.run;
-        if !at.disk.unconfirmed.is_empty() {
-            let before = at.disk.unconfirmed.clone();
-            self.violations.push(format!("device {device} gave {id:?} while {before:?} is unconfirmed"));
-        }
-        at.disk.unconfirmed.push_back(id);
-        if at.disk.fail_next > 0 {
-            at.disk.fail_next -= 1;
-            self.counts.commits_refused += 1;
-            let fault = StorageFault::Failed("the disk refused".into());
-            return self.network.send(now_ms + delay_ms.0, Parcel::Refuse(device, run, id, fault));
-        }
-        match defect {
-            Some(Defect::DiskLosesConfirmedCommit) => {
-                if let Some(owed) = at.disk.owed.replace(batch) {
-                    at.apply(owed);
-                }
-                return self.confirm(device, id);
-            }
-            Some(Defect::DiskSwapsCommits) => {
-                match at.disk.owed.take() {
-                    Some(owed) => {
-                        at.apply(batch);
-                        at.apply(owed);
-                    }
-                    None => at.disk.owed = Some(batch),
-                }
-                return self.confirm(device, id);
-            }
-            Some(Defect::DriverConfirmsEarly) => {
-                at.disk.pending = Some(batch.clone());
-                self.network.send(now_ms + 1, Parcel::Apply(device, run, id, batch));
-                return self.tell(device, Input::Committed(id));
-            }
-            _ => {}
-        }
-        if at.slow_disk {
-            return at.apply(batch);
-        }
-        match delay_ms {
-            (0, 0) => {
-                at.apply(batch);
-                self.confirm(device, id);
-            }
-            (apply_ms, confirm_ms) => {
-                at.disk.pending = Some(batch.clone());
-                self.network.send(now_ms + apply_ms, Parcel::Apply(device, run, id, batch));
-                self.network.send(now_ms + apply_ms + confirm_ms, Parcel::Confirm(device, run, id));
-            }
-        }
-    }
-
-    fn confirm(&mut self, device: usize, id: CommitId) {
-        self.devices[device].disk.unconfirmed.retain(|unconfirmed| *unconfirmed != id);
-        self.tell(device, Input::Committed(id));
-    }
-
-    fn disk_delay_ms(&mut self) -> u64 {
-        if self.dice.chance(self.conditions.slow_disk_per_mille) {
-            self.dice.within(&self.conditions.disk_ms)
-        } else {
-            0
-        }
-    }
-
-    fn carry(&mut self, parcel: Parcel) {
-        match parcel {
-            Parcel::LinkUp(conn) => {
-                let Some(id) = self.link_of(conn) else { return };
-                if self.relay_up {
-                    self.relay.open(conn);
-                    self.handle(conn.0, Input::LinkUp(id));
-                } else {
-                    self.devices[conn.0].link = None;
-                    self.handle(conn.0, Input::LinkDown(id, LinkDownReason::Unreachable("refused".into())));
-                }
-            }
-            Parcel::LinkDown(device, run, id) => {
-                if self.devices[device].run == run {
-                    self.handle(device, Input::LinkDown(id, LinkDownReason::Unreachable("cut".into())));
-                }
-            }
-            Parcel::ToRelay(conn, message) => {
-                if self.passes(conn) {
-                    let answers = self.relay.receive(conn, &message);
-                    self.post_all(answers);
-                    for (device, number) in self.relay.take_hang_ups() {
-                        self.counts.acks_lost += 1;
-                        if self.devices[device].link.is_some_and(|link| link.number == number) {
-                            self.cut(device);
-                        }
-                    }
-                    self.count_message(conn.0);
-                }
-            }
-            Parcel::ToDevice(conn, message) => {
-                if let Some(id) = self.link_of(conn).filter(|_| self.passes(conn)) {
-                    self.handle(conn.0, Input::LinkMessage(id, message));
-                    self.count_message(conn.0);
-                }
-            }
-            Parcel::RelayHearsClose(conn) => {
-                let answers = self.relay.close(conn);
-                self.post_all(answers);
-            }
-            Parcel::Apply(device, run, _, batch) => {
-                if self.devices[device].run == run && self.devices[device].is_running() {
-                    self.devices[device].disk.pending = None;
-                    self.devices[device].apply(batch);
-                }
-            }
-            Parcel::Confirm(device, run, id) => {
-                if self.devices[device].run == run {
-                    self.confirm(device, id);
-                    self.drain(device);
-                }
-            }
-            Parcel::Refuse(device, run, id, fault) => {
-                if self.devices[device].run == run {
-                    self.devices[device].disk.unconfirmed.clear();
-                    self.handle(device, Input::CommitFailed(id, fault));
-                }
-            }
-            Parcel::Scanned(device, run, id, rows) => {
-                if self.devices[device].run == run {
-                    self.handle(device, Input::Scanned(id, rows));
-                }
-            }
-        }
-    }
-
-    fn count_message(&mut self, device: usize) {
-        if let Some((left, loss)) = &mut self.devices[device].cut_after {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                let loss = *loss;
-                self.devices[device].cut_after = None;
-                self.counts.planned_cuts += 1;
-                self.cut_losing(device, loss);
-            }
-        }
-    }
-
-    /// The machine's name for a link that it has not lost.
-    fn link_of(&self, conn: Conn) -> Option<LinkId> {
-        self.devices[conn.0].link.filter(|link| link.number == conn.1).map(|link| link.id)
-    }
-
-    /// Whether anything still passes on a link.
-    fn passes(&self, conn: Conn) -> bool {
-        !self.silenced.contains(&conn)
-    }
-
-    fn post_all(&mut self, answers: Vec<(Conn, Bytes)>) {
-        for (conn, message) in answers {
-            self.post(Parcel::ToDevice(conn, message));
-        }
-    }
-
-    fn post(&mut self, parcel: Parcel) {
-        let latency_ms = self.dice.within(&self.conditions.latency_ms);
-        self.network.send(self.now_ms + latency_ms, parcel);
     }
 }
