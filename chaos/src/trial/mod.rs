@@ -63,6 +63,7 @@ enum Act {
     Op(Op),
     Start(usize),
     RelayBack,
+    Online(usize, Run),
     Reachable(usize),
     Join(String),
     Answer(usize, Run),
@@ -262,7 +263,12 @@ impl Trial {
                 self.world.engine(device).mark_processed(now, position);
                 self.world.drain(device);
             }
-            Act::Answer(..) | Act::Read(..) | Act::Mark(..) => {}
+            Act::Online(device, run) if self.runs(device, run) => {
+                let now = self.world.now_at(device);
+                self.world.engine(device).start(now);
+                self.world.drain(device);
+            }
+            Act::Answer(..) | Act::Read(..) | Act::Mark(..) | Act::Online(..) => {}
         }
     }
 
@@ -308,6 +314,24 @@ impl Trial {
             Op::Wake(device) => self.world.handle(device % count, Input::Wake),
             Op::Tick(device) => self.world.handle(device % count, Input::Tick),
             Op::Invite(device) => self.invite(device % count),
+            Op::CancelInvite(device) => {
+                let (device, now) = (device % count, self.world.now_at(device % count));
+                if self.world.devices[device].engine().is_some() {
+                    self.count("invitations taken back");
+                    self.world.engine(device).cancel_invite(now);
+                    self.world.drain(device);
+                }
+            }
+            Op::Close(device, ms) => {
+                let (device, now) = (device % count, self.world.now_at(device % count));
+                if self.world.devices[device].engine().is_some() {
+                    self.count("closed and started");
+                    self.world.engine(device).close(now);
+                    self.world.drain(device);
+                    let run = self.world.devices[device].run();
+                    self.after(ms, Act::Online(device, run));
+                }
+            }
             Op::TurnClock(device, ahead_ms) => {
                 self.world.devices[device % count].clock.wall_ahead_ms = ahead_ms;
             }

@@ -52,6 +52,10 @@ pub enum Op {
     Tick(usize),
     /// A device invites another, if the group is to grow.
     Invite(usize),
+    /// An invitation is taken back.
+    CancelInvite(usize),
+    /// The app closes its client and starts it again after so long, in one process.
+    Close(usize, u64),
     /// A wall clock jumps to so far from the right time.
     TurnClock(usize, i64),
 }
@@ -82,7 +86,7 @@ impl Plan {
         let mut dice = Dice::new(seed, b'p');
         let devices = 3 + dice.index(2);
         let founders = 1 + dice.index(devices - 1);
-        let mut weights = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1, 3];
+        let mut weights = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1, 3, 1, 2];
         for weight in &mut weights[1..] {
             if dice.chance(300) {
                 *weight = 0;
@@ -147,6 +151,8 @@ fn draw_op(dice: &mut Dice, weights: &[u64]) -> Op {
         12 => Op::Tick(device),
         13 => Op::Invite(device),
         15 => Op::CutAfter(device, u32::try_from(dice.within(&(1..=12))).expect("small"), loss),
+        16 => Op::CancelInvite(device),
+        17 => Op::Close(device, dice.within(&(0..=3_000))),
         _ => Op::TurnClock(device, (dice.any() % 2_000) as i64 * FIVE_YEARS_MS / 1_000 - FIVE_YEARS_MS),
     }
 }
