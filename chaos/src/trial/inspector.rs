@@ -1,10 +1,10 @@
 //! What the relay must never hold, seen with the members' keys: two envelopes for one place in a
-//! chain, an entry twice, a hole.
+//! chain, an entry twice, a hole, an entry that is not later than what its author had seen.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use zerok_sync_core::id::DeviceId;
+use zerok_sync_core::id::{DeviceId, SenderTag};
 use zerok_sync_core::keyring::Keyring;
 use zerok_sync_core::{epoch, seal};
 use zerok_sync_protocol::envelope::blob_id;
@@ -12,8 +12,15 @@ use zerok_sync_protocol::{BlobId, EnvelopeHeader, EnvelopeType};
 
 use crate::sim::relay::Relay;
 
-/// Sender, seq and predecessor.
-type Place = (DeviceId, u64, BlobId);
+/// What an entry says about its place among the others.
+#[derive(Debug, Clone)]
+struct Place {
+    sender: DeviceId,
+    seq: u64,
+    prev: BlobId,
+    lamport: u64,
+    seen: Vec<(SenderTag, u64)>,
+}
 
 /// Follows a relay's log, and everything that was ever sent to it.
 #[derive(Debug)]
@@ -24,13 +31,21 @@ pub struct Inspector {
     sent: BTreeMap<(DeviceId, u64), BlobId>,
     /// What was opened already.
     places: BTreeMap<BlobId, Place>,
+    lamports: BTreeMap<(SenderTag, u64), u64>,
 }
 
 impl Inspector {
     /// An inspector with a member's keys.
     #[must_use]
     pub fn new(keyring: Keyring) -> Self {
-        Self { keyring, inspected: 0, heads: BTreeMap::new(), sent: BTreeMap::new(), places: BTreeMap::new() }
+        Self {
+            keyring,
+            inspected: 0,
+            heads: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            places: BTreeMap::new(),
+            lamports: BTreeMap::new(),
+        }
     }
 
     /// Highest seq of a device in the log.
@@ -46,7 +61,7 @@ impl Inspector {
     pub fn inspect(&mut self, relay: &mut Relay) -> Result<(), String> {
         for envelope in relay.take_received() {
             let id = blob_id(&envelope);
-            let (sender, seq, _) = self.place(id, &envelope)?;
+            let Place { sender, seq, .. } = self.place(id, &envelope)?;
             if *self.sent.entry((sender, seq)).or_insert(id) != id {
                 return Err(format!("two envelopes were sent for seq {seq} of {sender:?}"));
             }
@@ -55,22 +70,27 @@ impl Inspector {
             self.inspected += 1;
             let cursor = self.inspected;
             let envelope = stored.envelope.as_ref().ok_or_else(|| format!("nothing at cursor {cursor}"))?;
-            let (sender, seq, prev) = self.place(stored.blob_id, envelope)?;
+            let Place { sender, seq, prev, lamport, seen } = self.place(stored.blob_id, envelope)?;
             let (have, at) = self.heads.get(&sender).copied().unwrap_or((0, BlobId::ZERO));
             if (seq, prev) != (have + 1, at) {
                 return Err(format!("cursor {cursor} holds seq {seq} of {sender:?} behind {have}"));
             }
             self.heads.insert(sender, (seq, stored.blob_id));
+            self.lamports.insert((sender.tag(), seq), lamport);
+            let later = |place| self.lamports.get(place).is_some_and(|earlier| *earlier < lamport);
+            if let Some(place) = seen.iter().find(|place| !later(place)) {
+                return Err(format!("cursor {cursor} has seen {place:?}, and its Lamport time says otherwise"));
+            }
         }
         Ok(())
     }
 
     fn place(&mut self, id: BlobId, envelope: &Bytes) -> Result<Place, String> {
         if let Some(place) = self.places.get(&id) {
-            return Ok(*place);
+            return Ok(place.clone());
         }
         let place = self.open(envelope)?;
-        self.places.insert(id, place);
+        self.places.insert(id, place.clone());
         Ok(place)
     }
 
@@ -80,10 +100,17 @@ impl Inspector {
         if header.kind == EnvelopeType::Epoch {
             let opened = epoch::open_epoch(self.keyring.group(), keys, envelope).map_err(|error| error.to_string())?;
             let body = opened.claims();
-            return Ok((body.sender, body.seq, body.prev));
+            let (sender, seq, prev, lamport) = (body.sender, body.seq, body.prev, body.lamport);
+            return Ok(Place { sender, seq, prev, lamport, seen: Vec::new() });
         }
         let entry = seal::open(&self.keyring, envelope).map_err(|error| error.to_string())?;
         let content = entry.claims();
-        Ok((content.sender, content.seq, content.prev))
+        Ok(Place {
+            sender: content.sender,
+            seq: content.seq,
+            prev: content.prev,
+            lamport: content.lamport,
+            seen: content.seen.iter().map(|item| (item.tag, item.seq)).collect(),
+        })
     }
 }
