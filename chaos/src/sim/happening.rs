@@ -42,6 +42,8 @@ impl World {
         let run = self.devices[device].run;
         match output {
             Output::Connect(id, _) => {
+                let held = self.devices[device].link.filter(|link| !link.silent);
+                assert!(held.is_none(), "device {device} asks for a second link before it has ended the first");
                 self.links += 1;
                 if self.relay_up && !self.devices[device].cut_off {
                     self.devices[device].link = Some(Link { id, number: self.links, silent: false });

@@ -171,7 +171,8 @@ impl Engine {
         self.session.links += 1;
         let link = LinkId(self.session.links);
         self.session.state = State::Connecting { link, until_ms: now.mono_ms + CONNECT_DEADLINE_MS };
-        self.effects.emit_now(Output::Connect(link, relay));
+        // Behind the end of the link before it, so that a driver never holds two.
+        self.effects.emit(Output::Connect(link, relay));
         self.event(Event::StatusChanged);
     }
 
@@ -300,9 +301,9 @@ impl Engine {
     }
 
     fn drop_link(&mut self) {
+        // Behind what was already said on it, so that a last frame arrives, and behind its `Connect`.
         match &self.session.state {
-            State::Connecting { link, .. } => self.effects.emit_now(Output::Disconnect(*link)),
-            // Behind what was already said on it, so that a last frame arrives.
+            State::Connecting { link, .. } => self.effects.emit(Output::Disconnect(*link)),
             State::Open(open) => self.effects.emit(Output::Disconnect(open.link)),
             State::Offline | State::Waiting { .. } => {}
         }

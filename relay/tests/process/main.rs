@@ -209,7 +209,7 @@ fn the_code_that_could_open_an_envelope_is_not_in_the_relay() {
         .args([
             "metadata",
             "--format-version=1",
-            "--offline",
+            "--locked",
             "--manifest-path",
             concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
         ])
