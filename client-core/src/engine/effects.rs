@@ -48,13 +48,6 @@ impl Effects {
         }
     }
 
-    /// Emits an output that rests on no change, ahead of everything that waits.
-    pub(crate) fn emit_now(&mut self, output: Output) {
-        if !self.ended {
-            self.ready.push_back(output);
-        }
-    }
-
     /// Sends the next batch on its way unless one is; call at the end of every step.
     pub(crate) fn flush(&mut self) {
         if self.in_flight.is_some() || self.next.is_empty() {
