@@ -2,10 +2,10 @@
 //! it reaches the app, and the rest goes on.
 
 use bytes::Bytes;
-use zerok_sync_core::IntegrityEvent;
+use zerok_sync_core::{Connection, IntegrityEvent};
 use zerok_sync_protocol::envelope::blob_id;
 
-use zerok_sync_chaos::sim::World;
+use zerok_sync_chaos::sim::{Defect, World};
 
 /// A group of two in which device 0 pushed `a`, `b` and `c` while device 1 was away.
 fn world() -> World {
@@ -202,4 +202,41 @@ fn two_devices_that_were_shown_different_orders_find_out() {
         "{:?}",
         world.findings(2)
     );
+}
+
+#[test]
+fn a_cursor_that_is_left_out_ends_the_session_in_front_of_it() {
+    let mut world = world_read_from(Defect::RelaySkipsEntry);
+    assert_eq!(world.findings(1)[0], IntegrityEvent::CursorJump { expected: 9, got: 10 });
+    assert_eq!(world.engine(1).status().connection, Connection::WaitingToRetry);
+    world.relay.defect = None;
+    world.advance(120_000);
+    assert_eq!(world.texts(1), numbered(), "nothing behind the jump was taken for read");
+}
+
+#[test]
+fn a_cursor_that_comes_twice_ends_the_session_behind_its_first_time() {
+    let mut world = world_read_from(Defect::RelayDeliversTwice);
+    assert_eq!(world.findings(1)[0], IntegrityEvent::CursorJump { expected: 10, got: 9 });
+    world.relay.defect = None;
+    world.advance(120_000);
+    assert_eq!(world.texts(1), numbered(), "delivered once");
+}
+
+/// Device 1 comes back to a log of more than ten cursors at a relay with this defect.
+fn world_read_from(defect: Defect) -> World {
+    let mut world = World::with_group(2);
+    world.crash(1);
+    for text in numbered() {
+        world.push(0, &text);
+    }
+    world.settle();
+    world.relay.defect = Some(defect);
+    world.start(1);
+    world.settle();
+    world
+}
+
+fn numbered() -> Vec<String> {
+    (0..12).map(|number| number.to_string()).collect()
 }
