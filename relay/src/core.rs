@@ -13,6 +13,7 @@ use zerok_sync_protocol::channel::StaticKey;
 use crate::clock::{self, Clock, Entropy, Now};
 use crate::hub::Hub;
 use crate::limits::RelayLimits;
+use crate::metrics::Metrics;
 use crate::store::DynStore;
 
 /// Who may make new logs at this relay.
@@ -59,6 +60,8 @@ pub struct Core {
     pub limits: RelayLimits,
     /// Who may make new logs.
     pub create: CreatePolicy,
+    /// What the operator is told.
+    pub metrics: Metrics,
     /// The relay's Noise static.
     pub noise_key: StaticKey,
     /// Time.

@@ -29,6 +29,7 @@ mod iroh;
 mod keys;
 pub mod limits;
 pub mod link;
+pub mod metrics;
 pub mod redacted;
 mod relay;
 mod server;

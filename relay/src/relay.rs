@@ -19,7 +19,8 @@ use crate::http::{self, App};
 use crate::hub::{Bell, Hub};
 use crate::iroh::IrohListener;
 use crate::keys::{self, KeyError, Secret};
-use crate::limits::{BACKSTOP_POLL_MS, SHUTDOWN_GRACE_MS, SHUTDOWN_SPREAD_MS};
+use crate::limits::RelayLimits;
+use crate::metrics::Metrics;
 use crate::server;
 use crate::store::{DynStore, Postgres, Sqlite, StoreError};
 
@@ -82,12 +83,13 @@ impl Relay {
         let entropy = SystemEntropy;
         let store = open_store(&config).await?;
         let noise_key = noise_key(&config, &store, &entropy).await?;
-        let connections = Arc::new(Semaphore::new(config.limits.connections_max));
+        let connections = Arc::new(Semaphore::new(RelayLimits::permits(config.limits.connections_max)));
         let core = Arc::new(Core {
             store,
             hub: Hub::default(),
             limits: config.limits.clone(),
             create: config.create.clone(),
+            metrics: Metrics::new(),
             noise_key: StaticKey::from_bytes(*noise_key),
             clock: Box::new(SystemClock::new()),
             entropy: Box::new(entropy),
@@ -141,10 +143,11 @@ impl RunningRelay {
     /// (a few seconds at most), and stops.
     pub async fn shutdown(mut self) {
         let mut rng = self.core.rng();
-        self.core.hub.close(|| u64::from(rng.next_u32()) % SHUTDOWN_SPREAD_MS);
+        let spread_ms = self.core.limits.shutdown_spread_ms.max(1);
+        self.core.hub.close(|| u64::from(rng.next_u32()) % spread_ms);
         self.stop.send_replace(true);
-        let all = u32::try_from(self.core.limits.connections_max).unwrap_or(u32::MAX);
-        let grace = Duration::from_millis(SHUTDOWN_GRACE_MS);
+        let all = u32::try_from(RelayLimits::permits(self.core.limits.connections_max)).unwrap_or(u32::MAX);
+        let grace = Duration::from_millis(self.core.limits.shutdown_grace_ms);
         if timeout(grace, self.connections.acquire_many(all)).await.is_err() {
             tracing::info!("some connections did not end in time and are cut off");
         }
@@ -190,7 +193,7 @@ async fn noise_key(config: &Config, store: &DynStore, entropy: &dyn Entropy) -> 
 
 /// The backstop behind the doorbells where other instances write to the same database.
 async fn poll_heads(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
-    let mut ticks = interval(Duration::from_millis(BACKSTOP_POLL_MS));
+    let mut ticks = interval(Duration::from_millis(core.limits.backstop_poll_ms));
     let poll = async {
         loop {
             ticks.tick().await;

@@ -49,7 +49,7 @@ pub fn invocation(
         iroh_port: iroh_port(&texts)?,
         web_root: web_root(&texts)?,
         create: texts.get("create").map_or(Ok(CreatePolicy::Open), create_policy)?,
-        limits: RelayLimits::default(),
+        limits: limits(&texts)?,
         data_dir,
     };
     let log = parse(&texts, "log", "a log level: error, warn, info, debug or trace")?.unwrap_or(LevelFilter::INFO);
@@ -91,6 +91,17 @@ fn create_policy(text: &Text) -> Result<CreatePolicy, ConfigError> {
             _ => Err(ConfigError::invalid(format!("{}: expected open, token:SECRET or closed", text.source))),
         },
     }
+}
+
+fn limits(texts: &Texts) -> Result<RelayLimits, ConfigError> {
+    let mut limits = RelayLimits::default();
+    for limit in RelayLimits::TABLE {
+        if let Some(text) = texts.get(limit.name.replace('_', "-").as_str()) {
+            let value = limits.get_mut(limit.name).expect("the table lists the fields");
+            *value = text.value.parse().map_err(|_| wrong(text, "a whole number"))?;
+        }
+    }
+    Ok(limits)
 }
 
 fn iroh_port(texts: &Texts) -> Result<Option<u16>, ConfigError> {

@@ -1,10 +1,14 @@
 //! Flags, environment and file, laid over each other as texts.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use clap::{Arg, ArgAction, Command};
+
+use crate::limits::RelayLimits;
 
 /// Prefix of the environment variables.
 pub(super) const ENV_PREFIX: &str = "ZEROK_RELAY_";
@@ -30,43 +34,65 @@ impl ConfigError {
 
 /// One setting: its flag without the dashes, the placeholder of its value (`None` for a switch),
 /// its help.
-pub(super) struct Setting {
-    pub(super) name: &'static str,
-    pub(super) value: Option<&'static str>,
-    pub(super) help: &'static str,
+struct Setting {
+    name: Cow<'static, str>,
+    value: Option<&'static str>,
+    help: Cow<'static, str>,
 }
 
-/// Every setting. The environment variable and the line in the file follow from the flag's name.
-pub(super) const SETTINGS: [Setting; 9] = [
+/// Every setting: what a relay is, then its limits. The environment variable and the line in the
+/// file follow from the flag's name.
+static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
+    let limits = RelayLimits::TABLE.iter().map(|limit| Setting {
+        name: limit.name.replace('_', "-").into(),
+        value: Some("N"),
+        help: format!("{} [default: {}]", limit.reason, limit.default).into(),
+    });
+    PLAIN_SETTINGS.into_iter().chain(limits).collect()
+});
+
+const PLAIN_SETTINGS: [Setting; 9] = [
     Setting {
-        name: "listen",
+        name: Cow::Borrowed("listen"),
         value: Some("ADDR:PORT"),
-        help: "Where to serve HTTP and WebSocket [default: 127.0.0.1:8080]",
+        help: Cow::Borrowed("Where to serve HTTP and WebSocket [default: 127.0.0.1:8080]"),
     },
     Setting {
-        name: "store",
+        name: Cow::Borrowed("store"),
         value: Some("URL"),
-        help: "Where to keep the log: sqlite:PATH or postgres://… [default: sqlite:DATA_DIR/relay.db]",
+        help: Cow::Borrowed("Where to keep the log: sqlite:PATH or postgres://… [default: sqlite:DATA_DIR/relay.db]"),
     },
     Setting {
-        name: "data-dir",
+        name: Cow::Borrowed("data-dir"),
         value: Some("DIR"),
-        help: "Keys and the default database [default: $XDG_DATA_HOME/zerok-relay]",
+        help: Cow::Borrowed("Keys and the default database [default: $XDG_DATA_HOME/zerok-relay]"),
     },
-    Setting { name: "key-file", value: Some("FILE"), help: "The relay's Noise key, 64 hexadecimal digits" },
-    Setting { name: "iroh-port", value: Some("PORT"), help: "UDP port of the iroh endpoint [default: a free one]" },
-    Setting { name: "no-iroh", value: None, help: "Serve WebSocket only" },
     Setting {
-        name: "web-root",
+        name: Cow::Borrowed("key-file"),
+        value: Some("FILE"),
+        help: Cow::Borrowed("The relay's Noise key, 64 hexadecimal digits"),
+    },
+    Setting {
+        name: Cow::Borrowed("iroh-port"),
+        value: Some("PORT"),
+        help: Cow::Borrowed("UDP port of the iroh endpoint [default: a free one]"),
+    },
+    Setting { name: Cow::Borrowed("no-iroh"), value: None, help: Cow::Borrowed("Serve WebSocket only") },
+    Setting {
+        name: Cow::Borrowed("web-root"),
         value: Some("DIR"),
-        help: "Directory to serve at / [default: web-demo/dist if it exists]",
+        help: Cow::Borrowed("Directory to serve at / [default: web-demo/dist if it exists]"),
     },
     Setting {
-        name: "create",
+        name: Cow::Borrowed("create"),
         value: Some("WHO"),
-        help: "Who may make new logs: open, token:SECRET or closed [default: open]",
+        help: Cow::Borrowed("Who may make new logs: open, token:SECRET or closed [default: open]"),
     },
-    Setting { name: "log", value: Some("LEVEL"), help: "error, warn, info, debug or trace [default: info]" },
+    Setting {
+        name: Cow::Borrowed("log"),
+        value: Some("LEVEL"),
+        help: Cow::Borrowed("error, warn, info, debug or trace [default: info]"),
+    },
 ];
 
 /// A text and where it stands, for the error message.
@@ -98,7 +124,7 @@ pub(super) fn collect(
 
 fn command() -> Command {
     let args = SETTINGS.iter().map(|setting| {
-        let arg = Arg::new(setting.name).long(setting.name).help(setting.help);
+        let arg = Arg::new(&*setting.name).long(&*setting.name).help(&*setting.help);
         match setting.value {
             Some(value) => arg.value_name(value),
             None => arg.action(ArgAction::SetTrue),
@@ -123,7 +149,7 @@ fn command() -> Command {
 fn from_flags(args: impl IntoIterator<Item = OsString>) -> Result<(Texts, Option<PathBuf>), ConfigError> {
     let matches = command().try_get_matches_from(args).map_err(ConfigError::Flags)?;
     let mut texts = Texts::new();
-    for Setting { name, value, .. } in &SETTINGS {
+    for Setting { name, value, .. } in SETTINGS.iter() {
         let text = match value {
             Some(_) => matches.get_one::<String>(name).cloned(),
             None => matches.get_flag(name).then(|| "true".to_owned()),
@@ -183,11 +209,11 @@ fn from_file(path: &Path) -> Result<Texts, ConfigError> {
 /// The setting of that name, or the one that was probably meant.
 fn known(name: &str) -> Result<&'static str, Option<&'static str>> {
     if let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) {
-        return Ok(setting.name);
+        return Ok(&setting.name);
     }
     Err(SETTINGS
         .iter()
-        .map(|setting| (strsim::jaro_winkler(setting.name, name), setting.name))
+        .map(|setting| (strsim::jaro_winkler(&setting.name, name), &*setting.name))
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name))
@@ -197,7 +223,7 @@ fn unknown(what: &str, suggestion: Option<&str>, spelled: impl Fn(&str) -> Strin
     ConfigError::invalid(match suggestion {
         Some(name) => format!("unknown {what}: did you mean {}?", spelled(name)),
         None => {
-            let all: Vec<String> = SETTINGS.iter().map(|setting| spelled(setting.name)).collect();
+            let all: Vec<String> = SETTINGS.iter().map(|setting| spelled(&setting.name)).collect();
             format!("unknown {what}: there are {}", all.join(", "))
         }
     })

@@ -19,7 +19,7 @@ use super::member::Member;
 use super::open::{Open, Role};
 use crate::core::Core;
 use crate::hub::Bell;
-use crate::limits::{HELLOS_MAX, PUSH_BYTES_IN_FLIGHT_MAX, RelayLimits};
+use crate::limits::{HELLOS_MAX, RelayLimits};
 use crate::store::{Admission, Admitted, GroupKey, Lookup, NewLog, StoreError};
 
 /// The fields of `Hello`.
@@ -244,7 +244,7 @@ impl Open {
 
 /// Why an envelope cannot be stored, if so. Its inside is the members' business.
 pub(super) fn refusal_of(limits: &RelayLimits, envelope: &Bytes) -> Option<ErrorCode> {
-    if envelope.len() > limits.envelope_bytes_max as usize {
+    if envelope.len() as u64 > limits.envelope_bytes_max {
         Some(ErrorCode::EnvelopeTooLarge)
     } else if envelope.len() < ENVELOPE_BYTES_MIN {
         Some(ErrorCode::InvalidMessage)
@@ -261,9 +261,9 @@ fn common_minor(frame: &HelloFrame) -> Option<u8> {
 /// What `Welcome` says about limits.
 fn limits(limits: &RelayLimits) -> Limits {
     Limits {
-        envelope_bytes_max: limits.envelope_bytes_max,
+        envelope_bytes_max: u32::try_from(limits.envelope_bytes_max).unwrap_or(u32::MAX),
         group_bytes_max: limits.group_bytes_max,
-        push_bytes_in_flight_max: PUSH_BYTES_IN_FLIGHT_MAX,
-        idle_days_max: 0,
+        push_bytes_in_flight_max: limits.push_bytes_in_flight_max,
+        idle_days_max: u32::try_from(limits.idle_days_max).unwrap_or(u32::MAX),
     }
 }

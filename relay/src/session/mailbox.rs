@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rand_core::Rng;
-use zerok_sync_protocol::limits::{MAILBOX_MESSAGE_BYTES_MAX, MAILBOX_TTL_MS};
+use zerok_sync_protocol::limits::MAILBOX_MESSAGE_BYTES_MAX;
 use zerok_sync_protocol::{ErrorCode, MailboxId, RelayFrame};
 
 use super::open::{Open, Role};
 use crate::core::Core;
 use crate::hub::MailboxWatch;
-use crate::limits::{BACKSTOP_POLL_MS, SHORT_MAILBOX_CANDIDATES};
+use crate::limits::SHORT_MAILBOX_CANDIDATES;
 use crate::store::{Mailbox, MailboxInbox, MailboxSide};
 
 /// The session's place at its mailbox.
@@ -54,16 +54,18 @@ impl Open {
             return self.wire.refuse(ErrorCode::MailboxGone, 0, "one mailbox per session: close the other one first");
         }
         let now_ms = core.now().unix_ms;
-        let expires_at_ms = now_ms + ttl_ms.min(MAILBOX_TTL_MS);
+        let expires_at_ms = now_ms + ttl_ms.min(core.limits.mailbox_ttl_ms_max);
         let (candidates, salt) = candidates(core, short);
         if let Err(error) = core.store.mailbox_sweep(now_ms).await {
             return self.wire.storage_failed(&error);
         }
         match core.store.mailbox_open(&candidates, salt, expires_at_ms).await {
             Ok(Some(mailbox)) => self.enter_mailbox(core, mailbox, MailboxSide::Inviter),
-            Ok(None) => {
-                self.wire.refuse(ErrorCode::Overloaded, BACKSTOP_POLL_MS, "no mailbox is free: try again shortly")
-            }
+            Ok(None) => self.wire.refuse(
+                ErrorCode::Overloaded,
+                core.limits.backstop_poll_ms,
+                "no mailbox is free: try again shortly",
+            ),
             Err(error) => self.wire.storage_failed(&error),
         }
     }
@@ -120,7 +122,7 @@ impl Open {
         }
         let now = core.now();
         door.due = false;
-        door.poll_at_ms = now.monotonic_ms + BACKSTOP_POLL_MS;
+        door.poll_at_ms = now.monotonic_ms + core.limits.backstop_poll_ms;
         let (messages, closed) = match core.store.mailbox_read(&door.id, door.side, door.seen, now.unix_ms).await {
             Ok(MailboxInbox::Open(messages)) => (messages, false),
             Ok(MailboxInbox::Closed(messages)) => (messages, true),
@@ -144,7 +146,7 @@ impl Open {
             side,
             seen: 0,
             due: true,
-            poll_at_ms: now.monotonic_ms + BACKSTOP_POLL_MS,
+            poll_at_ms: now.monotonic_ms + core.limits.backstop_poll_ms,
         });
         self.wire.send(&RelayFrame::MailboxOpened {
             mailbox: mailbox.id,

@@ -15,6 +15,7 @@ use crate::clock::{Clock, Now, SystemEntropy};
 use crate::core::CreatePolicy;
 use crate::hub::Hub;
 use crate::limits::RelayLimits;
+use crate::metrics::Metrics;
 use crate::store::Sqlite;
 
 #[derive(Clone, Default)]
@@ -48,6 +49,7 @@ impl Rig {
             store: Arc::new(Sqlite::open(dir.path().join("relay.db")).expect("a fresh database")),
             hub: Hub::default(),
             limits: RelayLimits::default(),
+            metrics: Metrics::new(),
             create: CreatePolicy::Open,
             noise_key: StaticKey::from_bytes([1; 32]),
             clock: Box::new(clock.clone()),
