@@ -3,11 +3,20 @@
 //!
 //! The first part is fixed: sizes of buffers and batches that only a measurement changes. The
 //! second, [`RelayLimits`], is what an operator can set; `docs/LIMITS.md` shows it as a table.
+//! What a limit may be is part of the table, so that a value nobody can mean is refused at the
+//! start and not found out under load.
+
+mod unit;
+
+use std::ops::RangeInclusive;
 
 use zerok_sync_protocol::limits::{
-    DEAD_AFTER_PING_MS, ENVELOPE_BYTES_MAX_DEFAULT, FRAME_OVERHEAD_BYTES_MAX, HANDSHAKE_DEADLINE_MS, MAILBOX_TTL_MS,
-    PING_AFTER_IDLE_MS,
+    DEAD_AFTER_PING_MS, ENVELOPE_BYTES_MAX_CEILING, ENVELOPE_BYTES_MAX_DEFAULT, FRAME_OVERHEAD_BYTES_MAX,
+    HANDSHAKE_DEADLINE_MS, MAILBOX_TTL_MS, NOISE_MESSAGE_BYTES_MAX, PING_AFTER_IDLE_MS, PUSH_ENVELOPES_MAX,
 };
+
+pub use self::unit::Unit;
+use self::unit::{DAY_MS, HOUR_MS, KIB, MIB, SECOND_MS, TIB};
 
 /// Bytes that may wait in a session for the link to take them. Above it the session neither reads
 /// the link nor the store: so a slow consumer costs this much and one page, and no more.
@@ -43,13 +52,85 @@ pub struct Limit {
     pub name: &'static str,
     /// Its value where nobody sets another.
     pub default: u64,
+    /// The lowest value that makes sense.
+    pub min: u64,
+    /// The highest.
+    pub max: u64,
     /// What it bounds, and why it is what it is.
     pub reason: &'static str,
 }
 
-/// Declares [`RelayLimits`], its defaults and its table in one place.
+impl Limit {
+    const fn new(name: &'static str, default: u64, range: Option<RangeInclusive<u64>>, reason: &'static str) -> Self {
+        let unit = unit_of(name);
+        let (min, max) = match range {
+            Some(range) => (*range.start(), *range.end()),
+            // Never zero, and small enough that sums and deadlines do not overflow.
+            None => (
+                1,
+                match unit {
+                    Unit::Count => 1_000_000_000,
+                    Unit::Bytes => 1024 * TIB,
+                    Unit::Milliseconds => 365 * DAY_MS,
+                },
+            ),
+        };
+        assert!(min <= default && default <= max, "a default is a value that its limit may have");
+        Self { name, default, min, max, reason }
+    }
+
+    /// What its number counts.
+    #[must_use]
+    pub const fn unit(&self) -> Unit {
+        unit_of(self.name)
+    }
+
+    /// The value of a text.
+    ///
+    /// # Errors
+    /// What was expected instead, to be put behind "is not".
+    pub fn parse(&self, text: &str) -> Result<u64, String> {
+        let unit = self.unit();
+        let value = unit.parse(text).ok_or_else(|| unit.expected().to_owned())?;
+        if value < self.min {
+            Err(format!("at least {}", unit.show(self.min)))
+        } else if value > self.max {
+            Err(format!("at most {}", unit.show(self.max)))
+        } else {
+            Ok(value)
+        }
+    }
+}
+
+/// A limit's name says its unit.
+const fn unit_of(name: &str) -> Unit {
+    let name = name.as_bytes();
+    let mut at = 0;
+    while at < name.len() {
+        let (_, rest) = name.split_at(at);
+        match rest {
+            [b'_', b'm', b's'] | [b'_', b'm', b's', b'_', ..] => return Unit::Milliseconds,
+            [b'b', b'y', b't', b'e', b's', ..] => return Unit::Bytes,
+            _ => at += 1,
+        }
+    }
+    Unit::Count
+}
+
+/// The range written behind a default, if there is one.
+macro_rules! range {
+    () => {
+        None
+    };
+    ($range:expr) => {
+        Some($range)
+    };
+}
+
+/// Declares [`RelayLimits`], its defaults and its table in one place: `name = default, "reason";`,
+/// or `name = default, in lowest..=highest, "reason";` where the unit's own range is too wide.
 macro_rules! limits {
-    ($($name:ident = $default:expr, $reason:literal;)+) => {
+    ($($name:ident = $default:expr, $(in $range:expr,)? $reason:literal;)+) => {
         /// Limits an operator or a test can set.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct RelayLimits {
@@ -65,7 +146,7 @@ macro_rules! limits {
         impl RelayLimits {
             /// Every limit, in the order in which a client meets them.
             pub const TABLE: &[Limit] =
-                &[$(Limit { name: stringify!($name), default: $default, reason: $reason },)+];
+                &[$(Limit::new(stringify!($name), $default, range!($($range)?), $reason),)+];
 
             /// The limit of this name.
             #[must_use]
@@ -78,10 +159,6 @@ macro_rules! limits {
         }
     };
 }
-
-const SECOND_MS: u64 = 1_000;
-const HOUR_MS: u64 = 60 * 60 * SECOND_MS;
-const MIB: u64 = 1024 * 1024;
 
 limits! {
     connections_max = 10_000,
@@ -100,17 +177,17 @@ limits! {
         "Handshakes begun by one address in a minute. A handshake costs the relay about half a millisecond of computing; a client that reconnects needs one.";
     groups_per_address_per_day = 100,
         "New logs made from one address in a day.";
-    dead_after_ms = 60 * SECOND_MS,
+    dead_after_ms = 60 * SECOND_MS, in LIVE_CLIENT_SILENT_MS_MAX + SECOND_MS..=HOUR_MS,
         "A link on which no byte came for this long is dead. A live client pings after 25 s.";
-    envelope_bytes_max = ENVELOPE_BYTES_MAX_DEFAULT as u64,
+    envelope_bytes_max = ENVELOPE_BYTES_MAX_DEFAULT as u64, in 4 * KIB..=ENVELOPE_BYTES_MAX_CEILING as u64,
         "Largest envelope: a blob of 1 MiB with what sealing adds.";
-    push_envelopes_max = 1_000,
+    push_envelopes_max = PUSH_ENVELOPES_MAX as u64, in 1..=PUSH_ENVELOPES_MAX as u64,
         "Envelopes in one Push.";
     push_bytes_in_flight_max = 4 * MIB,
         "Bytes of pushes a client may have unanswered; told in Welcome. More than a fast link's bandwidth-delay product.";
     frames_per_second = 5_000,
         "Frames of one device in a second, on average; twice as many at once. Beyond it the session is read more slowly.";
-    bytes_per_second = 32 * MIB,
+    bytes_per_second = 32 * MIB, in NOISE_MESSAGE_BYTES_MAX as u64..=1024 * TIB,
         "Bytes of one device in a second, on average; twice as many at once. Beyond it the session is read more slowly.";
     whispers_per_second = 20,
         "Whispers of one device in a second, on average; twice as many at once. They go to every other session of the group.";
@@ -134,7 +211,7 @@ limits! {
         "One log's floor is raised at most this often.";
     delete_grace_ms = 24 * HOUR_MS,
         "A deleted log keeps its bytes for this long, and comes back if a member says Hello.";
-    idle_days_max = 0,
+    idle_days_max = 0, in 0..=36_500,
         "A log that no device has opened for this many days is evicted whole; told in Welcome. 0: never.";
     gc_interval_ms = 60 * SECOND_MS,
         "How often the relay looks for what can be removed.";
@@ -163,5 +240,69 @@ impl RelayLimits {
     }
 }
 
-// A client that pings as the protocol says is never taken for dead.
-const _: () = assert!(PING_AFTER_IDLE_MS + DEAD_AFTER_PING_MS < 60 * SECOND_MS);
+/// How long a client that pings as the protocol says may be silent: it is never taken for dead.
+const LIVE_CLIENT_SILENT_MS_MAX: u64 = PING_AFTER_IDLE_MS + DEAD_AFTER_PING_MS;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(name: &str) -> &'static Limit {
+        RelayLimits::TABLE.iter().find(|limit| limit.name == name).expect("a limit of that name")
+    }
+
+    #[test]
+    fn names_say_their_units() {
+        for (name, unit) in [
+            ("connections_max", Unit::Count),
+            ("envelope_bytes_max", Unit::Bytes),
+            ("bytes_per_second", Unit::Bytes),
+            ("fanout_bytes_per_session_max", Unit::Bytes),
+            ("mailbox_ttl_ms_max", Unit::Milliseconds),
+            ("dead_after_ms", Unit::Milliseconds),
+            ("idle_days_max", Unit::Count),
+        ] {
+            assert_eq!(limit(name).unit(), unit, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_value_outside_its_limits_range_is_refused_with_the_range() {
+        for (name, text, expected) in [
+            ("connections_max", "0", "at least 1"),
+            ("connections_max", "2000000000", "at most 1000000000"),
+            ("dead_after_ms", "10 s", "at least 36 s"),
+            ("envelope_bytes_max", "1 GiB", "at most 16 MiB"),
+            ("bytes_per_second", "1 KiB", "at least 65535 B"),
+            ("handshake_deadline_ms", "800 d", "at most 365 d"),
+        ] {
+            assert_eq!(limit(name).parse(text), Err(expected.to_owned()), "{name} {text}");
+        }
+        assert_eq!(limit("idle_days_max").parse("0"), Ok(0));
+        assert_eq!(limit("envelope_bytes_max").parse("2 MiB"), Ok(2 * MIB));
+    }
+
+    /// Run with `WRITE_LIMITS=1` to bring the document up to date.
+    #[test]
+    fn the_document_shows_exactly_this_table() {
+        const START: &str = "<!-- The table is checked against relay/src/limits.rs by a test. -->\n";
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/LIMITS.md");
+        let document = std::fs::read_to_string(&path).expect("docs/LIMITS.md");
+        let (before, shown) = document.split_once(START).expect("the line before the table");
+        let (_, after) = shown.split_once("\n\n").expect("an empty line behind the table");
+        let mut table =
+            "| setting | default | from | to | what it bounds, and why |\n|---|---|---|---|---|\n".to_owned();
+        for Limit { name, default, min, max, reason } in RelayLimits::TABLE {
+            let show = |value| limit(name).unit().show(value);
+            table += &format!("| `{name}` | {} | {} | {} | {reason} |\n", show(*default), show(*min), show(*max));
+        }
+        let current = format!("{before}{START}{table}\n{after}");
+        if std::env::var_os("WRITE_LIMITS").is_some() {
+            std::fs::write(&path, &current).expect("written");
+        }
+        assert!(
+            document == current || std::env::var_os("WRITE_LIMITS").is_some(),
+            "docs/LIMITS.md differs from the table in limits.rs: WRITE_LIMITS=1 cargo test -p zerok-sync-relay --lib limits"
+        );
+    }
+}

@@ -98,7 +98,7 @@ fn limits(texts: &Texts) -> Result<RelayLimits, ConfigError> {
     for limit in RelayLimits::TABLE {
         if let Some(text) = texts.get(limit.name.replace('_', "-").as_str()) {
             let value = limits.get_mut(limit.name).expect("the table lists the fields");
-            *value = text.value.parse().map_err(|_| wrong(text, "a whole number"))?;
+            *value = limit.parse(&text.value).map_err(|expected| wrong(text, &expected))?;
         }
     }
     Ok(limits)
@@ -192,6 +192,27 @@ mod tests {
         ] {
             assert!(run(&[flag, value], &[]).expect_err("not a value").starts_with(flag), "{flag} {value}");
         }
+    }
+
+    #[test]
+    fn limits_are_set_with_units_from_flag_variable_and_file() {
+        let (_dir, path) = file("envelope_bytes_max = \"2 MiB\"\nconnections_max = 50\ndead_after_ms = \"90 s\"");
+        let env = [("ZEROK_RELAY_GROUP_BYTES_MAX", "3 GiB"), ("ZEROK_RELAY_CONNECTIONS_MAX", "60")];
+        let args = ["--config", &path, "--truncate-interval-ms", "2 h", "--connections-max", "70"];
+        let limits = run(&args, &env).expect("valid").config.limits;
+        assert_eq!((limits.envelope_bytes_max, limits.group_bytes_max), (2 << 20, 3 << 30));
+        assert_eq!((limits.dead_after_ms, limits.truncate_interval_ms), (90_000, 7_200_000));
+        assert_eq!(limits.connections_max, 70);
+    }
+
+    #[test]
+    fn a_limit_that_nobody_can_mean_is_refused_in_a_sentence() {
+        let error = run(&["--connections-max", "0"], &[]).expect_err("zero");
+        assert_eq!(error, "--connections-max: \"0\" is not at least 1");
+        let error = run(&[], &[("ZEROK_RELAY_DEAD_AFTER_MS", "60 KiB")]).expect_err("not a duration");
+        assert!(error.starts_with("ZEROK_RELAY_DEAD_AFTER_MS: \"60 KiB\" is not a duration like"), "{error}");
+        let (_dir, path) = file("group_bytes_max = -1");
+        assert!(run(&["--config", &path], &[]).expect_err("negative").contains("is not a number of bytes"));
     }
 
     #[test]

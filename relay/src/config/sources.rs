@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use clap::{Arg, ArgAction, Command};
 
-use crate::limits::RelayLimits;
+use crate::limits::{RelayLimits, Unit};
 
 /// Prefix of the environment variables.
 pub(super) const ENV_PREFIX: &str = "ZEROK_RELAY_";
@@ -45,8 +45,12 @@ struct Setting {
 static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     let limits = RelayLimits::TABLE.iter().map(|limit| Setting {
         name: limit.name.replace('_', "-").into(),
-        value: Some("N"),
-        help: format!("{} [default: {}]", limit.reason, limit.default).into(),
+        value: Some(match limit.unit() {
+            Unit::Count => "N",
+            Unit::Bytes => "SIZE",
+            Unit::Milliseconds => "DURATION",
+        }),
+        help: format!("{} [default: {}]", limit.reason, limit.unit().show(limit.default)).into(),
     });
     PLAIN_SETTINGS.into_iter().chain(limits).collect()
 });
