@@ -15,6 +15,7 @@ use zerok_sync_protocol::label::{WELL_KNOWN_PATH, WS_PATH};
 use zerok_sync_protocol::limits::{MINOR_MAX, MINOR_MIN, SUITE};
 
 use crate::core::Core;
+use crate::iroh::IrohAddress;
 use crate::websocket;
 
 /// The page's own scripts, its wasm, and connections to any relay; nothing else from anywhere.
@@ -35,13 +36,6 @@ const PLAIN_PAGE: &str = "<!doctype html><html lang=en><meta charset=utf-8><titl
 pub(crate) struct App {
     pub(crate) core: Arc<Core>,
     pub(crate) iroh: Option<IrohAddress>,
-}
-
-/// Where this instance's iroh endpoint is reached.
-#[derive(Debug, Clone)]
-pub(crate) struct IrohAddress {
-    pub(crate) endpoint_id: String,
-    pub(crate) addrs: Vec<String>,
 }
 
 /// All routes. `web_root` is served at `/`.
@@ -79,7 +73,7 @@ async fn well_known(State(app): State<App>) -> impl IntoResponse {
 
 fn description(app: &App) -> Value {
     let iroh: Vec<Value> =
-        app.iroh.iter().map(|iroh| json!({ "endpoint_id": iroh.endpoint_id, "addrs": iroh.addrs })).collect();
+        app.iroh.iter().map(|iroh| json!({ "endpoint_id": iroh.endpoint_id(), "addrs": iroh.addrs() })).collect();
     json!({
         "protocol": { "suite": SUITE, "minor_min": MINOR_MIN, "minor_max": MINOR_MAX },
         "noise_key": app.core.noise_key.public().to_string(),

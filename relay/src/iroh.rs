@@ -20,7 +20,6 @@ use zerok_sync_protocol::label::IROH_ALPN;
 use zerok_sync_protocol::limits::NOISE_MESSAGE_BYTES_MAX;
 
 use crate::core::Core;
-use crate::http::IrohAddress;
 use crate::keys::Secret;
 use crate::link::{Close, Link, LinkError, LinkReader, LinkWriter};
 use crate::redacted::Redacted;
@@ -40,6 +39,27 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 /// How long a closed link is given to take what was sent.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Where this instance's endpoint is reached.
+#[derive(Debug, Clone)]
+pub(crate) struct IrohAddress {
+    endpoint: Endpoint,
+    /// What the operator said, if he did.
+    configured: Vec<SocketAddr>,
+}
+
+impl IrohAddress {
+    /// What clients dial.
+    pub(crate) fn endpoint_id(&self) -> String {
+        self.endpoint.id().to_string()
+    }
+
+    /// At what addresses, now: a machine moves between networks while the relay runs.
+    pub(crate) fn addrs(&self) -> Vec<String> {
+        let addrs = if self.configured.is_empty() { own_addrs(&self.endpoint) } else { self.configured.clone() };
+        addrs.iter().map(ToString::to_string).collect()
+    }
+}
+
 /// A bound endpoint and the task that accepts on it.
 pub(crate) struct IrohListener {
     endpoint: Endpoint,
@@ -52,6 +72,7 @@ impl IrohListener {
     pub(crate) async fn bind(
         secret: &Secret,
         addr: SocketAddr,
+        configured: Vec<SocketAddr>,
         core: Arc<Core>,
         connections: Arc<Semaphore>,
     ) -> Result<Self, StartError> {
@@ -68,11 +89,11 @@ impl IrohListener {
             .transport_config(transport)
             .clear_ip_transports()
             .bind_addr(addr)
-            .map_err(|error| StartError::Iroh(error.to_string()))?
+            .map_err(|error| StartError::Iroh { addr, reason: error.to_string() })?
             .bind()
             .await
-            .map_err(|error| StartError::Iroh(error.to_string()))?;
-        let address = IrohAddress { endpoint_id: endpoint.id().to_string(), addrs: announced(&endpoint) };
+            .map_err(|error| StartError::Iroh { addr, reason: error.to_string() })?;
+        let address = IrohAddress { endpoint: endpoint.clone(), configured };
         let task = tokio::spawn(accept(endpoint.clone(), core, connections));
         Ok(Self { endpoint, address, task })
     }
@@ -91,7 +112,7 @@ impl IrohListener {
 
 /// The sockets' addresses; for one that is bound to all interfaces, loopback and what the endpoint
 /// found out about the others.
-fn announced(endpoint: &Endpoint) -> Vec<String> {
+fn own_addrs(endpoint: &Endpoint) -> Vec<SocketAddr> {
     let mut addrs = Vec::new();
     for socket in endpoint.bound_sockets() {
         match socket.ip() {
@@ -105,7 +126,7 @@ fn announced(endpoint: &Endpoint) -> Vec<String> {
     }
     addrs.sort();
     addrs.dedup();
-    addrs.iter().map(ToString::to_string).collect()
+    addrs
 }
 
 async fn accept(endpoint: Endpoint, core: Arc<Core>, connections: Arc<Semaphore>) {

@@ -1,5 +1,8 @@
 //! The relay's identity: 32-byte secrets in files of mode 0600, as 64 hexadecimal digits.
 //!
+//! A file that others on the machine can read is refused; its group may read it, because that is
+//! how service managers and containers hand secrets over.
+//!
 //! A key is written once, fsynced with its directory before it is used, and never overwritten: a
 //! file that does not hold a key is an error, because a relay that quietly came up with another
 //! identity would be refused by every client that pinned the old one.
@@ -11,6 +14,16 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::clock::Entropy;
+
+/// The Noise key's file in the data directory, where neither `--key-file` nor the database has it.
+pub(crate) const NOISE_KEY_FILE: &str = "relay.key";
+/// The iroh endpoint's file in the data directory.
+pub(crate) const IROH_KEY_FILE: &str = "iroh.key";
+/// 64 digits and some white space.
+const KEY_FILE_BYTES_MAX: u64 = 256;
+/// Rights that nobody may have to a key: its group to change it, others to anything.
+#[cfg(unix)]
+const FORBIDDEN_MODE: u32 = 0o027;
 
 /// A 32-byte secret.
 pub(crate) type Secret = Zeroizing<[u8; 32]>;
@@ -27,8 +40,23 @@ pub enum KeyError {
     /// The file named by `--key-file` is not there.
     #[error("the key file {0} does not exist: create it with 64 random hexadecimal digits, or leave --key-file out")]
     Missing(PathBuf),
+    /// The relay has not run yet.
+    #[error("there is no key yet: the relay makes one at its first start")]
+    NoneYet,
+    /// The file can be read by people it is none of the business of.
+    #[error(
+        "{path} is open to other users of this machine (mode {mode:04o}): run `chmod 600 {path}`, and think about \
+         who may have read it",
+        path = path.display()
+    )]
+    TooOpen {
+        /// Which.
+        path: PathBuf,
+        /// Its rights.
+        mode: u32,
+    },
     /// The file system said no.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} the key file {path}: {source}; the relay's user must own it and its folder", path = path.display())]
     Io {
         /// What was tried.
         action: &'static str,
@@ -41,12 +69,12 @@ pub enum KeyError {
 
 /// Reads a key that must exist.
 pub(crate) fn load(path: &Path) -> Result<Secret, KeyError> {
-    try_load(path)?.ok_or_else(|| KeyError::Missing(path.to_owned()))
+    load_if_there(path)?.ok_or_else(|| KeyError::Missing(path.to_owned()))
 }
 
 /// Reads a key, or makes one where there is none.
 pub(crate) fn load_or_create(path: &Path, entropy: &dyn Entropy) -> Result<Secret, KeyError> {
-    if let Some(secret) = try_load(path)? {
+    if let Some(secret) = load_if_there(path)? {
         return Ok(secret);
     }
     create(path, &Zeroizing::new(entropy.seed()))?;
@@ -54,12 +82,28 @@ pub(crate) fn load_or_create(path: &Path, entropy: &dyn Entropy) -> Result<Secre
     load(path)
 }
 
-fn try_load(path: &Path) -> Result<Option<Secret>, KeyError> {
-    let text = match fs::read(path) {
-        Ok(text) => Zeroizing::new(text),
+/// Reads a key, if there is one.
+pub(crate) fn load_if_there(path: &Path) -> Result<Option<Secret>, KeyError> {
+    let failed = |source| KeyError::Io { action: "read", path: path.to_owned(), source };
+    let mut file = match File::open(path) {
+        Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(KeyError::Io { action: "read", path: path.to_owned(), source }),
+        Err(error) => return Err(failed(error)),
     };
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(failed(io::ErrorKind::IsADirectory.into()));
+    }
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
+        if mode & FORBIDDEN_MODE != 0 {
+            return Err(KeyError::TooOpen { path: path.to_owned(), mode });
+        }
+    }
+    let mut text = Zeroizing::new(Vec::new());
+    // A file that is no key is not read whole.
+    io::Read::read_to_end(&mut io::Read::take(&mut file, KEY_FILE_BYTES_MAX), &mut text).map_err(failed)?;
     let mut secret = Zeroizing::new([0; 32]);
     hex::decode_to_slice(text.trim_ascii(), secret.as_mut_slice()).map_err(|_| KeyError::Damaged(path.to_owned()))?;
     Ok(Some(secret))
@@ -121,8 +165,8 @@ mod tests {
     fn a_damaged_file_is_an_error_and_stays_as_it_is() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("relay.key");
-        for damage in ["", "00ff", "not hexadecimal", &"0".repeat(63), &"0".repeat(65)] {
-            fs::write(&path, damage).expect("written");
+        for damage in ["", "00ff", "not hexadecimal", &"0".repeat(63), &"0".repeat(65), &"0".repeat(10_000)] {
+            write_with_mode(&path, damage, 0o600);
             let error = load_or_create(&path, &SystemEntropy).expect_err("not a key");
             assert!(matches!(error, KeyError::Damaged(_)), "{damage:?}: {error}");
             assert_eq!(fs::read_to_string(&path).expect("there"), damage);
@@ -133,5 +177,26 @@ mod tests {
     fn a_key_file_that_was_named_must_exist() {
         let error = load(Path::new("/nonexistent/relay.key")).expect_err("not there");
         assert!(matches!(error, KeyError::Missing(_)), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_that_others_can_read_is_refused_and_one_that_the_group_can_read_is_not() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("relay.key");
+        for mode in [0o644, 0o604, 0o660, 0o602, 0o640, 0o440, 0o400] {
+            write_with_mode(&path, &"77".repeat(32), mode);
+            let outcome = load(&path);
+            let refused = matches!(outcome, Err(KeyError::TooOpen { mode: told, .. }) if told == mode);
+            assert_eq!(refused, mode & 0o007 != 0 || mode & 0o020 != 0, "{mode:o}: {outcome:?}");
+            assert_eq!(outcome.is_ok(), !refused, "{mode:o}: {outcome:?}");
+            fs::remove_file(&path).expect("removed");
+        }
+    }
+
+    fn write_with_mode(path: &Path, text: &str, mode: u32) {
+        fs::write(path, text).expect("written");
+        #[cfg(unix)]
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("changed");
     }
 }

@@ -25,6 +25,7 @@ pub mod config;
 pub mod core;
 mod http;
 pub mod hub;
+pub mod identity;
 mod iroh;
 mod keys;
 pub mod limits;

@@ -221,6 +221,8 @@ limits! {
         "News for other instances are gathered for this long: one notification for many commits.";
     backstop_poll_ms = SECOND_MS,
         "How often the head of a followed log, or a mailbox, is looked up without a doorbell.";
+    store_wait_ms = 30 * SECOND_MS,
+        "How long a start waits for a database that cannot be reached, before it gives up with exit code 1.";
     shutdown_spread_ms = 3 * SECOND_MS,
         "Upper end of the spread of retry_after at a shutdown: a restarted relay is not met by all its clients in the same second.";
     shutdown_grace_ms = 3 * SECOND_MS,

@@ -50,8 +50,13 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The iroh endpoint.
-    #[error("cannot open the iroh endpoint: {0}; choose another --iroh-port or --no-iroh")]
-    Iroh(String),
+    #[error("cannot open the iroh endpoint on UDP {addr}: {reason}; choose another --iroh-port, or --no-iroh")]
+    Iroh {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// The relay as a library: `Relay::start(Config::in_dir(dir)).await?`.
@@ -100,9 +105,12 @@ impl Relay {
         let addr = listener.local_addr().map_err(|source| StartError::Listen { addr: config.listen, source })?;
         let iroh = match config.iroh_port {
             Some(port) => {
-                let secret = keys::load_or_create(&config.data_dir.join("iroh.key"), core.entropy.as_ref())?;
+                let secret = keys::load_or_create(&config.data_dir.join(keys::IROH_KEY_FILE), core.entropy.as_ref())?;
                 let bind = SocketAddr::new(addr.ip(), port);
-                Some(IrohListener::bind(&secret, bind, core.clone(), connections.clone()).await?)
+                Some(
+                    IrohListener::bind(&secret, bind, config.iroh_addrs.clone(), core.clone(), connections.clone())
+                        .await?,
+                )
             }
             None => None,
         };
@@ -122,7 +130,7 @@ impl Relay {
         Ok(RunningRelay {
             addr,
             noise_key: core.noise_key.public(),
-            iroh_endpoint_id: iroh.as_ref().map(|iroh| iroh.address().endpoint_id),
+            iroh_endpoint_id: iroh.as_ref().map(|iroh| iroh.address().endpoint_id()),
             core,
             connections,
             iroh,
@@ -136,7 +144,7 @@ impl RunningRelay {
     /// Where the iroh endpoint is reached, as `ip:port`; empty without one.
     #[must_use]
     pub fn iroh_addrs(&self) -> Vec<String> {
-        self.iroh.as_ref().map(|iroh| iroh.address().addrs).unwrap_or_default()
+        self.iroh.as_ref().map(|iroh| iroh.address().addrs()).unwrap_or_default()
     }
 
     /// Says goodbye to every session with a `retry_after` of its own, waits until they are gone
@@ -187,7 +195,7 @@ async fn noise_key(config: &Config, store: &DynStore, entropy: &dyn Entropy) -> 
     let fresh = Secret::new(entropy.seed());
     match store.shared_noise_secret(&fresh).await? {
         Some(shared) => Ok(shared),
-        None => Ok(keys::load_or_create(&config.data_dir.join("relay.key"), entropy)?),
+        None => Ok(keys::load_or_create(&config.data_dir.join(keys::NOISE_KEY_FILE), entropy)?),
     }
 }
 

@@ -1,10 +1,14 @@
 //! What a relay is told to be, and where that comes from: a flag, else an environment variable
 //! `ZEROK_RELAY_…`, else a line in `relay.toml`, else the default.
 //!
-//! `sources.rs` collects the texts, each with its source; `parse.rs` gives them meaning. A key
-//! that nobody knows is an error with a suggestion, wherever it stands.
+//! `settings.rs` lists what can be set; `sources.rs` collects the texts, each with its source;
+//! `parse.rs` gives them meaning; `effective.rs` shows what holds and why, `example.rs` the file
+//! with everything in it. A key that nobody knows is an error with a suggestion, wherever it stands.
 
+mod effective;
+mod example;
 mod parse;
+mod settings;
 mod sources;
 
 use std::fmt;
@@ -13,8 +17,10 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-pub use self::parse::{Invocation, invocation};
-pub use self::sources::ConfigError;
+pub use self::effective::Effective;
+pub use self::example::example;
+pub use self::parse::{Settings, settings};
+pub use self::sources::{ConfigError, flags};
 use crate::core::CreatePolicy;
 use crate::limits::RelayLimits;
 
@@ -41,8 +47,12 @@ impl fmt::Debug for StoreConfig {
 pub struct Config {
     /// Where HTTP and WebSocket are served; port 0 picks a free one.
     pub listen: SocketAddr,
+    /// How clients reach the relay from outside, without a slash at the end.
+    pub public_url: Option<String>,
     /// Where the log is kept.
     pub store: StoreConfig,
+    /// Whether a start waits for the database without end.
+    pub wait_for_store: bool,
     /// Keys and the default database; made if it is not there.
     pub data_dir: PathBuf,
     /// The Noise key, if not the store's or the data directory's.
@@ -50,6 +60,8 @@ pub struct Config {
     /// UDP port of the iroh endpoint, on the address of `listen`; 0 picks a free one, `None` is no
     /// endpoint.
     pub iroh_port: Option<u16>,
+    /// Where clients outside reach the iroh endpoint; empty: its own addresses.
+    pub iroh_addrs: Vec<SocketAddr>,
     /// Directory served at `/`.
     pub web_root: Option<PathBuf>,
     /// Who may make new logs.
@@ -66,10 +78,13 @@ impl Config {
         let data_dir = data_dir.as_ref().to_owned();
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            public_url: None,
             store: StoreConfig::Sqlite(data_dir.join("relay.db")),
+            wait_for_store: false,
             data_dir,
             key_file: None,
             iroh_port: Some(0),
+            iroh_addrs: Vec::new(),
             web_root: None,
             create: CreatePolicy::Open,
             limits: RelayLimits::default(),

@@ -1,12 +1,14 @@
 //! What the texts mean.
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use axum::http::Uri;
+use clap::ArgMatches;
 use tracing::level_filters::LevelFilter;
 use zeroize::Zeroizing;
 
+use super::effective::{self, Effective};
 use super::sources::{self, ConfigError, Text, Texts};
 use super::{Config, StoreConfig};
 use crate::core::CreatePolicy;
@@ -15,25 +17,28 @@ use crate::limits::RelayLimits;
 /// Where the demo is built to, seen from the project's folder.
 const DEFAULT_WEB_ROOT: &str = "web-demo/dist";
 
-/// What the binary was asked to do.
+/// What the sources say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invocation {
+pub struct Settings {
     /// The relay to run.
     pub config: Config,
     /// How much to log.
     pub log: LevelFilter,
+    /// Every setting, with where it was set.
+    pub effective: Vec<Effective>,
 }
 
-/// Understands the program's arguments (the first is its name) and environment.
+/// Understands the program's flags (see [`super::flags`]) and environment, and the file that one
+/// of them names.
 ///
 /// # Errors
-/// [`ConfigError`], to be printed; exit code 2 (0 for `--help` and `--version`).
-pub fn invocation(
-    args: impl IntoIterator<Item = OsString>,
+/// [`ConfigError`], to be printed; exit code 2.
+pub fn settings(
+    matches: &ArgMatches,
     env: impl IntoIterator<Item = (String, String)>,
-) -> Result<Invocation, ConfigError> {
+) -> Result<Settings, ConfigError> {
     let env: Vec<(String, String)> = env.into_iter().collect();
-    let texts = sources::collect(args, env.clone())?;
+    let texts = sources::collect(matches, env.clone())?;
     let data_dir = match texts.get("data-dir") {
         Some(text) => non_empty_path(text)?,
         None => default_data_dir(&env),
@@ -41,19 +46,23 @@ pub fn invocation(
     let config = Config {
         listen: parse(&texts, "listen", "an address and port like 127.0.0.1:8080 or [::1]:8080")?
             .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
+        public_url: texts.get("public-url").map(public_url).transpose()?,
         store: match texts.get("store") {
             Some(text) => store(text)?,
             None => StoreConfig::Sqlite(data_dir.join("relay.db")),
         },
+        wait_for_store: parse(&texts, "wait-for-store", "true or false")?.unwrap_or(false),
         key_file: texts.get("key-file").map(non_empty_path).transpose()?,
         iroh_port: iroh_port(&texts)?,
+        iroh_addrs: texts.get("iroh-addr").map_or(Ok(Vec::new()), iroh_addrs)?,
         web_root: web_root(&texts)?,
         create: texts.get("create").map_or(Ok(CreatePolicy::Open), create_policy)?,
         limits: limits(&texts)?,
         data_dir,
     };
     let log = parse(&texts, "log", "a log level: error, warn, info, debug or trace")?.unwrap_or(LevelFilter::INFO);
-    Ok(Invocation { config, log })
+    let effective = effective::list(&texts, &config);
+    Ok(Settings { config, log, effective })
 }
 
 fn parse<T: std::str::FromStr>(texts: &Texts, name: &str, expected: &str) -> Result<Option<T>, ConfigError> {
@@ -104,6 +113,25 @@ fn limits(texts: &Texts) -> Result<RelayLimits, ConfigError> {
     Ok(limits)
 }
 
+/// What stands before `/v1/ws` and `/.well-known/0k-sync`.
+fn public_url(text: &Text) -> Result<String, ConfigError> {
+    let expected = "a URL like https://relay.example, without a path";
+    let url: Uri = text.value.parse().map_err(|_| wrong(text, expected))?;
+    let rooted = url.path() == "/" && url.query().is_none();
+    match (url.scheme_str(), url.authority()) {
+        (Some(scheme @ ("https" | "http")), Some(authority)) if rooted && !authority.as_str().contains('@') => {
+            Ok(format!("{scheme}://{authority}"))
+        }
+        _ => Err(wrong(text, expected)),
+    }
+}
+
+fn iroh_addrs(text: &Text) -> Result<Vec<SocketAddr>, ConfigError> {
+    let addr =
+        |part: &str| part.trim().parse().map_err(|_| wrong(text, "a list like 203.0.113.7:4433,[2001:db8::7]:4433"));
+    text.value.split(',').map(addr).collect()
+}
+
 fn iroh_port(texts: &Texts) -> Result<Option<u16>, ConfigError> {
     let off = parse(texts, "no-iroh", "true or false")?.unwrap_or(false);
     let port = parse(texts, "iroh-port", "a port number from 0 to 65535")?.unwrap_or(0);
@@ -132,10 +160,12 @@ fn default_data_dir(env: &[(String, String)]) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Invocation, String> {
-        let args = std::iter::once("zerok-relay").chain(args.iter().copied()).map(OsString::from);
+    fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Settings, String> {
+        let args = std::iter::once("zerok-relay").chain(args.iter().copied());
+        let command = clap::Command::new("zerok-relay").args(crate::config::flags());
+        let matches = command.try_get_matches_from(args).map_err(|error| error.to_string())?;
         let env = env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        invocation(args, env).map_err(|error| error.to_string())
+        settings(&matches, env).map_err(|error| error.to_string())
     }
 
     fn file(text: &str) -> (tempfile::TempDir, String) {
@@ -189,6 +219,9 @@ mod tests {
             ("--log", "loud"),
             ("--web-root", "/nonexistent"),
             ("--data-dir", ""),
+            ("--public-url", "relay.example"),
+            ("--public-url", "https://relay.example/sync"),
+            ("--iroh-addr", "203.0.113.7"),
         ] {
             assert!(run(&[flag, value], &[]).expect_err("not a value").starts_with(flag), "{flag} {value}");
         }
@@ -233,7 +266,24 @@ mod tests {
         let (_dir, path) = file("listen 127");
         assert!(run(&["--config", &path], &[]).expect_err("not TOML").contains("is not valid TOML"));
         assert!(run(&["--config", "/nonexistent"], &[]).expect_err("not there").starts_with("cannot read"));
+        let (_dir, path) = file("iroh_addr = [1, 2]");
+        assert!(run(&["--config", &path], &[]).expect_err("numbers").contains("is a array"));
         let (_dir, path) = file("[listen]\nport = 1");
         assert!(run(&["--config", &path], &[]).expect_err("a table").contains("is a table"));
+    }
+
+    #[test]
+    fn a_list_is_one_text_or_an_array() {
+        let (_dir, path) = file("iroh_addr = [\"203.0.113.7:1\", \"[2001:db8::7]:2\"]");
+        let from_file = run(&["--config", &path], &[]).expect("valid").config.iroh_addrs;
+        let from_flag = run(&["--iroh-addr", "203.0.113.7:1, [2001:db8::7]:2"], &[]).expect("valid").config.iroh_addrs;
+        assert_eq!((from_file.len(), &from_file), (2, &from_flag));
+    }
+
+    #[test]
+    fn the_public_url_is_where_paths_are_put_behind() {
+        let url = |text: &str| run(&["--public-url", text], &[]).expect("valid").config.public_url;
+        assert_eq!(url("https://relay.example/").as_deref(), Some("https://relay.example"));
+        assert_eq!(url("http://[::1]:8080").as_deref(), Some("http://[::1]:8080"));
     }
 }

@@ -19,6 +19,7 @@ use zerok_sync_protocol::frame::{AbsentReason, LogState};
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, MailboxId, NoisePublicKey, Timeline};
 
 pub use self::postgres::Postgres;
+pub(crate) use self::postgres::inspect::noise_secret as postgres_noise_secret;
 pub use self::sqlite::Sqlite;
 
 /// The relay's immutable internal key for a log: the name it was created under. Never sent out.

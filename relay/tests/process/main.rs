@@ -1,67 +1,15 @@
 //! The binary as an operator meets it: flags, the ready line, its files, signals, its logs.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod commands;
+mod start;
+mod support;
+
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 
-const RELAY: &str = env!("CARGO_BIN_EXE_zerok-relay");
-
-struct Running {
-    child: Child,
-    ready: String,
-}
-
-impl Running {
-    fn start(dir: &Path, more: &[&str]) -> Self {
-        let mut child = relay(dir).args(["--listen", "127.0.0.1:0"]).args(more).spawn().unwrap();
-        let mut ready = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
-        Self { child, ready }
-    }
-
-    fn addr(&self) -> &str {
-        self.ready.strip_prefix("ready http://").and_then(|rest| rest.split(' ').next()).unwrap()
-    }
-
-    fn field(&self, name: &str) -> &str {
-        self.ready.split_whitespace().find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).unwrap()
-    }
-
-    fn get(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.addr()).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    /// Asks it to stop; its exit code, the rest of stdout, and stderr.
-    fn stop(self, signal: &str) -> Output {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
-        self.child.wait_with_output().unwrap()
-    }
-}
-
-fn relay(dir: &Path) -> Command {
-    let mut command = Command::new(RELAY);
-    command
-        .current_dir(dir)
-        .env_clear()
-        .args(["--data-dir", dir.join("data").to_str().unwrap()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-fn run(dir: &Path, args: &[&str]) -> (Option<i32>, String) {
-    let output = relay(dir).args(args).output().unwrap();
-    assert!(output.stdout.is_empty(), "stdout is for the ready line");
-    (output.status.code(), String::from_utf8(output.stderr).unwrap())
-}
+use support::Running;
 
 #[test]
 fn one_line_on_stdout_says_that_it_is_ready_and_how_to_reach_it() {
@@ -104,56 +52,6 @@ fn a_restart_keeps_both_identities() {
     let second = Running::start(dir.path(), &[]);
     assert_eq!((second.field("key").to_owned(), second.field("iroh").to_owned()), keys);
     second.stop("-TERM");
-}
-
-#[test]
-fn a_key_file_wins_over_the_data_directory() {
-    let dir = tempfile::tempdir().unwrap();
-    let key = dir.path().join("key");
-    std::fs::write(&key, "77".repeat(32)).unwrap();
-    let named = Running::start(dir.path(), &["--no-iroh", "--key-file", key.to_str().unwrap()]);
-    let public = named.field("key").to_owned();
-    named.stop("-TERM");
-    let unnamed = Running::start(dir.path(), &["--no-iroh"]);
-    assert_ne!(unnamed.field("key"), public);
-    unnamed.stop("-TERM");
-}
-
-#[test]
-fn a_damaged_key_or_database_stops_it_and_is_left_as_it_is() {
-    for file in ["relay.key", "iroh.key", "relay.db"] {
-        let dir = tempfile::tempdir().unwrap();
-        Running::start(dir.path(), &[]).stop("-TERM");
-        let path = dir.path().join("data").join(file);
-        std::fs::write(&path, "damaged by something else, and long enough to be noticed").unwrap();
-        let (code, stderr) = run(dir.path(), &["--listen", "127.0.0.1:0"]);
-        assert_eq!(code, Some(1), "{file}: {stderr}");
-        assert_eq!(stderr.lines().count(), 1, "{file}: {stderr}");
-        assert!(std::fs::read_to_string(&path).unwrap().starts_with("damaged"), "{file}");
-    }
-}
-
-#[test]
-fn usage_errors_are_one_sentence_and_exit_code_2() {
-    let dir = tempfile::tempdir().unwrap();
-    for args in [&["--listen", "nowhere"][..], &["--store", "mysql://x"], &["--config", "missing.toml"]] {
-        let (code, stderr) = run(dir.path(), args);
-        assert_eq!((code, stderr.lines().count()), (Some(2), 1), "{args:?}: {stderr}");
-    }
-    assert_eq!(run(dir.path(), &["--lissten", "x"]).0, Some(2));
-    std::fs::write(dir.path().join("relay.toml"), "lissten = \"127.0.0.1:0\"").unwrap();
-    let (code, stderr) = run(dir.path(), &[]);
-    assert_eq!(code, Some(2));
-    assert!(stderr.contains("did you mean listen?"), "{stderr}");
-}
-
-#[test]
-fn an_address_in_use_is_said_in_one_sentence() {
-    let dir = tempfile::tempdir().unwrap();
-    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let (code, stderr) = run(dir.path(), &["--no-iroh", "--listen", &other.local_addr().unwrap().to_string()]);
-    assert_eq!((code, stderr.lines().count()), (Some(1), 1), "{stderr}");
-    assert!(stderr.contains("choose another with --listen"), "{stderr}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! to one log and its cursors become visible in order. No instance holds state; a connection that
 //! broke is replaced. A commit whose answer was lost is found by repeating it (blob ids).
 
+pub(super) mod inspect;
 mod log;
 mod mailbox;
 mod pool;

@@ -1,0 +1,47 @@
+//! `serve`: one line on stdout once it is ready, logs on stderr.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use zerok_sync_relay::config::Settings;
+use zerok_sync_relay::{Relay, RunningRelay};
+
+pub const EXAMPLE: &str = "Example: zerok-relay serve --listen 127.0.0.1:8080 --data-dir /var/lib/zerok-relay";
+
+/// Runs the relay until a signal ends it.
+pub fn run(Settings { config, log, .. }: Settings) -> anyhow::Result<ExitCode> {
+    // Only this crate's own logs: those of libraries hold addresses.
+    let filter = Targets::new().with_target("zerok_sync_relay", log);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    tracing_subscriber::registry().with(lines).with(filter).init();
+    let public_url = config.public_url.clone();
+    tokio::runtime::Runtime::new()?.block_on(async {
+        // Before anything is announced: a signal right after it must be heard.
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let relay = Relay::start(config).await?;
+        announce(&relay, public_url.as_deref())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        relay.shutdown().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn announce(relay: &RunningRelay, public_url: Option<&str>) -> std::io::Result<()> {
+    let RunningRelay { addr, noise_key, iroh_endpoint_id, .. } = relay;
+    let iroh = iroh_endpoint_id.as_deref().unwrap_or("none");
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "ready http://{addr} key={noise_key} iroh={iroh}")?;
+    stdout.flush()?;
+    let host = if addr.ip().is_unspecified() { "127.0.0.1".to_owned() } else { addr.ip().to_string() };
+    let host = if addr.is_ipv6() && !addr.ip().is_unspecified() { format!("[{host}]") } else { host };
+    let local = format!("http://{host}:{}", addr.port());
+    eprintln!("open {} in a browser", public_url.unwrap_or(&local));
+    Ok(())
+}

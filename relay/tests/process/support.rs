@@ -1,0 +1,67 @@
+//! Starts the binary, asks it, stops it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+/// The program.
+pub const RELAY: &str = env!("CARGO_BIN_EXE_zerok-relay");
+
+/// A relay that said that it is ready.
+pub struct Running {
+    pub child: Child,
+    ready: String,
+}
+
+impl Running {
+    pub fn start(dir: &Path, more: &[&str]) -> Self {
+        let mut child = relay(dir).args(["--listen", "127.0.0.1:0"]).args(more).spawn().unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+        Self { child, ready }
+    }
+
+    pub fn addr(&self) -> &str {
+        self.ready.strip_prefix("ready http://").and_then(|rest| rest.split(' ').next()).unwrap()
+    }
+
+    pub fn field(&self, name: &str) -> &str {
+        self.ready.split_whitespace().find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).unwrap()
+    }
+
+    pub fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.addr()).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Asks it to stop; its exit code, the rest of stdout, and stderr.
+    pub fn stop(self, signal: &str) -> Output {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        self.child.wait_with_output().unwrap()
+    }
+}
+
+/// The binary with a data directory in `dir`, and nothing of this environment.
+pub fn relay(dir: &Path) -> Command {
+    let mut command = Command::new(RELAY);
+    command
+        .current_dir(dir)
+        .env_clear()
+        .args(["--data-dir", dir.join("data").to_str().unwrap()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// A run that prints nothing but complaints: its exit code and what it said.
+pub fn run(dir: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let output = relay(dir).args(args).output().unwrap();
+    assert!(output.stdout.is_empty(), "stdout is for the ready line");
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
