@@ -12,6 +12,8 @@
 //! itself checked: a [`sim::Defect`] planted into the world must be found.
 
 pub mod catalogue;
+pub mod processes;
 mod scenarios;
 pub mod sim;
+pub mod soak;
 pub mod trial;
