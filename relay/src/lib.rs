@@ -23,6 +23,7 @@
 pub mod clock;
 pub mod config;
 pub mod core;
+mod history;
 mod http;
 pub mod hub;
 pub mod identity;
@@ -30,6 +31,7 @@ mod iroh;
 mod keys;
 pub mod limits;
 pub mod link;
+pub mod logging;
 pub mod metrics;
 pub mod redacted;
 mod relay;

@@ -43,6 +43,20 @@ pub const HELLOS_MAX: u8 = 32;
 pub const SHORT_MAILBOX_CANDIDATES: usize = 8;
 /// `retry_after` of an error that storage trouble caused.
 pub const STORAGE_RETRY_AFTER_MS: u64 = 1_000;
+/// How often the status page's history gets a sample.
+pub const HISTORY_INTERVAL_MS: u64 = 1_000;
+/// Samples it keeps: a quarter of an hour, some 80 KiB.
+pub const HISTORY_SAMPLES_MAX: usize = 900;
+/// How long an answer to "is the store ready?" is believed. However many ask, the store is asked
+/// once in this time.
+pub const READINESS_BELIEVED_MS: u64 = 1_000;
+/// A store that has not answered within this time is not ready. Shorter than what health checks
+/// commonly wait.
+pub const READINESS_DEADLINE_MS: u64 = 2_000;
+/// Connections at a time to the address of `metrics_listen`: a few scrapers and pages.
+pub const METRICS_CONNECTIONS_MAX: usize = 64;
+/// Shortest token for metrics. Nothing slows guessing down but the limits on connections.
+pub const METRICS_TOKEN_BYTES_MIN: usize = 16;
 
 /// One line of the table of limits.
 #[derive(Debug, Clone, Copy)]

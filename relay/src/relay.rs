@@ -8,18 +8,19 @@ use rand_core::Rng;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use zerok_sync_protocol::NoisePublicKey;
 use zerok_sync_protocol::channel::StaticKey;
 
 use crate::clock::{Entropy, SystemClock, SystemEntropy};
 use crate::config::{Config, StoreConfig};
 use crate::core::Core;
-use crate::http::{self, App};
+use crate::history::History;
+use crate::http::{self, App, OperatorToken, ReadinessProbe};
 use crate::hub::{Bell, Hub};
 use crate::iroh::IrohListener;
 use crate::keys::{self, KeyError, Secret};
-use crate::limits::RelayLimits;
+use crate::limits::{HISTORY_INTERVAL_MS, METRICS_CONNECTIONS_MAX, RelayLimits};
 use crate::metrics::Metrics;
 use crate::server;
 use crate::store::{DynStore, Postgres, Sqlite, StoreError};
@@ -67,6 +68,8 @@ pub struct Relay;
 pub struct RunningRelay {
     /// Where HTTP and WebSocket are served.
     pub addr: SocketAddr,
+    /// Where `/metrics` and `/status` are served, if not there too.
+    pub metrics_addr: Option<SocketAddr>,
     /// What clients pin.
     pub noise_key: NoisePublicKey,
     /// What iroh clients dial, if there is an endpoint.
@@ -99,10 +102,11 @@ impl Relay {
             clock: Box::new(SystemClock::new()),
             entropy: Box::new(entropy),
         });
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .map_err(|source| StartError::Listen { addr: config.listen, source })?;
-        let addr = listener.local_addr().map_err(|source| StartError::Listen { addr: config.listen, source })?;
+        let (listener, addr) = listen(config.listen).await?;
+        let metrics_listener = match config.metrics_listen {
+            Some(addr) => Some(listen(addr).await?),
+            None => None,
+        };
         let iroh = match config.iroh_port {
             Some(port) => {
                 let secret = keys::load_or_create(&config.data_dir.join(keys::IROH_KEY_FILE), core.entropy.as_ref())?;
@@ -115,20 +119,40 @@ impl Relay {
             None => None,
         };
         let (stop, stopped) = watch::channel(false);
-        let app = App { core: core.clone(), iroh: iroh.as_ref().map(IrohListener::address) };
-        let routes = http::routes(app, config.web_root.as_deref());
-        let mut tasks = vec![tokio::spawn(server::serve(
-            listener,
-            routes,
-            config.limits.clone(),
-            connections.clone(),
-            stopped.clone(),
-        ))];
+        let history = Arc::new(History::new(core.metrics.clone(), core.now()));
+        let app = App {
+            core: core.clone(),
+            iroh: iroh.as_ref().map(IrohListener::address),
+            readiness: Arc::new(ReadinessProbe::new(core.clone(), stopped.clone())),
+            registry: Arc::new(core.metrics.registry(&build_info(&config.store))),
+            history: history.clone(),
+            token: OperatorToken(config.metrics_token.clone()),
+        };
+        let mut tasks = vec![tokio::spawn(keep_history(core.clone(), history))];
+        let metrics_addr = metrics_listener.as_ref().map(|(_, addr)| *addr);
+        let web_root = config.web_root.as_deref();
+        let routes = match metrics_listener {
+            Some((listener, _)) => {
+                let operator = http::with_headers(http::operator(&app));
+                let places = Arc::new(Semaphore::new(METRICS_CONNECTIONS_MAX));
+                let limits = config.limits.clone();
+                tasks.push(tokio::spawn(async move {
+                    // Never stopped: it answers until the end, so that a shutdown can be watched.
+                    let (_open, never) = watch::channel(false);
+                    server::serve(listener, operator, limits, places, never).await;
+                }));
+                http::public(&app, web_root)
+            }
+            None => http::all(&app, web_root),
+        };
+        let (routes, places) = (http::with_headers(routes), connections.clone());
+        tasks.push(tokio::spawn(server::serve(listener, routes, config.limits.clone(), places, stopped.clone())));
         if matches!(config.store, StoreConfig::Postgres(_)) {
             tasks.push(tokio::spawn(poll_heads(core.clone(), stopped)));
         }
         Ok(RunningRelay {
             addr,
+            metrics_addr,
             noise_key: core.noise_key.public(),
             iroh_endpoint_id: iroh.as_ref().map(|iroh| iroh.address().endpoint_id()),
             core,
@@ -178,6 +202,33 @@ fn make_data_dir(config: &Config) -> Result<(), StartError> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(&config.data_dir).map_err(|source| StartError::DataDir { path: config.data_dir.clone(), source })
+}
+
+async fn listen(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { addr, source };
+    let listener = TcpListener::bind(addr).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// What `build_info` says.
+fn build_info(store: &StoreConfig) -> [(&'static str, String); 2] {
+    let store = match store {
+        StoreConfig::Sqlite(_) => "sqlite",
+        StoreConfig::Postgres(_) => "postgres",
+    };
+    [("version", env!("CARGO_PKG_VERSION").to_owned()), ("store", store.to_owned())]
+}
+
+async fn keep_history(core: Arc<Core>, history: Arc<History>) {
+    let mut ticks = interval(Duration::from_millis(HISTORY_INTERVAL_MS));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    // The first comes at once, and nothing has happened yet.
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        history.tick(core.now());
+    }
 }
 
 async fn open_store(config: &Config) -> Result<DynStore, StartError> {

@@ -1,6 +1,7 @@
 //! Serves HTTP/1.1 on a TCP listener, with what `axum::serve` leaves open: a deadline for request
 //! headers, a cap on connections, small buffers.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,10 @@ use crate::redacted::Redacted;
 /// One of the relay's connections; free again when the last clone is dropped. An upgraded
 /// connection takes it along.
 pub(crate) type ConnectionPermit = Arc<OwnedSemaphorePermit>;
+
+/// Who is at the other end of the connection itself: the client, or a proxy in front of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// Request line and headers, and hyper's write buffer.
 const HTTP_BUFFER_BYTES_MAX: usize = 16 * 1024;
@@ -46,8 +51,8 @@ pub(crate) async fn serve(
             accepted = listener.accept() => accepted,
             () = stopped(&mut stop) => return,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok((stream, peer)) => (stream, Peer(peer)),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections");
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
@@ -59,12 +64,13 @@ pub(crate) async fn serve(
             let _ = stream.try_write(BUSY);
             continue;
         };
-        tokio::spawn(serve_connection(stream, routes.clone(), header_deadline, Arc::new(permit), stop.clone()));
+        tokio::spawn(serve_connection(stream, peer, routes.clone(), header_deadline, Arc::new(permit), stop.clone()));
     }
 }
 
 async fn serve_connection(
     stream: TcpStream,
+    peer: Peer,
     routes: Router,
     header_deadline: Duration,
     permit: ConnectionPermit,
@@ -77,6 +83,7 @@ async fn serve_connection(
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(permit.clone());
+        request.extensions_mut().insert(peer);
         routes.call(request)
     });
     let connection = http1::Builder::new()

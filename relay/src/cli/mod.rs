@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 it could not be done, 2 what was asked for makes no sense.
 
 mod check_config;
+mod health;
 mod keys;
 mod migrate;
 mod serve;
@@ -26,6 +27,9 @@ enum Command {
     /// Show every setting that holds and where it was set, or what is wrong with one
     #[command(after_help = check_config::EXAMPLE)]
     CheckConfig(check_config::Arguments),
+    /// Ask a running relay whether it is ready
+    #[command(after_help = health::EXAMPLE)]
+    Health,
     /// Bring the database's tables to this version, as `serve` does by itself
     #[command(after_help = migrate::EXAMPLE)]
     Migrate,
@@ -43,6 +47,7 @@ pub fn main() -> ExitCode {
     let done = match command {
         Command::Serve => serve::run(settings),
         Command::CheckConfig(arguments) => check_config::run(&arguments, &settings),
+        Command::Health => health::run(&settings),
         Command::Migrate => migrate::run(&settings),
         Command::Keys(command) => keys::run(&command, &settings),
     };

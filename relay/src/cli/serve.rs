@@ -4,20 +4,14 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 use zerok_sync_relay::config::Settings;
-use zerok_sync_relay::{Relay, RunningRelay};
+use zerok_sync_relay::{Relay, RunningRelay, logging};
 
 pub const EXAMPLE: &str = "Example: zerok-relay serve --listen 127.0.0.1:8080 --data-dir /var/lib/zerok-relay";
 
 /// Runs the relay until a signal ends it.
-pub fn run(Settings { config, log, .. }: Settings) -> anyhow::Result<ExitCode> {
-    // Only this crate's own logs: those of libraries hold addresses.
-    let filter = Targets::new().with_target("zerok_sync_relay", log);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
-    tracing_subscriber::registry().with(lines).with(filter).init();
+pub fn run(Settings { config, log, log_format, .. }: Settings) -> anyhow::Result<ExitCode> {
+    logging::start(log, log_format);
     let public_url = config.public_url.clone();
     tokio::runtime::Runtime::new()?.block_on(async {
         // Before anything is announced: a signal right after it must be heard.

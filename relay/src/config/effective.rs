@@ -58,6 +58,7 @@ fn shown(value: &str, shown: Shown) -> String {
             None => value.to_owned(),
         },
         Shown::WithoutPassword => without_password(value),
+        Shown::Nothing => REDACTED.to_owned(),
     }
 }
 
@@ -101,5 +102,6 @@ mod tests {
     fn a_token_is_shown_as_such() {
         assert_eq!(shown("token:hunter2", Shown::UpToColon), "token:[redacted]");
         assert_eq!(shown("closed", Shown::UpToColon), "closed");
+        assert_eq!(shown("hunter2", Shown::Nothing), "[redacted]");
     }
 }

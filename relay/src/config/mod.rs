@@ -66,6 +66,10 @@ pub struct Config {
     pub web_root: Option<PathBuf>,
     /// Who may make new logs.
     pub create: CreatePolicy,
+    /// Opens `/metrics` and `/status` to others than this machine.
+    pub metrics_token: Option<Zeroizing<String>>,
+    /// Where these are served instead of on `listen`.
+    pub metrics_listen: Option<SocketAddr>,
     /// Limits and deadlines.
     pub limits: RelayLimits,
 }
@@ -87,6 +91,8 @@ impl Config {
             iroh_addrs: Vec::new(),
             web_root: None,
             create: CreatePolicy::Open,
+            metrics_token: None,
+            metrics_listen: None,
             limits: RelayLimits::default(),
         }
     }

@@ -12,7 +12,8 @@ use super::effective::{self, Effective};
 use super::sources::{self, ConfigError, Text, Texts};
 use super::{Config, StoreConfig};
 use crate::core::CreatePolicy;
-use crate::limits::RelayLimits;
+use crate::limits::{METRICS_TOKEN_BYTES_MIN, RelayLimits};
+use crate::logging::LogFormat;
 
 /// Where the demo is built to, seen from the project's folder.
 const DEFAULT_WEB_ROOT: &str = "web-demo/dist";
@@ -24,6 +25,8 @@ pub struct Settings {
     pub config: Config,
     /// How much to log.
     pub log: LevelFilter,
+    /// In which form.
+    pub log_format: LogFormat,
     /// Every setting, with where it was set.
     pub effective: Vec<Effective>,
 }
@@ -57,12 +60,22 @@ pub fn settings(
         iroh_addrs: texts.get("iroh-addr").map_or(Ok(Vec::new()), iroh_addrs)?,
         web_root: web_root(&texts)?,
         create: texts.get("create").map_or(Ok(CreatePolicy::Open), create_policy)?,
+        metrics_token: texts.get("metrics-token").map(metrics_token).transpose()?,
+        metrics_listen: parse(&texts, "metrics-listen", "an address and port like 127.0.0.1:9090")?,
         limits: limits(&texts)?,
         data_dir,
     };
+    if let (Some(addr), None) = (config.metrics_listen, &config.metrics_token)
+        && !addr.ip().is_loopback()
+    {
+        return Err(ConfigError::invalid(format!(
+            "metrics_listen {addr} can be reached by other machines: set metrics_token too, or listen on 127.0.0.1"
+        )));
+    }
     let log = parse(&texts, "log", "a log level: error, warn, info, debug or trace")?.unwrap_or(LevelFilter::INFO);
+    let log_format = parse(&texts, "log-format", "a log format: text or json")?.unwrap_or(LogFormat::Text);
     let effective = effective::list(&texts, &config);
-    Ok(Settings { config, log, effective })
+    Ok(Settings { config, log, log_format, effective })
 }
 
 fn parse<T: std::str::FromStr>(texts: &Texts, name: &str, expected: &str) -> Result<Option<T>, ConfigError> {
@@ -100,6 +113,18 @@ fn create_policy(text: &Text) -> Result<CreatePolicy, ConfigError> {
             _ => Err(ConfigError::invalid(format!("{}: expected open, token:SECRET or closed", text.source))),
         },
     }
+}
+
+fn metrics_token(text: &Text) -> Result<Zeroizing<String>, ConfigError> {
+    let printable = text.value.bytes().all(|byte| byte.is_ascii_graphic());
+    if printable && text.value.len() >= METRICS_TOKEN_BYTES_MIN {
+        return Ok(Zeroizing::new(text.value.clone()));
+    }
+    // A token is not repeated.
+    Err(ConfigError::invalid(format!(
+        "{}: a token has at least {METRICS_TOKEN_BYTES_MIN} characters, none of them a space: openssl rand -hex 32 makes one",
+        text.source
+    )))
 }
 
 fn limits(texts: &Texts) -> Result<RelayLimits, ConfigError> {
@@ -219,6 +244,9 @@ mod tests {
             ("--log", "loud"),
             ("--web-root", "/nonexistent"),
             ("--data-dir", ""),
+            ("--log-format", "xml"),
+            ("--metrics-listen", "9090"),
+            ("--metrics-token", "short"),
             ("--public-url", "relay.example"),
             ("--public-url", "https://relay.example/sync"),
             ("--iroh-addr", "203.0.113.7"),
@@ -253,6 +281,16 @@ mod tests {
         let config = run(&["--store", "postgres://u:hunter2@h/d", "--create", "token:hunter3"], &[]).expect("valid");
         assert!(!format!("{config:?}").contains("hunter"));
         assert!(!run(&["--store", "mysql://u:hunter2@h/d"], &[]).expect_err("not a store").contains("hunter"));
+    }
+
+    #[test]
+    fn metrics_for_other_machines_need_a_token() {
+        assert!(run(&["--metrics-listen", "127.0.0.1:9090"], &[]).is_ok());
+        let error = run(&["--metrics-listen", "0.0.0.0:9090"], &[]).expect_err("open to all");
+        assert!(error.contains("set metrics_token too"), "{error}");
+        let token = "0123456789abcdef";
+        assert!(run(&["--metrics-listen", "0.0.0.0:9090", "--metrics-token", token], &[]).is_ok());
+        assert!(!run(&["--metrics-token", "hunter2 hunter2 hunter2"], &[]).expect_err("spaces").contains("hunter"));
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub(super) enum Shown {
     WithoutPassword,
     /// The word before the colon, if there is one.
     UpToColon,
+    /// Not at all.
+    Nothing,
 }
 
 impl Setting {
@@ -161,11 +163,35 @@ const PLAIN: &[Setting] = &[
         help: Cow::Borrowed("Who may make new logs: open, token:SECRET or closed."),
     },
     Setting {
+        name: Cow::Borrowed("metrics-token"),
+        value: Some("SECRET"),
+        default: Fallback::Depends { words: "none: this machine only", example: "GENERATE-WITH-openssl-rand-hex-32" },
+        shown: Shown::Nothing,
+        help: Cow::Borrowed(
+            "Opens /metrics and /status to other machines, as a bearer token. Better in the environment or the file \
+             than as a flag, which every user of this machine can see.",
+        ),
+    },
+    Setting {
+        name: Cow::Borrowed("metrics-listen"),
+        value: Some("ADDR:PORT"),
+        default: Fallback::Depends { words: "with everything else, on --listen", example: "127.0.0.1:9090" },
+        shown: Shown::Whole,
+        help: Cow::Borrowed("Where to serve /metrics and /status instead."),
+    },
+    Setting {
         name: Cow::Borrowed("log"),
         value: Some("LEVEL"),
         default: text("info"),
         shown: Shown::Whole,
         help: Cow::Borrowed("error, warn, info, debug or trace."),
+    },
+    Setting {
+        name: Cow::Borrowed("log-format"),
+        value: Some("FORMAT"),
+        default: text("text"),
+        shown: Shown::Whole,
+        help: Cow::Borrowed("text, or json: one object a line."),
     },
 ];
 

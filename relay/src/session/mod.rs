@@ -37,6 +37,7 @@ mod wire;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prometheus_client::metrics::counter::Counter;
 use zerok_sync_protocol::channel::{AwaitingFinal, ChannelError, Responder};
 use zerok_sync_protocol::limits::{HANDSHAKE_MESSAGE_BYTES_MAX, NOISE_MESSAGE_BYTES_MAX, SUITE};
 
@@ -46,6 +47,7 @@ use self::open::Open;
 use self::wire::Wire;
 use crate::core::Core;
 use crate::link::Close;
+use crate::metrics::Direction;
 
 /// One client, from the first byte to the last. See the module's documentation.
 pub struct Session {
@@ -59,6 +61,8 @@ pub struct Session {
     hello_deadline_ms: u64,
     /// When the client last showed life: a message came, or the link took one while none could.
     alive_ms: u64,
+    bytes_in: Counter,
+    bytes_out: Counter,
 }
 
 enum Phase {
@@ -79,6 +83,8 @@ impl Session {
             early_close: None,
             hello_deadline_ms: now_ms + core.limits.handshake_deadline_ms,
             alive_ms: now_ms,
+            bytes_in: core.metrics.link_bytes.get_or_create_owned(&Direction::In.into()),
+            bytes_out: core.metrics.link_bytes.get_or_create_owned(&Direction::Out.into()),
             core,
         }
     }
@@ -106,6 +112,7 @@ impl Session {
     /// Takes a link message in. Not cancel-safe.
     pub async fn receive(&mut self, message: &[u8]) {
         self.alive_ms = self.core.now().monotonic_ms;
+        self.bytes_in.inc_by(message.len() as u64);
         self.phase = match std::mem::replace(&mut self.phase, Phase::Ended) {
             Phase::AwaitFirst(responder) => match responder.read(message, &mut self.core.rng()) {
                 Ok((next, reply)) => {
@@ -148,6 +155,12 @@ impl Session {
 
     /// The next link message to send.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
+        let message = self.next_message()?;
+        self.bytes_out.inc_by(message.len() as u64);
+        Some(message)
+    }
+
+    fn next_message(&mut self) -> Option<Bytes> {
         if let Some(reply) = self.reply.take() {
             return Some(reply.into());
         }

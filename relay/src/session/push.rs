@@ -82,6 +82,7 @@ impl Member {
         envelopes: Vec<Bytes>,
         resume: bool,
     ) {
+        core.metrics.pushes.inc();
         if resume && self.pushes.refusing && !self.superseded {
             let clean = self.finish_pushes(core, wire).await;
             self.pushes.refusing = !clean;
@@ -109,6 +110,7 @@ impl Member {
             self.own.insert(appended.cursor);
         }
         for (push, results) in results(&waiting, &cursors, refused) {
+            core.metrics.acks.inc();
             wire.send(&RelayFrame::PushAck {
                 push,
                 results: List::try_from(results).expect("as many results as the Push had envelopes"),

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod commands;
+mod health;
 mod start;
 mod support;
 
@@ -70,6 +71,24 @@ fn the_demo_is_served_with_the_right_types_and_headers() {
     assert!(wasm.contains("content-type: application/wasm") && wasm.contains("immutable"), "{wasm}");
     assert!(relay.get("/assets/index-1a2b.js").contains("content-type: text/javascript"));
     assert!(relay.get("/assets/missing.js").starts_with("HTTP/1.1 404"));
+    relay.stop("-TERM");
+}
+
+#[test]
+fn a_file_that_lies_there_compressed_is_sent_compressed_to_whoever_takes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("web-demo/dist/assets");
+    std::fs::create_dir_all(&root).unwrap();
+    for (suffix, bytes) in [("", "raw"), (".br", "brotli"), (".gz", "gzip")] {
+        std::fs::write(root.join(format!("client-1a2b.wasm{suffix}")), bytes).unwrap();
+    }
+    let relay = Running::start(dir.path(), &["--no-iroh"]);
+    for (accepted, expected) in [("gzip, br", "brotli"), ("gzip", "gzip"), ("identity", "raw")] {
+        let answer = relay.get_with("/assets/client-1a2b.wasm", &format!("Accept-Encoding: {accepted}"));
+        assert!(answer.contains("content-type: application/wasm") && answer.contains("immutable"), "{answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{expected}")), "{answer}");
+        assert!(answer.to_lowercase().contains("vary: accept-encoding"), "{answer}");
+    }
     relay.stop("-TERM");
 }
 

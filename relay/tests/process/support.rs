@@ -31,8 +31,12 @@ impl Running {
     }
 
     pub fn get(&self, path: &str) -> String {
+        self.get_with(path, "Accept: */*")
+    }
+
+    pub fn get_with(&self, path: &str, header: &str) -> String {
         let mut stream = TcpStream::connect(self.addr()).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: relay\r\n{header}\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer

@@ -7,6 +7,7 @@ mod instances;
 mod log;
 mod mailbox;
 mod member;
+mod operator;
 mod push;
 mod removal;
 mod subscribe;

@@ -1,5 +1,7 @@
 //! Both kinds of link, from the client's end, as raw as they come.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt, presets};
@@ -142,7 +144,11 @@ pub async fn iroh(relay: &RunningRelay) -> TestLink {
 
 /// One HTTP/1.1 request as written, and everything that comes back.
 pub async fn http(relay: &RunningRelay, request: &[u8]) -> String {
-    let mut stream = TcpStream::connect(relay.addr).await.unwrap();
+    http_at(relay.addr, request).await
+}
+
+pub async fn http_at(addr: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(request).await.unwrap();
     let mut answer = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an answer in time").ok();
@@ -150,5 +156,12 @@ pub async fn http(relay: &RunningRelay, request: &[u8]) -> String {
 }
 
 pub async fn get(relay: &RunningRelay, path: &str) -> String {
-    http(relay, format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").as_bytes()).await
+    get_at(relay.addr, path, &[]).await
+}
+
+/// As a program on this machine asks.
+pub async fn get_at(addr: SocketAddr, path: &str, headers: &[&str]) -> String {
+    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n{headers}Connection: close\r\n\r\n");
+    http_at(addr, request.as_bytes()).await
 }

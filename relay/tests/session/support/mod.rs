@@ -1,6 +1,7 @@
 //! A real relay on free ports and a small raw client: frames in, frames out, no cleverness.
 
 pub mod link;
+pub mod openmetrics;
 
 use std::time::Duration;
 

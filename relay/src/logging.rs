@@ -1,0 +1,55 @@
+//! The relay's log: lines on stderr, as text or as one JSON object each.
+//!
+//! Only this crate's own events: those of libraries hold addresses and ids at some level or other,
+//! and a level is what an operator turns up in a hurry. What this crate itself logs about a client
+//! is [`crate::redacted::Redacted`].
+
+use std::io;
+use std::str::FromStr;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// What a log line looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one object a line.
+    Json,
+}
+
+/// Not a log format.
+#[derive(Debug, thiserror::Error)]
+#[error("not a log format")]
+pub struct UnknownLogFormat;
+
+impl FromStr for LogFormat {
+    type Err = UnknownLogFormat;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(UnknownLogFormat),
+        }
+    }
+}
+
+/// Starts to log, for the whole process.
+///
+/// # Panics
+/// If the process logs already.
+pub fn start(level: LevelFilter, format: LogFormat) {
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(false);
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let own = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
+    tracing_subscriber::registry().with(lines.with_filter(own)).init();
+}
