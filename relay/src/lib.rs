@@ -33,6 +33,7 @@ pub mod limits;
 pub mod link;
 pub mod logging;
 pub mod metrics;
+pub mod opening;
 pub mod redacted;
 mod relay;
 mod server;

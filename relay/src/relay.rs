@@ -22,14 +22,15 @@ use crate::iroh::IrohListener;
 use crate::keys::{self, KeyError, Secret};
 use crate::limits::{HISTORY_INTERVAL_MS, METRICS_CONNECTIONS_MAX, RelayLimits};
 use crate::metrics::Metrics;
+use crate::opening::open_store;
 use crate::server;
-use crate::store::{DynStore, Postgres, Sqlite, StoreError};
+use crate::store::{DynStore, StoreError};
 
 /// Why a relay does not start. Each message is a sentence for its operator.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data directory cannot be made.
-    #[error("cannot make the data directory {path}: {source}", path = path.display())]
+    #[error("cannot make the data directory {path}: {source}; choose another with --data-dir", path = path.display())]
     DataDir {
         /// Which.
         path: std::path::PathBuf,
@@ -42,6 +43,18 @@ pub enum StartError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The database did not come.
+    #[error(
+        "{source}; waited {} s for it: start the database, check --store, or let the relay wait for ever with \
+         --wait-for-store",
+        waited.as_secs_f32().round()
+    )]
+    StoreWait {
+        /// What it said last.
+        source: StoreError,
+        /// For how long it was tried.
+        waited: Duration,
+    },
     /// The address is taken, or not this machine's.
     #[error("cannot listen on {addr}: {source}; choose another with --listen")]
     Listen {
@@ -228,13 +241,6 @@ async fn keep_history(core: Arc<Core>, history: Arc<History>) {
     loop {
         ticks.tick().await;
         history.tick(core.now());
-    }
-}
-
-async fn open_store(config: &Config) -> Result<DynStore, StartError> {
-    match &config.store {
-        StoreConfig::Sqlite(path) => Ok(Arc::new(Sqlite::open(path)?)),
-        StoreConfig::Postgres(url) => Ok(Arc::new(Postgres::connect(url).await?)),
     }
 }
 

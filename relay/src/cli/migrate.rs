@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use zerok_sync_relay::config::{Settings, StoreConfig};
-use zerok_sync_relay::store::{Postgres, Sqlite};
+use zerok_sync_relay::config::Settings;
+use zerok_sync_relay::opening::open_store;
 
 pub const EXAMPLE: &str = "\
 `serve` does this by itself. Alone it serves to try an upgrade on a copy of the database, or to make
@@ -13,12 +13,7 @@ Example: zerok-relay migrate --store postgres://zerok_relay@db.example/zerok_rel
 
 /// Opens the store, which brings it up to date.
 pub fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
-    match &settings.config.store {
-        StoreConfig::Sqlite(path) => drop(Sqlite::open(path)?),
-        StoreConfig::Postgres(url) => {
-            tokio::runtime::Runtime::new()?.block_on(Postgres::connect(url))?;
-        }
-    }
+    tokio::runtime::Runtime::new()?.block_on(open_store(&settings.config))?;
     super::print("the database has this version's tables\n")?;
     Ok(ExitCode::SUCCESS)
 }

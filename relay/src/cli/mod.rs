@@ -8,6 +8,7 @@ mod health;
 mod keys;
 mod migrate;
 mod serve;
+mod systemd;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -1,4 +1,5 @@
-//! `serve`: one line on stdout once it is ready, logs on stderr.
+//! `serve`: one line on stdout once it is ready, logs on stderr. SIGTERM or SIGINT end it in order,
+//! a second one at once.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -6,6 +7,8 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use zerok_sync_relay::config::Settings;
 use zerok_sync_relay::{Relay, RunningRelay, logging};
+
+use super::systemd;
 
 pub const EXAMPLE: &str = "Example: zerok-relay serve --listen 127.0.0.1:8080 --data-dir /var/lib/zerok-relay";
 
@@ -16,13 +19,25 @@ pub fn run(Settings { config, log, log_format, .. }: Settings) -> anyhow::Result
     tokio::runtime::Runtime::new()?.block_on(async {
         // Before anything is announced: a signal right after it must be heard.
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let relay = Relay::start(config).await?;
+        let mut asked_to_stop = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        let relay = tokio::select! {
+            started = Relay::start(config) => started?,
+            () = asked_to_stop() => return Ok(ExitCode::SUCCESS),
+        };
         announce(&relay, public_url.as_deref())?;
+        systemd::tell("READY=1");
+        asked_to_stop().await;
+        systemd::tell("STOPPING=1");
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            () = relay.shutdown() => {}
+            // Nothing acknowledged is lost: it is on disk, and clients come back with the rest.
+            () = asked_to_stop() => eprintln!("stopping at once"),
         }
-        relay.shutdown().await;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -266,6 +266,9 @@ pub enum StoreError {
     /// Cannot be reached, full, or timed out: error 3002, worth trying again.
     #[error("the relay's storage is unavailable: {0}")]
     Unavailable(String),
+    /// The settings name a database that cannot be used; waiting does not cure it.
+    #[error("the relay's storage cannot be used: {0}")]
+    Unusable(String),
     /// The stored data is not what this version writes: an operator must look.
     #[error("the relay's storage is damaged or of another version: {0}")]
     Corrupt(String),

@@ -1,9 +1,15 @@
 //! The binary as an operator meets it: flags, the ready line, its files, signals, its logs.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "../session/support/mod.rs"]
+#[allow(dead_code)]
+mod client;
 mod commands;
+mod database;
+mod faults;
 mod health;
 mod start;
+mod stop;
 mod support;
 
 use std::io::{Read, Write};

@@ -5,6 +5,11 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
+use zerok_sync_protocol::channel::StaticKey;
+use zerok_sync_protocol::frame::EntryItem;
+
+use crate::client::{Client, Group, link};
+
 /// The program.
 pub const RELAY: &str = env!("CARGO_BIN_EXE_zerok-relay");
 
@@ -16,7 +21,16 @@ pub struct Running {
 
 impl Running {
     pub fn start(dir: &Path, more: &[&str]) -> Self {
-        let mut child = relay(dir).args(["--listen", "127.0.0.1:0"]).args(more).spawn().unwrap();
+        Self::spawn(relay(dir).args(["--listen", "127.0.0.1:0"]).args(more))
+    }
+
+    /// Runs the command until the relay is ready.
+    pub fn spawn(command: &mut Command) -> Self {
+        Self::until_ready(command.spawn().unwrap())
+    }
+
+    /// Waits for the ready line of a relay that was started.
+    pub fn until_ready(mut child: Child) -> Self {
         let mut ready = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
         Self { child, ready }
@@ -42,10 +56,34 @@ impl Running {
         answer
     }
 
-    /// Asks it to stop; its exit code, the rest of stdout, and stderr.
-    pub fn stop(self, signal: &str) -> Output {
+    /// A client that has done the handshake.
+    pub async fn client(&self, device: &StaticKey) -> Client {
+        let link = link::ws_at(self.addr().parse().unwrap()).await;
+        Client::open(link, device, &self.field("key").parse().unwrap()).await
+    }
+
+    /// A member of a log that it made.
+    pub async fn founder(&self, group: &Group, device: &StaticKey) -> Client {
+        let mut client = self.client(device).await;
+        client.found(group).await;
+        client
+    }
+
+    /// All that stands in a log, from its start.
+    pub async fn entries(&self, group: &Group, device: &StaticKey) -> Vec<EntryItem> {
+        let mut client = self.client(device).await;
+        client.admitted(group).await;
+        client.follow().await
+    }
+
+    pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Asks it to stop; its exit code, the rest of stdout, and stderr.
+    pub fn stop(self, signal: &str) -> Output {
+        self.signal(signal);
         self.child.wait_with_output().unwrap()
     }
 }
@@ -68,4 +106,14 @@ pub fn run(dir: &Path, args: &[&str]) -> (Option<i32>, String) {
     let output = relay(dir).args(args).output().unwrap();
     assert!(output.stdout.is_empty(), "stdout is for the ready line");
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// The same command, run by a shell that first does something to itself.
+pub fn after(preparation: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("{preparation}; exec \"$0\" \"$@\"")).arg(command.get_program());
+    shell.args(command.get_args()).current_dir(command.get_current_dir().unwrap()).env_clear();
+    shell.env("PATH", std::env::var_os("PATH").unwrap());
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    shell
 }

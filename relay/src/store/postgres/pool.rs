@@ -19,10 +19,10 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 pub(super) fn pool(url: &str) -> Result<Pool> {
     // The parser's own message could quote a mistyped password.
     let mut config: tokio_postgres::Config = url.parse().map_err(|_| {
-        StoreError::Unavailable("not a database URL: write postgres://USER:PASSWORD@HOST:PORT/DATABASE".into())
+        StoreError::Unusable("not a database URL: write postgres://USER:PASSWORD@HOST:PORT/DATABASE".into())
     })?;
     if config.get_ssl_mode() == SslMode::Require {
-        return Err(StoreError::Unavailable(
+        return Err(StoreError::Unusable(
             "sslmode=require is not supported: connect over a local socket, a private network or a TLS tunnel".into(),
         ));
     }
@@ -51,7 +51,7 @@ const NOT_DURABLE: &str = "the database refuses synchronous_commit = on, without
 pub(super) async fn connection(pool: &Pool) -> Result<Client> {
     pool.get().await.map_err(|error| match error {
         PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => failed(error),
-        PoolError::PostCreateHook(_) => StoreError::Unavailable(NOT_DURABLE.into()),
+        PoolError::PostCreateHook(_) => StoreError::Unusable(NOT_DURABLE.into()),
         PoolError::Timeout(_) => {
             StoreError::Unavailable("the database does not keep up or cannot be reached: try again later".into())
         }
@@ -62,6 +62,7 @@ pub(super) async fn connection(pool: &Pool) -> Result<Client> {
 /// The server's own messages can quote rows and settings, so only the kind of failure is passed on.
 pub(super) fn failed(error: tokio_postgres::Error) -> StoreError {
     let unavailable = |text: &str| StoreError::Unavailable(text.into());
+    let unusable = |text: &str| StoreError::Unusable(text.into());
     let Some(state) = error.code() else {
         return unavailable("the connection to the database failed: check that it runs and can be reached");
     };
@@ -71,11 +72,11 @@ pub(super) fn failed(error: tokio_postgres::Error) -> StoreError {
             unavailable("the database is read-only: connect to the primary server")
         }
         _ if *state == SqlState::INSUFFICIENT_PRIVILEGE => {
-            unavailable("the database user lacks rights: it must own the relay's tables")
+            unusable("the database user lacks rights: it must own the relay's tables")
         }
         "08" | "57" => unavailable("the database is stopping, starting or was too slow"),
-        "28" => unavailable("the database refused the user or password of --store"),
-        "3D" => unavailable("the database named by --store does not exist: create it"),
+        "28" => unusable("the database refused the user or password of --store"),
+        "3D" => unusable("the database named by --store does not exist: create it"),
         "53" => unavailable("the database is out of connections, memory or disk space"),
         "40" | "55" => unavailable("the database was busy with the same rows"),
         "XX" | "58" => StoreError::Corrupt(format!("Postgres reports damage ({}): see its log", state.code())),

@@ -120,12 +120,20 @@ impl IrohLink {
 }
 
 pub async fn ws(relay: &RunningRelay) -> TestLink {
-    try_ws(relay, Some("0k-sync.v1")).await.expect("a WebSocket")
+    ws_at(relay.addr).await
+}
+
+pub async fn ws_at(addr: SocketAddr) -> TestLink {
+    try_ws_at(addr, Some("0k-sync.v1")).await.expect("a WebSocket")
 }
 
 /// `None` if the client's own library does not accept the relay's answer.
 pub async fn try_ws(relay: &RunningRelay, subprotocol: Option<&str>) -> Option<TestLink> {
-    let mut request = format!("ws://{}/v1/ws", relay.addr).into_client_request().unwrap();
+    try_ws_at(relay.addr, subprotocol).await
+}
+
+async fn try_ws_at(addr: SocketAddr, subprotocol: Option<&str>) -> Option<TestLink> {
+    let mut request = format!("ws://{addr}/v1/ws").into_client_request().unwrap();
     if let Some(subprotocol) = subprotocol {
         request.headers_mut().insert("sec-websocket-protocol", subprotocol.parse().unwrap());
     }
