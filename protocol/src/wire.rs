@@ -34,6 +34,14 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     rmp_serde::to_vec(value).expect("wire types serialise without errors")
 }
 
+/// Encodes a value behind what is in `bytes`.
+///
+/// # Panics
+/// Never, as [`encode`].
+pub fn encode_onto<T: Serialize>(value: &T, bytes: &mut Vec<u8>) {
+    rmp_serde::encode::write(bytes, value).expect("wire types serialise without errors");
+}
+
 /// Decodes exactly one value; bytes behind it are an error.
 ///
 /// # Errors

@@ -12,7 +12,8 @@ use std::ops::RangeInclusive;
 
 use zerok_sync_protocol::limits::{
     DEAD_AFTER_PING_MS, ENVELOPE_BYTES_MAX_CEILING, ENVELOPE_BYTES_MAX_DEFAULT, FRAME_OVERHEAD_BYTES_MAX,
-    HANDSHAKE_DEADLINE_MS, MAILBOX_TTL_MS, NOISE_MESSAGE_BYTES_MAX, PING_AFTER_IDLE_MS, PUSH_ENVELOPES_MAX,
+    HANDSHAKE_DEADLINE_MS, MAILBOX_TTL_MS, NOISE_MESSAGE_BYTES_MAX, NOISE_PLAINTEXT_BYTES_MAX, PING_AFTER_IDLE_MS,
+    PUSH_ENVELOPES_MAX,
 };
 
 pub use self::unit::Unit;
@@ -24,6 +25,9 @@ pub const OUTGOING_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of envelopes read from the store at a time. Small enough that a page is soon sent, large
 /// enough that a catch-up is bound by the link.
 pub const PAGE_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of items put into one `Entries`, unless a single one is larger: such a frame, its header
+/// and its length fill one Noise message, so that none is sent for a few bytes left over.
+pub const ENTRIES_BYTES_TARGET: usize = NOISE_PLAINTEXT_BYTES_MAX - 16;
 /// Bytes of pushes put into one append. Bounds the memory of a session and the time that its
 /// transaction holds the group.
 pub const APPEND_BYTES_MAX: usize = 1024 * 1024;

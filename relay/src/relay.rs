@@ -1,5 +1,6 @@
 //! A running relay: opens the store, loads the keys, binds, serves, and stops in order.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +18,14 @@ use crate::config::{Config, StoreConfig};
 use crate::core::Core;
 use crate::history::History;
 use crate::http::{self, App, OperatorToken, ReadinessProbe};
-use crate::hub::{Bell, Hub};
+use crate::hub::Hub;
 use crate::iroh::IrohListener;
 use crate::keys::{self, KeyError, Secret};
 use crate::limits::{HISTORY_INTERVAL_MS, METRICS_CONNECTIONS_MAX, RelayLimits};
 use crate::metrics::Metrics;
 use crate::opening::open_store;
 use crate::server;
-use crate::store::{DynStore, StoreError};
+use crate::store::{DynStore, GroupKey, Standing, StoreError};
 
 /// Why a relay does not start. Each message is a sentence for its operator.
 #[derive(Debug, thiserror::Error)]
@@ -105,12 +106,13 @@ impl Relay {
         let store = open_store(&config).await?;
         let noise_key = noise_key(&config, &store, &entropy).await?;
         let connections = Arc::new(Semaphore::new(RelayLimits::permits(config.limits.connections_max)));
+        let metrics = Metrics::new();
         let core = Arc::new(Core {
             store,
-            hub: Hub::default(),
+            hub: Hub::new(&config.limits, &metrics),
             limits: config.limits.clone(),
             create: config.create.clone(),
-            metrics: Metrics::new(),
+            metrics,
             noise_key: StaticKey::from_bytes(*noise_key),
             clock: Box::new(SystemClock::new()),
             entropy: Box::new(entropy),
@@ -262,12 +264,16 @@ async fn poll_heads(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
     let poll = async {
         loop {
             ticks.tick().await;
-            for group in core.hub.groups() {
-                match core.store.state(group).await {
-                    Ok(Some(state)) => core.hub.ring(group, Bell { head: state.head, auth_gen: state.auth_gen }),
-                    Ok(None) => {}
-                    Err(error) => tracing::warn!(%error, "cannot look for news of other instances"),
+            let followed = core.hub.followed();
+            let groups: Vec<GroupKey> = followed.iter().map(|(group, _)| *group).collect();
+            match core.store.standings(&groups).await {
+                Ok(standings) => {
+                    let standings: HashMap<GroupKey, Standing> = standings.into_iter().collect();
+                    for (group, known) in followed {
+                        core.hub.looked_up(group, known, standings.get(&group));
+                    }
                 }
+                Err(error) => tracing::warn!(%error, "cannot look for news of other instances"),
             }
         }
     };

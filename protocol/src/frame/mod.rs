@@ -5,11 +5,13 @@
 //! then any of the rest. Requests of one kind are answered in the order they were sent.
 
 mod client;
+mod entries;
 mod relay;
 #[cfg(test)]
 mod tests;
 
 pub use client::{ClientFrame, Who};
+pub use entries::{EntriesEncoder, ITEM_OVERHEAD_BYTES_MAX};
 pub use relay::{AbsentReason, EntryItem, Limits, LogState, PushResult, RelayFrame, Usage};
 
 use crate::wire::{self, WireError};

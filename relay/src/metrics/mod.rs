@@ -88,6 +88,11 @@ impl Metrics {
         self.refusals.get_or_create(&limit.into()).inc();
     }
 
+    /// Counts entries that were sent to a subscriber.
+    pub fn delivered(&self, from: Delivery, entries: u64) {
+        self.entries_delivered.get_or_create(&from.into()).inc_by(entries);
+    }
+
     /// Counts the end of a handshake.
     pub fn handshake(&self, outcome: HandshakeOutcome) {
         self.handshakes.get_or_create(&outcome.into()).inc();

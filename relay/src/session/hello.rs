@@ -18,7 +18,6 @@ use zerok_sync_protocol::{
 use super::member::Member;
 use super::open::{Open, Role};
 use crate::core::Core;
-use crate::hub::Bell;
 use crate::limits::{HELLOS_MAX, RelayLimits};
 use crate::store::{Admission, Admitted, GroupKey, Lookup, NewLog, StoreError};
 
@@ -202,7 +201,7 @@ impl Open {
                 *role = Role::Member(Box::new(Member::new(group, auth_public, auth_gen, self.presence.sit(group))));
             }
         }
-        core.hub.ring(group, Bell { head: admitted.state.head, auth_gen });
+        core.hub.heard(group, &admitted.state);
         self.wire.set_frame_bytes_max(core.limits.member_frame_bytes_max());
         let mut allow = admitted.allow;
         allow.truncate(ALLOW_LIST_MAX);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::limits::{SLOT_BYTES_MAX, WHISPER_BYTES_MAX};
 use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{
@@ -12,10 +13,11 @@ use zerok_sync_protocol::{
 use super::hello::refusal_of;
 use super::own::OwnCursors;
 use super::push::Pushes;
-use super::subscribe::{SubscribeFrame, Subscription};
+use super::subscribe::SubscribeFrame;
+use super::subscription::Subscription;
 use super::wire::Wire;
 use crate::core::Core;
-use crate::hub::{Bell, Seat};
+use crate::hub::{Fresh, Seat};
 use crate::link::Close;
 use crate::store::{Append, GroupKey, RestrictRequest, Restricted, RotateRequest, Rotated, StoreError};
 
@@ -33,6 +35,9 @@ pub(super) struct Member {
     pub(super) pushes: Pushes,
     pub(super) own: OwnCursors,
     pub(super) subscription: Option<Subscription>,
+    /// What of the room's [`crate::hub::Bell`] has been acted on.
+    recounted: u64,
+    doubted: u64,
     /// The group's keys moved on and were sent to the client: pushes wait for its next `Hello`.
     pub(super) superseded: bool,
 }
@@ -48,7 +53,10 @@ struct Rotation {
 
 impl Member {
     pub(super) fn new(group: GroupKey, auth_public: AuthPublicKey, auth_gen: u64, seat: Seat) -> Self {
+        let bell = seat.bell();
         Self {
+            recounted: bell.recounts,
+            doubted: bell.doubts,
             group,
             auth_public,
             auth_gen,
@@ -70,29 +78,28 @@ impl Member {
     /// Appends and delivers what is due.
     pub(super) async fn work(&mut self, core: &Arc<Core>, wire: &mut Wire) {
         self.finish_pushes(core, wire).await;
-        if self.seat.bell.borrow().auth_gen > self.auth_gen && !self.superseded {
-            // A rotation by another session, perhaps on another instance. Whoever was removed
-            // ends here; the others are told before their next push is refused.
+        while !wire.is_full()
+            && let Some(notice) = self.seat.notice()
+        {
+            wire.send_encoded(notice);
+        }
+        let bell = self.seat.bell();
+        if (bell.auth_gen > self.auth_gen && !self.superseded) || bell.recounts != self.recounted {
+            // A rotation or a removal by another session, perhaps on another instance. Whoever was
+            // removed ends here; the others are told before their next push is refused.
+            self.recounted = bell.recounts;
             self.is_current(core, wire).await;
+        }
+        if bell.doubts != self.doubted {
+            self.doubted = bell.doubts;
+            if let Err(error) = self.compare(core, wire).await {
+                wire.storage_failed(&error);
+            }
         }
         if let Err(error) = self.deliver(core, wire).await {
             // No request is there to refuse: the client subscribes again on its next session.
             wire.storage_failed(&error);
             wire.close(Close::new(Close::REFUSED, ErrorCode::StorageUnavailable.advice()));
-        }
-    }
-
-    /// Waits for the group's doorbell or a notice. Cancel-safe.
-    pub(super) async fn woken(&mut self, wire: &mut Wire) {
-        let Seat { bell, notices, .. } = &mut self.seat;
-        tokio::select! {
-            changed = bell.changed() => changed.expect("the group exists while its seat is taken"),
-            notice = notices.recv() => {
-                // Notices are lossy: a client that does not keep up misses some.
-                if let Some(frame) = notice.filter(|_| !wire.is_full()) {
-                    wire.send_encoded(frame);
-                }
-            }
         }
     }
 
@@ -188,6 +195,9 @@ impl Member {
         if self.is_current(core, wire).await {
             let timeline = core.store.new_timeline(self.group, old, core.fresh_timeline()).await?;
             wire.send(&RelayFrame::TimelineChanged { timeline });
+            // Whoever still reads the old history is told.
+            let state = core.store.state(self.group).await?.ok_or(StoreError::Gone)?;
+            core.hub.heard(self.group, &state);
         }
         Ok(())
     }
@@ -258,7 +268,7 @@ impl Member {
             expect_gen,
             next_auth_public,
             allow: allow.clone(),
-            epoch_envelope,
+            epoch_envelope: epoch_envelope.clone(),
             now_ms: core.now().unix_ms,
         };
         match core.store.rotate(request).await? {
@@ -267,7 +277,8 @@ impl Member {
                 self.own.insert(cursor);
                 wire.send(&RelayFrame::Rotated { auth_gen, cursor });
                 core.hub.kick_unlisted(self.group, &allow);
-                core.hub.ring(self.group, Bell { head: cursor, auth_gen });
+                let entries = vec![(blob_id(&epoch_envelope), epoch_envelope)];
+                core.hub.publish(self.group, auth_gen, &Fresh { first_cursor: cursor, entries });
             }
             Rotated::Conflict { auth_gen } => {
                 wire.refuse(ErrorCode::RotationConflict, 0, &format!("auth_gen={auth_gen}"));

@@ -17,11 +17,14 @@
 //! | `hello.rs` | who gets in, who gets back in, who does not |
 //! | `member.rs` | a member's requests that are one question to the store |
 //! | `push.rs` | appending: prefix rule, coalescing, results |
-//! | `subscribe.rs` | reading: catch-up and live, credit, own stubs |
+//! | `subscribe.rs` | reading: `Subscribe`, and the store's pages |
+//! | `subscription.rs` | where a reader stands: catch-up and live, credit, own stubs |
 //! | `own.rs` | which cursors this session pushed |
 //! | `mailbox.rs` | the pairing rendezvous |
 //! | `wire.rs` | frames over the secure channel |
 
+#[cfg(test)]
+mod delivery_model;
 mod drive;
 mod hello;
 mod mailbox;
@@ -30,6 +33,7 @@ mod open;
 mod own;
 mod push;
 mod subscribe;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod wire;

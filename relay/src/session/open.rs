@@ -57,6 +57,11 @@ impl Open {
     }
 
     pub(super) async fn work(&mut self, core: &Arc<Core>) {
+        if self.wire.closing().is_none()
+            && let Some(kick) = self.presence.kicked()
+        {
+            say_goodbye(&mut self.wire, kick);
+        }
         // Frames may have been left when too much waited to go out.
         self.take_frames(core).await;
         if let Role::Member(member) = &mut self.role {
@@ -65,18 +70,11 @@ impl Open {
         self.work_mailbox(core).await;
     }
 
-    /// Waits for a kick, a doorbell or a notice.
+    /// Waits for the hub or the mailbox. Cancel-safe.
     pub(super) async fn woken(&mut self) {
-        let Self { wire, presence, role, mailbox, .. } = self;
-        let ending = wire.closing().is_some();
+        let Self { presence, mailbox, .. } = self;
         tokio::select! {
-            kick = presence.kicked(), if !ending => say_goodbye(wire, kick),
-            () = async {
-                match role {
-                    Role::Member(member) => member.woken(wire).await,
-                    _ => pending().await,
-                }
-            } => {}
+            () = presence.rung() => {}
             () = async {
                 match mailbox {
                     Some(door) => door.woken().await,

@@ -41,6 +41,11 @@ impl OwnCursors {
         self.runs.range(..=cursor).next_back().is_some_and(|(_, &last)| cursor <= last)
     }
 
+    /// Whether the session is known to have pushed one of `first..end`.
+    pub(super) fn touches(&self, first: u64, end: u64) -> bool {
+        self.runs.range(..end).next_back().is_some_and(|(_, &last)| first <= last)
+    }
+
     /// Forgets every cursor lower than `cursor`.
     pub(super) fn forget_below(&mut self, cursor: u64) {
         let mut rest = self.runs.split_off(&cursor);
@@ -91,6 +96,7 @@ mod tests {
                 plain.insert(cursor);
             }
             assert!((0..=201).all(|at| own.contains(at) == plain.contains(&at)), "after step {step}");
+            assert!((0..=201).all(|at| own.touches(at, at + 5) == plain.range(at..at + 5).next().is_some()));
         }
     }
 

@@ -1,29 +1,23 @@
-//! Reading: catch-up and live stream in one.
+//! Reading: `Subscribe`, `Credit`, and delivery.
 //!
-//! The store is read page by page, within the client's credit and only while the link takes what
-//! is queued. The group's doorbell says how far the log goes; there is one way to read it, whether
-//! an entry is old or new, so there is no gap between stored and live. A slow reader costs one
-//! number.
+//! What is fresh comes from the hub, everything else from the store, page by page, within the
+//! client's credit and only while the link takes what is queued; [`Subscription`] decides which. A
+//! slow reader costs one number.
 
 use std::sync::Arc;
 
 use zerok_sync_protocol::diverged::Diverged;
-use zerok_sync_protocol::frame::{EntryItem, LogState};
+use zerok_sync_protocol::frame::LogState;
 use zerok_sync_protocol::limits::ENTRIES_ITEMS_MAX;
-use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{BlobId, ErrorCode, RelayFrame, Timeline};
 
 use super::member::Member;
+use super::subscription::{Misplaced, PageRequest, Step, Subscription};
 use super::wire::Wire;
 use crate::core::Core;
-use crate::hub::Bell;
-use crate::limits::{OUTGOING_BYTES_MAX, PAGE_BYTES_MAX};
-use crate::store::{StoreError, StoredEntry};
-
-/// Bytes of envelopes put into one `Entries`, unless a single one is larger.
-const ENTRIES_BYTES_TARGET: u64 = 64 * 1024;
-/// What an item costs beside its envelope: tag, cursor, blob id and lengths, rounded up.
-const ITEM_OVERHEAD_BYTES: u64 = 64;
+use crate::limits::OUTGOING_BYTES_MAX;
+use crate::metrics::Delivery;
+use crate::store::StoreError;
 
 /// The fields of `Subscribe`.
 pub(super) struct SubscribeFrame {
@@ -34,17 +28,6 @@ pub(super) struct SubscribeFrame {
     pub(super) follow: bool,
 }
 
-/// Where a reader stands.
-pub(super) struct Subscription {
-    /// The next cursor to send.
-    next: u64,
-    /// Bytes of `Entries` the client still takes; negative by what the last entry overdrew.
-    credit: i64,
-    follow: bool,
-    /// `CaughtUp` is owed once the head is reached.
-    behind: bool,
-}
-
 impl Member {
     /// Answers `Subscribe`; a second one replaces the first.
     pub(super) async fn subscribe(
@@ -53,43 +36,48 @@ impl Member {
         wire: &mut Wire,
         frame: SubscribeFrame,
     ) -> Result<(), StoreError> {
-        self.subscription = None;
+        self.unsubscribe();
         let state = core.store.state(self.group).await?.ok_or(StoreError::Gone)?;
-        if frame.after.saturating_add(1) < state.floor {
+        let SubscribeFrame { timeline, after, blob_id_at_after, credit, follow } = frame;
+        if after.saturating_add(1) < state.floor {
             wire.refuse(ErrorCode::BelowFloor, 0, &Diverged::of(&state).to_string());
             return Ok(());
         }
-        if !self.agrees(core, &frame, &state).await? {
+        // Who has read nothing has no timeline to be wrong about.
+        let timeline = if after == 0 && timeline.is_zero() { state.timeline } else { timeline };
+        if !self.agrees(core, &state, timeline, after, blob_id_at_after).await? {
             wire.refuse(ErrorCode::Diverged, 0, &Diverged::of(&state).to_string());
             return Ok(());
         }
-        core.hub.ring(self.group, Bell { head: state.head, auth_gen: state.auth_gen });
-        // `after` is at most the head here.
-        let next = frame.after + 1;
-        self.own.forget_below(next);
-        self.subscription =
-            Some(Subscription { next, credit: signed(frame.credit), follow: frame.follow, behind: true });
+        core.hub.heard(self.group, &state);
+        self.own.forget_below(after.saturating_add(1));
+        self.subscription = Some(Subscription::new(timeline, after, blob_id_at_after, credit, follow));
         Ok(())
     }
 
     /// Whether the log still holds what the client read.
-    async fn agrees(&self, core: &Core, frame: &SubscribeFrame, state: &LogState) -> Result<bool, StoreError> {
-        if frame.after == 0 {
-            return Ok(
-                (frame.timeline.is_zero() || frame.timeline == state.timeline) && frame.blob_id_at_after.is_zero()
-            );
-        }
-        if frame.timeline != state.timeline || frame.after > state.head {
+    async fn agrees(
+        &self,
+        core: &Core,
+        state: &LogState,
+        timeline: Timeline,
+        after: u64,
+        blob_id_at_after: BlobId,
+    ) -> Result<bool, StoreError> {
+        if timeline != state.timeline || after > state.head {
             return Ok(false);
         }
-        let at_after = core.store.blob_ids(self.group, &[frame.after]).await?;
-        Ok(at_after == [Some(frame.blob_id_at_after)])
+        if after == 0 {
+            return Ok(blob_id_at_after.is_zero());
+        }
+        let at_after = core.store.blob_ids(self.group, &[after]).await?;
+        Ok(at_after == [Some(blob_id_at_after)])
     }
 
     /// Answers `Credit`.
     pub(super) fn add_credit(&mut self, bytes: u64) {
         if let Some(subscription) = &mut self.subscription {
-            subscription.credit = subscription.credit.saturating_add(signed(bytes));
+            subscription.add_credit(bytes);
         }
     }
 
@@ -99,91 +87,73 @@ impl Member {
             if wire.closing().is_some() || wire.queued_bytes() >= OUTGOING_BYTES_MAX / 2 {
                 return Ok(());
             }
-            // Looked at before the store is: what is committed after the read rings again.
-            let head = self.seat.bell.borrow_and_update().head;
-            if head < subscription.next {
-                if subscription.behind {
-                    subscription.behind = false;
-                    wire.send(&RelayFrame::CaughtUp { head: subscription.next - 1 });
+            match subscription.step(&self.seat, &mut self.own) {
+                Step::Entries(frame, entries) => {
+                    wire.send_encoded(frame);
+                    core.metrics.delivered(Delivery::Inline, entries);
                 }
-                if !subscription.follow {
-                    self.subscription = None;
-                }
-                return Ok(());
-            }
-            let Some(credit) = u64::try_from(subscription.credit).ok().filter(|&credit| credit > 0) else {
-                subscription.behind = true;
-                return Ok(());
-            };
-            let bytes_max = credit.min(PAGE_BYTES_MAX as u64);
-            let bytes_max = usize::try_from(bytes_max).expect("at most a page");
-            let page = core.store.read(self.group, subscription.next, bytes_max, ENTRIES_ITEMS_MAX).await?;
-            let code = match page.first().map(cursor_of) {
-                Some(cursor) if cursor == subscription.next => None,
-                // A truncation overtook a slow reader.
-                Some(_) => Some(ErrorCode::BelowFloor),
-                // The database went back in time under a running relay.
-                None => Some(ErrorCode::Diverged),
-            };
-            if let Some(code) = code {
-                self.subscription = None;
-                let state = core.store.state(self.group).await?.ok_or(StoreError::Gone)?;
-                wire.refuse(code, 0, &Diverged::of(&state).to_string());
-                return Ok(());
-            }
-            self.send_page(wire, page);
-            if let Some(subscription) = &mut self.subscription {
-                subscription.behind |= subscription.next <= head;
+                Step::CaughtUp(head) => wire.send(&RelayFrame::CaughtUp { head }),
+                Step::Read(request) => self.deliver_page(core, wire, request).await?,
+                Step::Wait => return Ok(()),
+                Step::Done => self.unsubscribe(),
             }
         }
         Ok(())
     }
 
-    /// Cuts a page into `Entries` and sends as many as the credit is for.
-    fn send_page(&mut self, wire: &mut Wire, page: Vec<StoredEntry>) {
-        let Some(subscription) = &mut self.subscription else { return };
-        let mut page = page.into_iter().peekable();
-        while page.peek().is_some() && subscription.credit > 0 {
-            let budget = subscription.credit.unsigned_abs().min(ENTRIES_BYTES_TARGET);
-            let mut cost = 0;
-            let mut items = Vec::new();
-            while let Some(entry) = page.next_if(|entry| items.is_empty() || cost + cost_of(entry) <= budget) {
-                cost += cost_of(&entry);
-                items.push(item_of(entry, |cursor| self.own.contains(cursor)));
-            }
-            subscription.next += items.len() as u64;
-            let items = List::try_from(items).expect("a page has at most ENTRIES_ITEMS_MAX entries");
-            let frame = RelayFrame::Entries { items }.encode();
-            subscription.credit = subscription.credit.saturating_sub(signed(frame.len() as u64));
-            wire.send_encoded(frame.into());
+    async fn deliver_page(
+        &mut self,
+        core: &Arc<Core>,
+        wire: &mut Wire,
+        request: PageRequest,
+    ) -> Result<(), StoreError> {
+        let page = core.store.read(self.group, request.from, request.bytes_max, ENTRIES_ITEMS_MAX).await?;
+        let Some(subscription) = &mut self.subscription else { return Ok(()) };
+        let mut delivered = 0;
+        let taken = subscription.take_page(request, &page, &mut self.own, |frame, entries| {
+            wire.send_encoded(frame);
+            delivered += entries;
+        });
+        core.metrics.delivered(Delivery::Stored, delivered);
+        match taken {
+            Ok(()) => Ok(()),
+            Err(Misplaced) => self.misplaced(core, wire).await,
         }
-        self.own.forget_below(subscription.next);
     }
-}
 
-/// What does not fit is as good as the largest number.
-fn signed(bytes: u64) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
-}
-
-fn cursor_of(entry: &StoredEntry) -> u64 {
-    match entry {
-        StoredEntry::Present { cursor, .. } | StoredEntry::Absent { cursor, .. } => *cursor,
-    }
-}
-
-fn cost_of(entry: &StoredEntry) -> u64 {
-    ITEM_OVERHEAD_BYTES
-        + match entry {
-            StoredEntry::Present { envelope, .. } => envelope.len() as u64,
-            StoredEntry::Absent { .. } => 0,
+    /// The log may be another than the one that is being read: ends the subscription if it is.
+    pub(super) async fn compare(&mut self, core: &Arc<Core>, wire: &mut Wire) -> Result<(), StoreError> {
+        let Some(subscription) = &self.subscription else { return Ok(()) };
+        let state = core.store.state(self.group).await?.ok_or(StoreError::Gone)?;
+        let after = subscription.next() - 1;
+        if subscription.next() < state.floor {
+            // The next page says so.
+            return Ok(());
         }
-}
+        let same = match subscription.last() {
+            Some(last) => self.agrees(core, &state, subscription.timeline, after, last).await?,
+            None => subscription.timeline == state.timeline && after <= state.head,
+        };
+        if !same {
+            self.unsubscribe();
+            wire.refuse(ErrorCode::Diverged, 0, &Diverged::of(&state).to_string());
+        }
+        Ok(())
+    }
 
-fn item_of(entry: StoredEntry, is_own: impl Fn(u64) -> bool) -> EntryItem {
-    match entry {
-        StoredEntry::Present { cursor, blob_id, .. } if is_own(cursor) => EntryItem::Own { cursor, blob_id },
-        StoredEntry::Present { cursor, blob_id, envelope } => EntryItem::Stored { cursor, blob_id, envelope },
-        StoredEntry::Absent { cursor, blob_id, reason } => EntryItem::Absent { cursor, blob_id, reason },
+    /// The reader stands where the log cannot be read on: says why.
+    async fn misplaced(&mut self, core: &Arc<Core>, wire: &mut Wire) -> Result<(), StoreError> {
+        let Some(subscription) = &self.subscription else { return Ok(()) };
+        let state = core.store.state(self.group).await?.ok_or(StoreError::Gone)?;
+        let below_floor = subscription.timeline == state.timeline && subscription.next() < state.floor;
+        let code = if below_floor { ErrorCode::BelowFloor } else { ErrorCode::Diverged };
+        self.unsubscribe();
+        wire.refuse(code, 0, &Diverged::of(&state).to_string());
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self) {
+        self.subscription = None;
+        self.seat.forget_position();
     }
 }

@@ -47,7 +47,7 @@ impl Rig {
         let clock = ManualClock::default();
         let core = Core {
             store: Arc::new(Sqlite::open(dir.path().join("relay.db")).expect("a fresh database")),
-            hub: Hub::default(),
+            hub: Hub::new(&RelayLimits::default(), &Metrics::new()),
             limits: RelayLimits::default(),
             metrics: Metrics::new(),
             create: CreatePolicy::Open,

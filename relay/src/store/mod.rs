@@ -162,6 +162,34 @@ pub enum StoredEntry {
     },
 }
 
+impl StoredEntry {
+    /// Its position.
+    #[must_use]
+    pub fn cursor(&self) -> u64 {
+        match self {
+            Self::Present { cursor, .. } | Self::Absent { cursor, .. } => *cursor,
+        }
+    }
+
+    /// What stands there, if that is still known.
+    #[must_use]
+    pub fn blob_id(&self) -> Option<BlobId> {
+        match self {
+            Self::Present { blob_id, .. } => Some(*blob_id),
+            Self::Absent { blob_id, .. } => *blob_id,
+        }
+    }
+
+    /// Bytes of the envelope.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Present { envelope, .. } => envelope.len(),
+            Self::Absent { .. } => 0,
+        }
+    }
+}
+
 /// A rotation, proven by the caller.
 #[derive(Debug, Clone)]
 pub struct RotateRequest {
@@ -228,6 +256,15 @@ pub enum Restricted {
     },
     /// The device was taken off the allow-list itself.
     Revoked,
+}
+
+/// Where a log stands, as its followers' backstop looks it up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Where it stands.
+    pub state: LogState,
+    /// A removal is under way.
+    pub restricted: bool,
 }
 
 /// Which side of a mailbox.
@@ -307,6 +344,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Where a log stands.
     async fn state(&self, group: GroupKey) -> Result<Option<LogState>>;
+    /// Where each of these logs stands, in one statement; those that are not there are left out.
+    async fn standings(&self, groups: &[GroupKey]) -> Result<Vec<(GroupKey, Standing)>>;
     /// Consecutive cursors from `from` on, until `bytes_max` or `count_max` is reached (at least
     /// one if there is one; the last may overdraw `bytes_max`). A cursor within the log that has no
     /// row comes back `Absent`. Below the floor there is nothing to read: the answer starts there.

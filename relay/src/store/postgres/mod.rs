@@ -23,7 +23,7 @@ use self::pool::failed;
 use super::rules::fixed;
 use super::{
     Admission, Append, AppendRequest, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxSide, NewLog,
-    RestrictRequest, Restricted, Result, RotateRequest, Rotated, Store, StoredEntry,
+    RestrictRequest, Restricted, Result, RotateRequest, Rotated, Standing, Store, StoredEntry,
 };
 
 /// A log in a Postgres database.
@@ -100,6 +100,10 @@ impl Store for Postgres {
 
     async fn state(&self, group: GroupKey) -> Result<Option<LogState>> {
         Ok(read::group(&self.connection().await?, group).await?.map(|row| row.state()))
+    }
+
+    async fn standings(&self, groups: &[GroupKey]) -> Result<Vec<(GroupKey, Standing)>> {
+        read::standings(&self.connection().await?, groups).await
     }
 
     async fn read(&self, group: GroupKey, from: u64, bytes_max: usize, count_max: usize) -> Result<Vec<StoredEntry>> {

@@ -8,12 +8,13 @@ use deadpool_postgres::{Client, GenericClient};
 use futures_util::{TryStreamExt, pin_mut};
 use tokio_postgres::Row;
 use zerok_sync_protocol::envelope::blob_id;
+use zerok_sync_protocol::frame::LogState;
 use zerok_sync_protocol::limits::SUPERSEDED_LOGS_MAX;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, NoisePublicKey, Timeline};
 
 use super::pool::failed;
 use crate::store::rules::{GroupRow, Page, fixed, from_db, present, to_db};
-use crate::store::{GroupKey, KnownLog, Lookup, Result, StoredEntry};
+use crate::store::{GroupKey, KnownLog, Lookup, Result, Standing, StoredEntry};
 
 pub(super) async fn lookup(db: &Client, name: &LogName) -> Result<Lookup> {
     let Some(key) = owner(db, name).await? else { return Ok(Lookup::Unknown) };
@@ -50,6 +51,30 @@ pub(super) async fn group(db: &impl GenericClient, group: GroupKey) -> Result<Op
 /// be read by a later statement: this one's snapshot may be older than its lock.
 pub(super) async fn lock_group(db: &impl GenericClient, group: GroupKey) -> Result<GroupRow> {
     present(group_row(db, group, "FOR UPDATE").await?)
+}
+
+pub(super) async fn standings(db: &Client, groups: &[GroupKey]) -> Result<Vec<(GroupKey, Standing)>> {
+    let statement = db
+        .prepare_cached(
+            "SELECT group_id, timeline, auth_gen, head, head_blob_id, floor, restricted
+             FROM groups WHERE group_id = ANY($1)",
+        )
+        .await
+        .map_err(failed)?;
+    let groups: Vec<&[u8]> = groups.iter().map(|group| &group.0[..]).collect();
+    let rows = db.query(&statement, &[&groups]).await.map_err(failed)?;
+    rows.iter()
+        .map(|row| {
+            let state = LogState {
+                timeline: Timeline(fixed(row.get(1))?),
+                auth_gen: from_db(row.get(2))?,
+                head: from_db(row.get(3))?,
+                head_blob_id: BlobId(fixed(row.get(4))?),
+                floor: from_db(row.get(5))?,
+            };
+            Ok((GroupKey(fixed(row.get(0))?), Standing { state, restricted: row.get(6) }))
+        })
+        .collect()
 }
 
 async fn group_row(db: &impl GenericClient, group: GroupKey, lock: &str) -> Result<Option<GroupRow>> {

@@ -22,7 +22,7 @@ use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, MailboxId, NoisePublic
 use self::connections::Connections;
 use super::{
     Admission, Append, AppendRequest, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxSide, NewLog,
-    RestrictRequest, Restricted, Result, RotateRequest, Rotated, Store, StoreError, StoredEntry,
+    RestrictRequest, Restricted, Result, RotateRequest, Rotated, Standing, Store, StoreError, StoredEntry,
 };
 
 /// A log in a SQLite file.
@@ -80,6 +80,11 @@ impl Store for Sqlite {
 
     async fn state(&self, group: GroupKey) -> Result<Option<LogState>> {
         self.connections.read(move |snapshot| Ok(read::group(snapshot, group)?.map(|row| row.state()))).await
+    }
+
+    async fn standings(&self, groups: &[GroupKey]) -> Result<Vec<(GroupKey, Standing)>> {
+        let groups = groups.to_vec();
+        self.connections.read(move |snapshot| read::standings(snapshot, &groups)).await
     }
 
     async fn read(&self, group: GroupKey, from: u64, bytes_max: usize, count_max: usize) -> Result<Vec<StoredEntry>> {

@@ -10,7 +10,7 @@ use zerok_sync_protocol::limits::SUPERSEDED_LOGS_MAX;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, NoisePublicKey, Timeline};
 
 use crate::store::rules::{GroupRow, Page, fixed, from_db, present, to_db};
-use crate::store::{GroupKey, KnownLog, Lookup, Result, StoredEntry};
+use crate::store::{GroupKey, KnownLog, Lookup, Result, Standing, StoredEntry};
 
 pub(super) fn lookup(db: &Connection, name: &LogName) -> Result<Lookup> {
     let group: Option<Vec<u8>> = db
@@ -58,6 +58,15 @@ pub(super) fn group(db: &Connection, group: GroupKey) -> Result<Option<GroupRow>
         bytes: number(7)?,
         restricted: row.get(8)?,
     }))
+}
+
+pub(super) fn standings(db: &Connection, groups: &[GroupKey]) -> Result<Vec<(GroupKey, Standing)>> {
+    let mut standings = Vec::with_capacity(groups.len());
+    for key in groups {
+        let row = group(db, *key)?;
+        standings.extend(row.map(|row| (*key, Standing { state: row.state(), restricted: row.restricted })));
+    }
+    Ok(standings)
 }
 
 pub(super) fn epoch_envelope(db: &Connection, group: GroupKey) -> Result<Bytes> {
