@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use zerok_sync_chaos::catalogue::{self, Scenario};
+use zerok_sync_chaos::load::{self, options::LoadOptions};
 use zerok_sync_chaos::trial::Tally;
 
 #[derive(Debug, Parser)]
@@ -33,6 +34,8 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         from: u64,
     },
+    /// Puts load on a relay and measures it.
+    Load(Box<LoadOptions>),
 }
 
 fn main() -> Result<ExitCode> {
@@ -47,6 +50,10 @@ fn main() -> Result<ExitCode> {
             let scenario = catalogue::find(&id).with_context(|| format!("no scenario {id}: see `zerok-chaos list`"))?;
             let (from, seeds) = seed.map_or((from, seeds.unwrap_or(scenario.seeds)), |seed| (seed, 1));
             run(scenario, from, seeds)
+        }
+        Command::Load(options) => {
+            tokio::runtime::Runtime::new()?.block_on(load::run(&options))?;
+            Ok(ExitCode::SUCCESS)
         }
     }
 }

@@ -137,6 +137,11 @@ impl Cluster {
         self.stop("immediate")
     }
 
+    /// One of PostgreSQL's own programs, such as `psql` or `pgbench`, as the cluster's user.
+    pub fn client(&self, program: &str) -> Command {
+        self.command(program)
+    }
+
     /// Where its files are.
     pub fn dir(&self) -> &Path {
         &self.dir

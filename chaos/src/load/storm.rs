@@ -1,0 +1,147 @@
+//! Everybody comes back at once after a restart: the mode `reconnect-storm`.
+//!
+//! Clients behave as the engine does: full jitter over ceilings of 1, 2, 4, … 30 s, and a
+//! `retry_after` on top of it. One is back when it is live again, behind handshake, Hello and
+//! catch-up.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use zerok_sync_protocol::RelayFrame;
+
+use super::client::{Client, Group, SessionError};
+use super::population::{Dialer, connect};
+use super::record::Latency;
+use super::rig::Rig;
+use super::session::subscribe;
+
+/// Ceilings of the jitter, as in the engine.
+const CEILINGS_MS: [u64; 6] = [1_000, 2_000, 4_000, 8_000, 16_000, 30_000];
+/// Whoever is not back after this long counts as lost.
+const GIVE_UP: Duration = Duration::from_secs(120);
+
+/// What was measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Storm {
+    /// Live sessions before, and to come back.
+    pub sessions: usize,
+    /// From the kill to the `ready` of the relay's successor.
+    pub outage_seconds: f64,
+    /// From `ready` to being live again.
+    pub back_after: Latency,
+    /// Attempts that were refused or broke off after the relay was ready again.
+    pub failed_attempts: u64,
+    /// Sessions that a refusal turned away for good.
+    pub refused_for_good: usize,
+    /// Sessions that were not back in time.
+    pub lost: usize,
+}
+
+/// Connects everybody, kills the relay, starts it again after `outage`, and waits until all are
+/// back.
+///
+/// # Errors
+/// When the sessions or the restart do not come about.
+pub async fn storm(
+    dialer: &Dialer,
+    groups: &[Arc<Group>],
+    sessions: usize,
+    rig: Rig,
+    outage: Duration,
+) -> Result<Storm> {
+    let connected = connect(dialer, groups, sessions).await?;
+    let count = connected.len();
+    let (ready, ready_at) = watch::channel(None);
+    let mut tasks = JoinSet::new();
+    for (index, session) in connected.into_iter().enumerate() {
+        let (dialer, group, ready_at) = (dialer.clone(), groups[session.group].clone(), ready_at.clone());
+        let mut client = session.client;
+        go_live(&mut client).await.context("before the restart")?;
+        tasks.spawn(async move { come_back(&dialer, index, &group, session.device, client, ready_at).await });
+    }
+    let killed_at = Instant::now();
+    let _rig = tokio::task::spawn_blocking(move || rig.restart(outage)).await??;
+    let back_at = Instant::now();
+    ready.send_replace(Some(back_at));
+    let (mut latencies, mut failed_attempts, mut refused_for_good, mut lost) = (Vec::new(), 0, 0, 0);
+    let mut clients = Vec::new();
+    while let Some(returned) = tasks.join_next().await {
+        match returned? {
+            Returned::Live { client, at, failed } => {
+                latencies.push(at.saturating_duration_since(back_at));
+                failed_attempts += failed;
+                clients.push(client);
+            }
+            Returned::Refused => refused_for_good += 1,
+            Returned::Late => lost += 1,
+        }
+    }
+    ensure!(clients.len() + refused_for_good + lost == count, "everybody is accounted for");
+    Ok(Storm {
+        sessions: count,
+        outage_seconds: (back_at - killed_at).as_secs_f64(),
+        back_after: Latency::of_all(latencies),
+        failed_attempts,
+        refused_for_good,
+        lost,
+    })
+}
+
+enum Returned {
+    Live { client: Box<Client>, at: Instant, failed: u64 },
+    Refused,
+    Late,
+}
+
+async fn come_back(
+    dialer: &Dialer,
+    index: usize,
+    group: &Group,
+    device: usize,
+    mut client: Client,
+    ready_at: watch::Receiver<Option<Instant>>,
+) -> Returned {
+    let mut wait_at_least = loop {
+        match client.next().await {
+            Ok(_) => {}
+            Err(error) => break error.retry_after(),
+        }
+    };
+    drop(client);
+    let mut rng = ChaCha20Rng::seed_from_u64(index as u64);
+    let (give_up, mut failed) = (Instant::now() + GIVE_UP, 0);
+    for ceiling in CEILINGS_MS.into_iter().chain(std::iter::repeat(30_000)) {
+        tokio::time::sleep(wait_at_least + Duration::from_millis(rng.next_u64() % (ceiling + 1))).await;
+        match attempt(dialer, index, group, device).await {
+            Ok(client) => return Returned::Live { client: Box::new(client), at: Instant::now(), failed },
+            Err(error) if error.is_for_good() => return Returned::Refused,
+            Err(error) => {
+                wait_at_least = error.retry_after();
+                failed += u64::from(ready_at.borrow().is_some());
+            }
+        }
+        if Instant::now() > give_up {
+            break;
+        }
+    }
+    Returned::Late
+}
+
+async fn attempt(dialer: &Dialer, index: usize, group: &Group, device: usize) -> Result<Client, SessionError> {
+    let (mut client, _) =
+        Client::member(&dialer.dial(index), group, &group.devices[device], Some(dialer.noise_key)).await?;
+    go_live(&mut client).await?;
+    Ok(client)
+}
+
+async fn go_live(client: &mut Client) -> Result<(), SessionError> {
+    client.queue(&subscribe(true))?;
+    while !matches!(client.next().await?, RelayFrame::CaughtUp { .. }) {}
+    Ok(())
+}
