@@ -28,7 +28,7 @@ pub enum Mode {
 }
 
 /// Puts load on a relay and measures it. By default on a relay that it starts itself: the
-/// `zerok-relay` beside this program, on an empty store in the temporary directory, its limits per
+/// `zerok-relay` of this workspace, on an empty store in the temporary directory, its limits per
 /// address lifted.
 ///
 /// Clients speak the real protocol (Noise handshake, Hello, Create, Push, Subscribe with credit);
