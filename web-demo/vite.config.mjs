@@ -1,5 +1,5 @@
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 import { defineConfig } from "vite";
 
@@ -18,7 +18,7 @@ function compressed() {
   return {
     name: "compressed",
     apply: "build",
-    configResolved: (config) => void (folder = join(config.root, config.build.outDir)),
+    configResolved: (config) => void (folder = resolve(config.root, config.build.outDir)),
     closeBundle() {
       const names = readdirSync(folder, { recursive: true }).filter((name) => /\.(?:html|js|css|svg|wasm)$/.test(name));
       for (const name of names) {
