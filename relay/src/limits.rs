@@ -45,6 +45,23 @@ pub const HELLOS_MAX: u8 = 32;
 /// Free ids tried for a mailbox whose id a person types. With 1,000 of 32,768 in use, all eight
 /// being taken has a chance of 10⁻¹².
 pub const SHORT_MAILBOX_CANDIDATES: usize = 8;
+/// A device that was not seen for this long does not keep its log's floor down.
+pub const DEVICE_SEEN_MS: u64 = 30 * 24 * HOUR_MS;
+/// Bytes of envelopes removed in one transaction, beside `gc_entries_per_step`: large envelopes take
+/// long to remove.
+pub const GC_BYTES_PER_STEP: u64 = 8 * MIB;
+/// Logs looked at in one query of the collector.
+pub const SURVEY_GROUPS: usize = 500;
+/// After each query or transaction the collector pauses for so many times what that took: it never
+/// takes more than a fifth of the writer.
+pub const GC_PAUSE_FACTOR: u32 = 4;
+/// Free pages (of 4 KiB) given back to the file system in one transaction.
+pub const GIVE_BACK_PAGES_PER_STEP: u64 = 256;
+/// A relay that was away has not seen its clients: idle logs are evicted only by one that has run
+/// for this long.
+pub const EVICTION_UPTIME_MS: u64 = 24 * HOUR_MS;
+/// How far the time of a log's last use may be behind, beside `gc_interval_ms`.
+pub const ACTIVITY_SLACK_MS: u64 = HOUR_MS;
 /// `retry_after` of an error that storage trouble caused.
 pub const STORAGE_RETRY_AFTER_MS: u64 = 1_000;
 /// How often the status page's history gets a sample.

@@ -16,6 +16,7 @@ use zerok_sync_protocol::channel::StaticKey;
 use crate::clock::{Entropy, SystemClock, SystemEntropy};
 use crate::config::{Config, StoreConfig};
 use crate::core::Core;
+use crate::gc;
 use crate::history::History;
 use crate::http::{self, App, OperatorToken, ReadinessProbe};
 use crate::hub::Hub;
@@ -162,6 +163,7 @@ impl Relay {
         };
         let (routes, places) = (http::with_headers(routes), connections.clone());
         tasks.push(tokio::spawn(server::serve(listener, routes, config.limits.clone(), places, stopped.clone())));
+        tasks.push(tokio::spawn(gc::run(core.clone(), stopped.clone())));
         if matches!(config.store, StoreConfig::Postgres(_)) {
             tasks.push(tokio::spawn(poll_heads(core.clone(), stopped)));
         }
@@ -180,6 +182,12 @@ impl Relay {
 }
 
 impl RunningRelay {
+    /// What it counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.core.metrics
+    }
+
     /// Where the iroh endpoint is reached, as `ip:port`; empty without one.
     #[must_use]
     pub fn iroh_addrs(&self) -> Vec<String> {
@@ -200,6 +208,12 @@ impl RunningRelay {
         }
         if let Some(iroh) = self.iroh.take() {
             iroh.close().await;
+        }
+        // Each holds the store, which another relay may open once they have ended.
+        for task in std::mem::take(&mut self.tasks) {
+            task.abort();
+            // It was cancelled, or had ended.
+            let _ = task.await;
         }
     }
 }

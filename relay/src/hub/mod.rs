@@ -121,6 +121,13 @@ impl Hub {
         }
     }
 
+    /// Ends all sessions of a group that is not served any more.
+    pub fn kick_group(&self, group: GroupKey) {
+        if let Some(room) = self.room(group) {
+            room.kick_all(Kick::Gone);
+        }
+    }
+
     /// Logs that have a session here, each with the head that is known of it: what to look up in
     /// the store, for [`Self::looked_up`].
     #[must_use]

@@ -17,6 +17,8 @@ pub enum Kick {
     TooManySessions,
     /// Its device was taken off the allow-list.
     Revoked,
+    /// Its log was deleted.
+    Gone,
     /// The relay goes away.
     ShuttingDown {
         /// When the client should come back.

@@ -128,6 +128,12 @@ impl Room {
         }
     }
 
+    pub fn kick_all(&self, kick: Kick) {
+        for place in self.lock().places.values() {
+            place.signal.kick(kick);
+        }
+    }
+
     pub fn kick_unlisted(&self, allow: &[NoisePublicKey]) {
         for place in self.lock().places.values().filter(|place| !allow.contains(&place.device)) {
             place.signal.kick(Kick::Revoked);

@@ -131,10 +131,8 @@ impl Member {
                 self.whisper(core, wire, data);
                 Ok(())
             }
-            ClientFrame::Truncate { .. } | ClientFrame::DeleteGroup {} => {
-                wire.refuse(ErrorCode::Unauthorized, 0, &format!("this relay does not do {} yet", frame.name()));
-                Ok(())
-            }
+            ClientFrame::Truncate { below } => self.truncate(core, wire, below).await,
+            ClientFrame::DeleteGroup {} => self.delete_group(core, wire).await,
             ClientFrame::Hello { .. }
             | ClientFrame::Create { .. }
             | ClientFrame::MailboxOpen { .. }

@@ -17,6 +17,7 @@
 //! | `hello.rs` | who gets in, who gets back in, who does not |
 //! | `member.rs` | a member's requests that are one question to the store |
 //! | `push.rs` | appending: prefix rule, coalescing, results |
+//! | `retention.rs` | moving the floor, deleting the log |
 //! | `subscribe.rs` | reading: `Subscribe`, and the store's pages |
 //! | `subscription.rs` | where a reader stands: catch-up and live, credit, own stubs |
 //! | `own.rs` | which cursors this session pushed |
@@ -32,6 +33,7 @@ mod member;
 mod open;
 mod own;
 mod push;
+mod retention;
 mod subscribe;
 mod subscription;
 #[cfg(test)]

@@ -147,6 +147,7 @@ fn say_goodbye(wire: &mut Wire, kick: Kick) {
             wire.fail(ErrorCode::TooManyConnections, "this device opened another session and has too many");
         }
         Kick::Revoked => wire.fail(ErrorCode::DeviceRevoked, REVOKED),
+        Kick::Gone => wire.fail(ErrorCode::UnknownLog, "the group was deleted at this relay"),
         Kick::ShuttingDown { retry_after_ms } => {
             wire.send(&RelayFrame::Bye { retry_after_ms });
             wire.close(Close::new(Close::GOING_AWAY, "the relay is restarting"));

@@ -8,6 +8,7 @@
 //! Nothing in here knows a session, a socket or a clock: time comes in as Unix milliseconds.
 
 mod postgres;
+mod retention;
 mod rules;
 mod sqlite;
 
@@ -20,6 +21,10 @@ use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, MailboxId, NoisePublic
 
 pub use self::postgres::Postgres;
 pub(crate) use self::postgres::inspect::noise_secret as postgres_noise_secret;
+pub use self::retention::{
+    Account, Budget, Collector, DeleteRequest, Deleted, Removal, Retention, Step, Storage, TableSize, Then,
+    TruncateRequest, Truncated,
+};
 pub use self::sqlite::Sqlite;
 
 /// The relay's immutable internal key for a log: the name it was created under. Never sent out.
@@ -319,7 +324,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// The relay's memory. See the module's documentation for what every method promises.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Retention {
     /// The relay's Noise secret if the store keeps it (Postgres: one row shared by all instances,
     /// `fresh` is stored when there is none). `None`: the data directory keeps it (SQLite).
     async fn shared_noise_secret(&self, fresh: &[u8; 32]) -> Result<Option<zeroize::Zeroizing<[u8; 32]>>>;
@@ -328,7 +333,8 @@ pub trait Store: Send + Sync + 'static {
     async fn lookup(&self, name: &LogName) -> Result<Lookup>;
     /// Up to four logs whose allow-list holds `device`.
     async fn logs_of(&self, device: &NoisePublicKey) -> Result<Vec<KnownLog>>;
-    /// Opens a log for a device that proved `auth_public`; puts the device on the allow-list.
+    /// Opens a log for a device that proved `auth_public`; puts the device on the allow-list. A
+    /// log that was deleted comes back.
     async fn admit(
         &self,
         group: GroupKey,
@@ -390,8 +396,8 @@ pub trait Store: Send + Sync + 'static {
     async fn mailbox_read(&self, id: &MailboxId, side: MailboxSide, skip: usize, now_ms: u64) -> Result<MailboxInbox>;
     /// Ends a mailbox; no error if it has ended.
     async fn mailbox_close(&self, id: &MailboxId) -> Result<()>;
-    /// Forgets mailboxes that expired.
-    async fn mailbox_sweep(&self, now_ms: u64) -> Result<()>;
+    /// Forgets mailboxes that expired; answers how many.
+    async fn mailbox_sweep(&self, now_ms: u64) -> Result<u64>;
 
     /// Whether the store can be written to just now.
     async fn ready(&self) -> Result<()>;

@@ -3,6 +3,8 @@
 //!
 //! The databases differ in SQL only; a decision found there is in the wrong room.
 
+pub(super) mod retention;
+
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 

@@ -10,5 +10,6 @@ mod member;
 mod operator;
 mod push;
 mod removal;
+mod retention;
 mod subscribe;
 mod support;

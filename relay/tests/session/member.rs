@@ -90,16 +90,6 @@ async fn a_whisper_reaches_the_groups_live_sessions_and_no_other() {
 }
 
 #[tokio::test]
-async fn what_this_relay_does_not_do_yet_is_said_and_ends_nothing() {
-    let (_relay, mut a, _) = pair().await;
-    for frame in [ClientFrame::Truncate { below: 1 }, ClientFrame::DeleteGroup {}] {
-        a.send(frame).await;
-        assert_eq!(a.error().await, ErrorCode::Unauthorized);
-    }
-    assert!(a.is_quiet().await);
-}
-
-#[tokio::test]
 async fn a_bye_ends_the_session_after_what_was_pushed_before_it() {
     let (relay, mut a, _) = pair().await;
     a.queue(crate::support::push_frame(1, &[envelope(1)], false));

@@ -9,6 +9,7 @@ mod durability;
 mod mailbox;
 mod membership;
 mod reading;
+mod retention;
 mod schema;
 mod subject;
 
@@ -81,6 +82,36 @@ conformance! {
         a_device_finds_at_most_four_logs,
         a_slot_is_kept_until_its_device_is_removed,
         an_ack_stores_the_receipt_and_never_goes_back,
+    }
+    retention {
+        a_floor_moves_at_once_and_nothing_below_it_is_read,
+        a_floor_is_raised_no_further_than_every_device_seen_lately_has_acknowledged,
+        a_device_not_seen_for_thirty_days_keeps_no_floor_down,
+        a_floor_is_raised_once_in_an_interval,
+        a_floor_is_lowered_down_to_what_still_has_its_bytes,
+        bytes_below_a_floor_go_after_their_grace_and_not_before,
+        a_floor_raised_while_another_waits_has_a_grace_of_its_own,
+        a_lowered_floor_keeps_what_is_above_it,
+        the_blob_id_below_a_floor_is_exact_before_and_after_the_bytes_went,
+        a_floor_never_stands_on_a_lost_row,
+        the_whole_log_can_be_truncated_and_goes_on,
+        what_lies_below_the_floor_counts_until_it_is_removed,
+        a_purged_blob_is_appended_anew,
+        a_session_of_an_old_generation_neither_truncates_nor_deletes,
+        a_removed_device_neither_truncates_nor_deletes,
+        a_purge_takes_small_steps,
+        a_deleted_log_is_not_served,
+        a_members_hello_brings_a_deleted_log_back,
+        a_hello_with_an_old_key_does_not_bring_it_back,
+        a_deleted_log_is_removed_after_its_grace_with_all_its_names,
+        a_removal_that_has_begun_is_not_undone,
+        an_idle_log_is_evicted_and_one_in_use_is_not,
+        a_log_noted_as_in_use_is_not_idle,
+        a_collector_is_alone,
+        a_round_sweeps_mailboxes,
+        the_census_counts_what_is_there,
+        a_declared_restore_gives_every_log_another_timeline,
+        truncation_collection_reads_and_pushes_lose_nothing_together,
     }
     mailbox {
         a_mailbox_takes_one_joiner,

@@ -33,7 +33,14 @@ pub async fn every_key_starts_with_the_group(subject: Subject) {
 
     let (grouped, others): (Vec<_>, Vec<_>) =
         keys.iter().map(String::as_str).partition(|key| key.ends_with(".group_id"));
-    assert_eq!(grouped, ["devices.group_id", "entries.group_id", "entries_by_blob_id.group_id", "groups.group_id"]);
+    let expected = [
+        "devices.group_id",
+        "entries.group_id",
+        "entries_by_blob_id.group_id",
+        "groups.group_id",
+        "names_by_group.group_id",
+    ];
+    assert_eq!(grouped, expected);
     assert_eq!(others, GROUPLESS);
 }
 

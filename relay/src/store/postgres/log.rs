@@ -8,11 +8,11 @@ use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, NoisePublicKey, Timeli
 use std::collections::HashMap;
 
 use super::pool::failed;
-use super::read;
+use super::{read, retention};
 use crate::store::rules::{AppendPlan, Entrance, KnownRow, allow_set, entrance, fixed, plan_append, present, to_db};
 use crate::store::{
     Admission, Admitted, Append, AppendRequest, GroupKey, NewLog, RestrictRequest, Restricted, Result, RotateRequest,
-    Rotated,
+    Rotated, StoreError,
 };
 
 pub(super) async fn admit(
@@ -23,7 +23,13 @@ pub(super) async fn admit(
     now_ms: u64,
 ) -> Result<Admission> {
     let db = client.transaction().await.map_err(failed)?;
-    let row = read::lock_group(&db, group).await?;
+    let row = match read::lock_group(&db, group).await {
+        Err(StoreError::Gone) => {
+            retention::revive(&db, group, auth_public).await?;
+            read::lock_group(&db, group).await?
+        }
+        row => row?,
+    };
     let mut allow = allow_list(&db, group).await?;
     match entrance(&row, auth_public, allow.contains(device), allow.len()) {
         Entrance::Superseded => return Ok(Admission::Superseded),
@@ -225,7 +231,7 @@ async fn allow_list(db: &Transaction<'_>, group: GroupKey) -> Result<Vec<NoisePu
     rows.iter().map(|row| fixed(row.get(0)).map(NoisePublicKey)).collect()
 }
 
-async fn is_listed(db: &Transaction<'_>, group: GroupKey, device: &NoisePublicKey) -> Result<bool> {
+pub(super) async fn is_listed(db: &Transaction<'_>, group: GroupKey, device: &NoisePublicKey) -> Result<bool> {
     let select =
         db.prepare_cached("SELECT 1 FROM devices WHERE group_id = $1 AND noise_key = $2").await.map_err(failed)?;
     Ok(db.query_opt(&select, &[&&group.0[..], &&device.0[..]]).await.map_err(failed)?.is_some())

@@ -109,12 +109,13 @@ pub(super) async fn close(db: &Client, id: &MailboxId) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn sweep(client: &mut Client, now_ms: u64) -> Result<()> {
+pub(super) async fn sweep(client: &mut Client, now_ms: u64) -> Result<u64> {
     let db = client.transaction().await.map_err(failed)?;
     let now = to_db(now_ms);
     let messages = "DELETE FROM mailbox_messages
                     WHERE mailbox_id IN (SELECT mailbox_id FROM mailboxes WHERE expires_at <= $1)";
     db.execute(messages, &[&now]).await.map_err(failed)?;
-    db.execute("DELETE FROM mailboxes WHERE expires_at <= $1", &[&now]).await.map_err(failed)?;
-    db.commit().await.map_err(failed)
+    let swept = db.execute("DELETE FROM mailboxes WHERE expires_at <= $1", &[&now]).await.map_err(failed)?;
+    db.commit().await.map_err(failed)?;
+    Ok(swept)
 }

@@ -10,6 +10,7 @@ mod log;
 mod mailbox;
 mod pool;
 mod read;
+mod retention;
 mod schema;
 
 use async_trait::async_trait;
@@ -170,7 +171,7 @@ impl Store for Postgres {
         mailbox::close(&self.connection().await?, id).await
     }
 
-    async fn mailbox_sweep(&self, now_ms: u64) -> Result<()> {
+    async fn mailbox_sweep(&self, now_ms: u64) -> Result<u64> {
         mailbox::sweep(&mut self.connection().await?, now_ms).await
     }
 

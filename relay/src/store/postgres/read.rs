@@ -17,9 +17,18 @@ use crate::store::rules::{GroupRow, Page, fixed, from_db, present, to_db};
 use crate::store::{GroupKey, KnownLog, Lookup, Result, Standing, StoredEntry};
 
 pub(super) async fn lookup(db: &Client, name: &LogName) -> Result<Lookup> {
-    let Some(key) = owner(db, name).await? else { return Ok(Lookup::Unknown) };
-    let row = present(group(db, key).await?)?;
-    Ok(if LogName::of(&row.auth_public) == *name { Lookup::Current(key) } else { Lookup::Superseded(key) })
+    // A deleted log keeps its names until its removal begins: a member's Hello brings it back.
+    let statement = db
+        .prepare_cached(
+            "SELECT group_id, auth_pub FROM names JOIN groups USING (group_id) WHERE name = $1 AND NOT removing",
+        )
+        .await
+        .map_err(failed)?;
+    let Some(row) = db.query_opt(&statement, &[&&name.0[..]]).await.map_err(failed)? else {
+        return Ok(Lookup::Unknown);
+    };
+    let (key, auth_public) = (GroupKey(fixed(row.get(0))?), AuthPublicKey(fixed(row.get(1))?));
+    Ok(if LogName::of(&auth_public) == *name { Lookup::Current(key) } else { Lookup::Superseded(key) })
 }
 
 /// The group that a name belongs to.
@@ -33,7 +42,7 @@ pub(super) async fn logs_of(db: &Client, device: &NoisePublicKey) -> Result<Vec<
     let statement = db
         .prepare_cached(
             "SELECT epoch_envelope, slot FROM devices JOIN groups USING (group_id)
-             WHERE noise_key = $1 ORDER BY last_seen DESC, group_id LIMIT $2",
+             WHERE noise_key = $1 AND NOT removing ORDER BY last_seen DESC, group_id LIMIT $2",
         )
         .await
         .map_err(failed)?;
@@ -42,7 +51,7 @@ pub(super) async fn logs_of(db: &Client, device: &NoisePublicKey) -> Result<Vec<
     Ok(rows.iter().map(log).collect())
 }
 
-/// The row of a log as of now.
+/// The row of a log that is served, as of now.
 pub(super) async fn group(db: &impl GenericClient, group: GroupKey) -> Result<Option<GroupRow>> {
     group_row(db, group, "").await
 }
@@ -57,7 +66,7 @@ pub(super) async fn standings(db: &Client, groups: &[GroupKey]) -> Result<Vec<(G
     let statement = db
         .prepare_cached(
             "SELECT group_id, timeline, auth_gen, head, head_blob_id, floor, restricted
-             FROM groups WHERE group_id = ANY($1)",
+             FROM groups WHERE group_id = ANY($1) AND delete_at = 0",
         )
         .await
         .map_err(failed)?;
@@ -80,7 +89,7 @@ pub(super) async fn standings(db: &Client, groups: &[GroupKey]) -> Result<Vec<(G
 async fn group_row(db: &impl GenericClient, group: GroupKey, lock: &str) -> Result<Option<GroupRow>> {
     let sql = format!(
         "SELECT auth_pub, auth_gen, timeline, head, head_blob_id, floor, floor_blob_id, bytes, restricted
-         FROM groups WHERE group_id = $1 {lock}"
+         FROM groups WHERE group_id = $1 AND delete_at = 0 {lock}"
     );
     let statement = db.prepare_cached(&sql).await.map_err(failed)?;
     let Some(row) = db.query_opt(&statement, &[&&group.0[..]]).await.map_err(failed)? else { return Ok(None) };
@@ -155,6 +164,7 @@ pub(super) async fn blob_ids(db: &Client, group: GroupKey, cursors: &[u64]) -> R
 }
 
 pub(super) async fn missing(db: &Client, group: GroupKey, blob_ids: &[BlobId]) -> Result<Vec<bool>> {
+    present(self::group(db, group).await?)?;
     let sound: HashMap<BlobId, bool> =
         stored(db, group, blob_ids).await?.into_iter().map(|(id, _, sound)| (id, sound)).collect();
     Ok(blob_ids.iter().map(|id| !sound.get(id).copied().unwrap_or(false)).collect())

@@ -16,6 +16,7 @@ CREATE TABLE names (
     name     bytea PRIMARY KEY,
     group_id bytea NOT NULL
 );
+CREATE INDEX names_by_group ON names (group_id);
 
 -- floor_blob_id is the blob id at floor - 1, kept so that a device standing there can go on.
 CREATE TABLE groups (
@@ -30,6 +31,16 @@ CREATE TABLE groups (
     bytes          bigint NOT NULL,
     restricted     boolean NOT NULL,
     created_at     bigint NOT NULL,
+    -- Retention. Rows below kept_from were removed, kept_blob_id is the blob id below it; what is
+    -- below purge_below goes from purge_at on. A log with a delete_at is not served.
+    kept_from      bigint NOT NULL DEFAULT 1,
+    kept_blob_id   bytea NOT NULL DEFAULT decode(repeat('00', 32), 'hex'),
+    raised_at      bigint NOT NULL DEFAULT 0,
+    purge_below    bigint NOT NULL DEFAULT 1,
+    purge_at       bigint NOT NULL DEFAULT 0,
+    active_at      bigint NOT NULL DEFAULT 0,
+    delete_at      bigint NOT NULL DEFAULT 0,
+    removing       boolean NOT NULL DEFAULT false,
     epoch_envelope bytea NOT NULL
 );
 -- Rewritten with every append: room for in-page updates keeps it small.
@@ -58,6 +69,16 @@ CREATE TABLE devices (
     PRIMARY KEY (group_id, noise_key)
 );
 CREATE INDEX devices_by_noise_key ON devices (noise_key);
+
+-- Autovacuum's defaults wait until a fifth of a table is dead: with a large log that is too much
+-- space, with `groups`, rewritten at every append, too many rows to step over.
+ALTER TABLE entries SET (
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 10000,
+    autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05,
+    toast.autovacuum_vacuum_scale_factor = 0.02, toast.autovacuum_vacuum_threshold = 10000
+);
+ALTER TABLE groups SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+ALTER TABLE devices SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
 
 CREATE TABLE mailboxes (
     mailbox_id bytea PRIMARY KEY,

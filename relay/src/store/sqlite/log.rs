@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, NoisePublicKey, Timeline};
 
-use super::read;
+use super::{read, retention};
 use crate::store::rules::{
     AppendPlan, Entrance, KnownRow, allow_set, entrance, fixed, from_db, plan_append, present, to_db,
 };
@@ -24,7 +24,13 @@ pub(super) fn admit(
     device: &NoisePublicKey,
     now_ms: u64,
 ) -> Result<Admission> {
-    let row = present(read::group(db, group)?)?;
+    let row = match read::group(db, group)? {
+        Some(row) => row,
+        None => {
+            retention::revive(db, group, auth_public)?;
+            present(read::group(db, group)?)?
+        }
+    };
     let mut allow = allow_list(db, group)?;
     match entrance(&row, auth_public, allow.contains(device), allow.len()) {
         Entrance::Superseded => return Ok(Admission::Superseded),
@@ -200,7 +206,7 @@ fn allow_list(db: &Transaction<'_>, group: GroupKey) -> Result<Vec<NoisePublicKe
     Ok(allow)
 }
 
-fn is_listed(db: &Transaction<'_>, group: GroupKey, device: &NoisePublicKey) -> Result<bool> {
+pub(super) fn is_listed(db: &Transaction<'_>, group: GroupKey, device: &NoisePublicKey) -> Result<bool> {
     Ok(db
         .prepare_cached("SELECT 1 FROM devices WHERE group_id = ?1 AND noise_key = ?2")?
         .exists(params![&group.0, &device.0])?)

@@ -85,12 +85,11 @@ pub(super) fn close(db: &Transaction<'_>, id: &MailboxId) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn sweep(db: &Transaction<'_>, now_ms: u64) -> Result<()> {
+pub(super) fn sweep(db: &Transaction<'_>, now_ms: u64) -> Result<u64> {
     db.execute(
         "DELETE FROM mailbox_messages
          WHERE mailbox_id IN (SELECT mailbox_id FROM mailboxes WHERE expires_at <= ?1)",
         [to_db(now_ms)],
     )?;
-    db.execute("DELETE FROM mailboxes WHERE expires_at <= ?1", [to_db(now_ms)])?;
-    Ok(())
+    Ok(db.execute("DELETE FROM mailboxes WHERE expires_at <= ?1", [to_db(now_ms)])? as u64)
 }

@@ -9,6 +9,7 @@ mod connections;
 mod log;
 mod mailbox;
 mod read;
+mod retention;
 mod schema;
 
 use std::path::Path;
@@ -29,6 +30,8 @@ use super::{
 #[derive(Debug)]
 pub struct Sqlite {
     connections: Connections,
+    /// Held by the one collector.
+    collecting: tokio::sync::Mutex<()>,
 }
 
 impl Sqlite {
@@ -39,7 +42,7 @@ impl Sqlite {
     /// its file system cannot make writes durable; [`StoreError::Corrupt`] if it is damaged, of
     /// another schema version or not a relay's. Nothing in it is changed then.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Ok(Self { connections: Connections::open(path.as_ref())? })
+        Ok(Self { connections: Connections::open(path.as_ref())?, collecting: tokio::sync::Mutex::default() })
     }
 }
 
@@ -162,7 +165,7 @@ impl Store for Sqlite {
         self.connections.write(move |transaction| mailbox::close(transaction, &id)).await
     }
 
-    async fn mailbox_sweep(&self, now_ms: u64) -> Result<()> {
+    async fn mailbox_sweep(&self, now_ms: u64) -> Result<u64> {
         self.connections.write(move |transaction| mailbox::sweep(transaction, now_ms)).await
     }
 

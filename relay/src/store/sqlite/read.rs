@@ -13,20 +13,22 @@ use crate::store::rules::{GroupRow, Page, fixed, from_db, present, to_db};
 use crate::store::{GroupKey, KnownLog, Lookup, Result, Standing, StoredEntry};
 
 pub(super) fn lookup(db: &Connection, name: &LogName) -> Result<Lookup> {
-    let group: Option<Vec<u8>> = db
-        .prepare_cached("SELECT group_id FROM names WHERE name = ?1")?
-        .query_row([&name.0], |row| row.get(0))
+    // A deleted log keeps its names until its removal begins: a member's Hello brings it back.
+    let found: Option<(Vec<u8>, Vec<u8>)> = db
+        .prepare_cached(
+            "SELECT group_id, auth_pub FROM names JOIN groups USING (group_id) WHERE name = ?1 AND removing = 0",
+        )?
+        .query_row([&name.0], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let Some(group) = group else { return Ok(Lookup::Unknown) };
-    let key = GroupKey(fixed(&group)?);
-    let row = present(self::group(db, key)?)?;
-    Ok(if LogName::of(&row.auth_public) == *name { Lookup::Current(key) } else { Lookup::Superseded(key) })
+    let Some((group, auth_public)) = found else { return Ok(Lookup::Unknown) };
+    let (key, auth_public) = (GroupKey(fixed(&group)?), AuthPublicKey(fixed(&auth_public)?));
+    Ok(if LogName::of(&auth_public) == *name { Lookup::Current(key) } else { Lookup::Superseded(key) })
 }
 
 pub(super) fn logs_of(db: &Connection, device: &NoisePublicKey) -> Result<Vec<KnownLog>> {
     let mut statement = db.prepare_cached(
         "SELECT epoch_envelope, slot FROM devices JOIN groups USING (group_id)
-         WHERE noise_key = ?1 ORDER BY last_seen DESC, group_id LIMIT ?2",
+         WHERE noise_key = ?1 AND removing = 0 ORDER BY last_seen DESC, group_id LIMIT ?2",
     )?;
     let logs = statement.query_map(params![&device.0, SUPERSEDED_LOGS_MAX as i64], |row| {
         Ok(KnownLog {
@@ -37,11 +39,11 @@ pub(super) fn logs_of(db: &Connection, device: &NoisePublicKey) -> Result<Vec<Kn
     Ok(logs.collect::<std::result::Result<_, _>>()?)
 }
 
-/// The row of a log. Inside a writing transaction it is locked: that transaction is the only one.
+/// The row of a log that is served. Inside a writing transaction it is locked: that transaction is the only one.
 pub(super) fn group(db: &Connection, group: GroupKey) -> Result<Option<GroupRow>> {
     let mut statement = db.prepare_cached(
         "SELECT auth_pub, auth_gen, timeline, head, head_blob_id, floor, floor_blob_id, bytes, restricted
-         FROM groups WHERE group_id = ?1",
+         FROM groups WHERE group_id = ?1 AND delete_at = 0",
     )?;
     let mut rows = statement.query([&group.0])?;
     let Some(row) = rows.next()? else { return Ok(None) };
@@ -115,6 +117,7 @@ pub(super) fn blob_ids(db: &Connection, group: GroupKey, cursors: &[u64]) -> Res
 }
 
 pub(super) fn missing(db: &Connection, group: GroupKey, blob_ids: &[BlobId]) -> Result<Vec<bool>> {
+    present(self::group(db, group)?)?;
     let mut statement = db.prepare_cached("SELECT envelope FROM entries WHERE group_id = ?1 AND blob_id = ?2")?;
     let mut missing = Vec::with_capacity(blob_ids.len());
     for id in blob_ids {

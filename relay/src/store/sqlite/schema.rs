@@ -21,6 +21,7 @@ CREATE TABLE names (
     name     BLOB PRIMARY KEY,
     group_id BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX names_by_group ON names (group_id);
 
 -- floor_blob_id is the blob id at floor - 1, kept so that a device standing there can go on.
 CREATE TABLE groups (
@@ -35,6 +36,16 @@ CREATE TABLE groups (
     bytes          INTEGER NOT NULL,
     restricted     INTEGER NOT NULL,
     created_at     INTEGER NOT NULL,
+    -- Retention. Rows below kept_from were removed, kept_blob_id is the blob id below it; what is
+    -- below purge_below goes from purge_at on. A log with a delete_at is not served.
+    kept_from      INTEGER NOT NULL DEFAULT 1,
+    kept_blob_id   BLOB NOT NULL DEFAULT (zeroblob(32)),
+    raised_at      INTEGER NOT NULL DEFAULT 0,
+    purge_below    INTEGER NOT NULL DEFAULT 1,
+    purge_at       INTEGER NOT NULL DEFAULT 0,
+    active_at      INTEGER NOT NULL DEFAULT 0,
+    delete_at      INTEGER NOT NULL DEFAULT 0,
+    removing       INTEGER NOT NULL DEFAULT 0,
     epoch_envelope BLOB NOT NULL
 ) STRICT;
 
