@@ -8,7 +8,7 @@ use zerok_sync_protocol::channel::StaticKey;
 use crate::config::{Config, StoreConfig};
 use crate::keys::{self, KeyError, Secret};
 use crate::relay::StartError;
-use crate::store::postgres_noise_secret;
+use crate::store::inspect;
 
 /// The public side of a relay's keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -45,7 +45,7 @@ async fn noise_secret(config: &Config) -> Result<(Secret, String), StartError> {
         return Ok((keys::load(path)?, path.display().to_string()));
     }
     if let StoreConfig::Postgres(url) = &config.store {
-        let secret = postgres_noise_secret(url).await?.ok_or(KeyError::NoneYet)?;
+        let secret = inspect::postgres_noise_secret(url).await?.ok_or(KeyError::NoneYet)?;
         return Ok((secret, "the database".to_owned()));
     }
     let path = config.data_dir.join(keys::NOISE_KEY_FILE);

@@ -23,6 +23,7 @@
 pub mod clock;
 pub mod config;
 pub mod core;
+pub mod doctor;
 pub mod gc;
 mod history;
 mod http;

@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 it could not be done, 2 what was asked for makes no sense.
 
 mod check_config;
+mod doctor;
 mod health;
 mod keys;
 mod migrate;
@@ -31,6 +32,9 @@ enum Command {
     /// Ask a running relay whether it is ready
     #[command(after_help = health::EXAMPLE)]
     Health,
+    /// Look at everything that has to be right: database, disk, keys, ports, and the way in from outside
+    #[command(after_help = doctor::EXAMPLE)]
+    Doctor(doctor::Arguments),
     /// Bring the database's tables to this version, as `serve` does by itself
     #[command(after_help = migrate::EXAMPLE)]
     Migrate,
@@ -49,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Serve => serve::run(settings),
         Command::CheckConfig(arguments) => check_config::run(&arguments, &settings),
         Command::Health => health::run(&settings),
+        Command::Doctor(arguments) => doctor::run(&arguments, &settings),
         Command::Migrate => migrate::run(&settings),
         Command::Keys(command) => keys::run(&command, &settings),
     };

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use zerok_sync_relay::config::Settings;
 use zerok_sync_relay::{Relay, RunningRelay, logging};
@@ -15,6 +16,7 @@ pub const EXAMPLE: &str = "Example: zerok-relay serve --listen 127.0.0.1:8080 --
 /// Runs the relay until a signal ends it.
 pub fn run(Settings { config, log, log_format, .. }: Settings) -> anyhow::Result<ExitCode> {
     logging::start(log, log_format);
+    raise_descriptor_limit();
     let public_url = config.public_url.clone();
     tokio::runtime::Runtime::new()?.block_on(async {
         // Before anything is announced: a signal right after it must be heard.
@@ -40,6 +42,15 @@ pub fn run(Settings { config, log, log_format, .. }: Settings) -> anyhow::Result
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Programs are started with a low soft limit, for the sake of old ones that cannot count further;
+/// a connection is a descriptor.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 fn announce(relay: &RunningRelay, public_url: Option<&str>) -> std::io::Result<()> {

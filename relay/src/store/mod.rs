@@ -7,6 +7,7 @@
 //!
 //! Nothing in here knows a session, a socket or a clock: time comes in as Unix milliseconds.
 
+pub(crate) mod inspect;
 mod postgres;
 mod retention;
 mod rules;
@@ -20,7 +21,6 @@ use zerok_sync_protocol::frame::{AbsentReason, LogState};
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, MailboxId, NoisePublicKey, Timeline};
 
 pub use self::postgres::Postgres;
-pub(crate) use self::postgres::inspect::noise_secret as postgres_noise_secret;
 pub use self::retention::{
     Account, Budget, Collector, DeleteRequest, Deleted, Removal, Retention, Step, Storage, TableSize, Then,
     TruncateRequest, Truncated,

@@ -14,7 +14,7 @@ use crate::client::{Client, Group, device, envelope, own, push_frame, stored};
 use crate::support::{Running, relay, run};
 
 /// A cluster that a test may stop, one test at a time.
-async fn stoppable() -> MutexGuard<'static, Cluster> {
+pub async fn stoppable() -> MutexGuard<'static, Cluster> {
     static CLUSTER: OnceLock<Mutex<Cluster>> = OnceLock::new();
     let cluster = CLUSTER.get_or_init(|| Mutex::new(Cluster::start(Durability::None).unwrap()));
     let cluster = cluster.lock().await;
@@ -23,7 +23,7 @@ async fn stoppable() -> MutexGuard<'static, Cluster> {
     cluster
 }
 
-async fn sql(url: &str, statements: &str) {
+pub async fn sql(url: &str, statements: &str) {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
     client.batch_execute(statements).await.unwrap();

@@ -6,6 +6,7 @@
 mod client;
 mod commands;
 mod database;
+mod doctor;
 mod faults;
 mod health;
 mod start;

@@ -5,13 +5,12 @@
 //! to one log and its cursors become visible in order. No instance holds state; a connection that
 //! broke is replaced. A commit whose answer was lost is found by repeating it (blob ids).
 
-pub(super) mod inspect;
 mod log;
 mod mailbox;
-mod pool;
+pub(super) mod pool;
 mod read;
 mod retention;
-mod schema;
+pub(super) mod schema;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -11,12 +11,12 @@ use super::schema::SESSION_SETTINGS;
 use crate::store::{Result, StoreError};
 
 /// Connections per instance. More would only wait for the same disk.
-const POOL_SIZE: usize = 16;
+pub(in crate::store) const POOL_SIZE: usize = 16;
 /// A call that gets no connection for this long is told to come back later.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// A pool for the database at `url`. Connects lazily and again after the database was away.
-pub(super) fn pool(url: &str) -> Result<Pool> {
+pub(in crate::store) fn pool(url: &str) -> Result<Pool> {
     // The parser's own message could quote a mistyped password.
     let mut config: tokio_postgres::Config = url.parse().map_err(|_| {
         StoreError::Unusable("not a database URL: write postgres://USER:PASSWORD@HOST:PORT/DATABASE".into())
@@ -48,7 +48,7 @@ pub(super) fn pool(url: &str) -> Result<Pool> {
 const NOT_DURABLE: &str = "the database refuses synchronous_commit = on, without which nothing is durable";
 
 /// A connection from the pool.
-pub(super) async fn connection(pool: &Pool) -> Result<Client> {
+pub(in crate::store) async fn connection(pool: &Pool) -> Result<Client> {
     pool.get().await.map_err(|error| match error {
         PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => failed(error),
         PoolError::PostCreateHook(_) => StoreError::Unusable(NOT_DURABLE.into()),
@@ -60,7 +60,7 @@ pub(super) async fn connection(pool: &Pool) -> Result<Client> {
 }
 
 /// The server's own messages can quote rows and settings, so only the kind of failure is passed on.
-pub(super) fn failed(error: tokio_postgres::Error) -> StoreError {
+pub(in crate::store) fn failed(error: tokio_postgres::Error) -> StoreError {
     let unavailable = |text: &str| StoreError::Unavailable(text.into());
     let unusable = |text: &str| StoreError::Unusable(text.into());
     let Some(state) = error.code() else {

@@ -11,7 +11,7 @@ use super::pool::failed;
 use crate::store::{Result, StoreError};
 
 /// Migration `n` (from 1) takes schema version `n - 1` to `n`.
-const MIGRATIONS: &[&str] = &["
+pub(in crate::store) const MIGRATIONS: &[&str] = &["
 CREATE TABLE names (
     name     bytea PRIMARY KEY,
     group_id bytea NOT NULL

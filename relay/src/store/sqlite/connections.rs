@@ -153,9 +153,7 @@ fn overloaded() -> StoreError {
 /// Takes `<path>.lock`. A file of its own, because closing any descriptor of the database file
 /// would drop SQLite's own locks on it.
 fn lock(path: &Path) -> Result<File> {
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(".lock");
-    let lock_path = PathBuf::from(lock_path);
+    let lock_path = lock_path(path);
     let file = private_file()
         .open(&lock_path)
         .map_err(|error| StoreError::Unavailable(format!("cannot write {}: {error}", lock_path.display())))?;
@@ -169,6 +167,13 @@ fn lock(path: &Path) -> Result<File> {
             Err(StoreError::Unavailable(format!("cannot lock {}: {error}", lock_path.display())))
         }
     }
+}
+
+/// Where the lock of a database file is.
+pub(in crate::store) fn lock_path(path: &Path) -> PathBuf {
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    lock_path.into()
 }
 
 /// Makes the file, or takes others' rights to it away; SQLite gives its side files the same mode.

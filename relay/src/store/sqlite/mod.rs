@@ -10,7 +10,7 @@ mod log;
 mod mailbox;
 mod read;
 mod retention;
-mod schema;
+pub(super) mod schema;
 
 use std::path::Path;
 
@@ -21,6 +21,7 @@ use zerok_sync_protocol::frame::LogState;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, MailboxId, NoisePublicKey, Timeline};
 
 use self::connections::Connections;
+pub(super) use self::connections::lock_path;
 use super::{
     Admission, Append, AppendRequest, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxSide, NewLog,
     RestrictRequest, Restricted, Result, RotateRequest, Rotated, Standing, Store, StoreError, StoredEntry,

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::store::{Result, StoreError};
 
 /// Version of the tables below. Another version's file is refused, never guessed at.
-const SCHEMA_VERSION: &str = "1";
+pub(in crate::store) const SCHEMA_VERSION: &str = "1";
 
 const TABLES: &str = "
 CREATE TABLE meta (
