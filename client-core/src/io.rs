@@ -57,6 +57,9 @@ pub struct RelayAddress {
     pub key: Option<NoisePublicKey>,
 }
 
+/// What [`LinkDownReason::TryLater`] is to people.
+pub(crate) const RELAY_BUSY: &str = "the relay has too many connections just now";
+
 /// Why a link ended or never stood, as far as the driver can tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkDownReason {
@@ -66,6 +69,11 @@ pub enum LinkDownReason {
     Closed,
     /// The relay refused this version of the link (close code 4004), with what it said.
     UnsupportedVersion(String),
+    /// The relay has no place just now (close code 1013, or HTTP's `Retry-After`).
+    TryLater {
+        /// When it wants to be asked again.
+        retry_after_ms: u64,
+    },
     /// The driver found bytes on it that no relay sends (too long a message, text instead of binary).
     Invalid(String),
 }

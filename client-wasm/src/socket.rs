@@ -11,7 +11,8 @@ use js_sys::{ArrayBuffer, Uint8Array};
 use wasm_bindgen::prelude::*;
 use web_sys::{BinaryType, CloseEvent, MessageEvent, WebSocket};
 use zerok_sync_core::io::LinkDownReason;
-use zerok_sync_protocol::limits::{CLOSE_UNSUPPORTED_VERSION, NOISE_MESSAGE_BYTES_MAX};
+use zerok_sync_protocol::close;
+use zerok_sync_protocol::limits::NOISE_MESSAGE_BYTES_MAX;
 
 const PATH: &str = "/v1/ws";
 const SUBPROTOCOL: &str = "0k-sync.v1";
@@ -101,12 +102,11 @@ fn read_message(message: &MessageEvent) -> Result<Bytes, &'static str> {
 }
 
 /// Browsers tell a page nothing about why a connection failed, except what the relay said itself.
-fn read_close(origin: &str, was_open: bool, close: &CloseEvent) -> LinkDownReason {
-    if close.code() == CLOSE_UNSUPPORTED_VERSION {
-        LinkDownReason::UnsupportedVersion(close.reason())
-    } else if was_open {
-        LinkDownReason::Closed
-    } else {
-        LinkDownReason::Unreachable(format!("could not connect to {origin}"))
+fn read_close(origin: &str, was_open: bool, event: &CloseEvent) -> LinkDownReason {
+    match event.code() {
+        close::UNSUPPORTED_VERSION => LinkDownReason::UnsupportedVersion(event.reason()),
+        close::TRY_LATER => LinkDownReason::TryLater { retry_after_ms: close::retry_after_ms(&event.reason()) },
+        _ if was_open => LinkDownReason::Closed,
+        _ => LinkDownReason::Unreachable(format!("could not connect to {origin}")),
     }
 }

@@ -14,6 +14,7 @@
 //! `fuzzing`, the functions that the fuzz targets call.
 
 pub mod channel;
+pub mod close;
 pub mod diverged;
 pub mod envelope;
 pub mod error;

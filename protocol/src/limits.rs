@@ -8,9 +8,6 @@ pub const MINOR_MIN: u8 = 0;
 /// See [`MINOR_MIN`].
 pub const MINOR_MAX: u8 = 0;
 
-/// Close code of a refused version on WebSocket and QUIC alike.
-pub const CLOSE_UNSUPPORTED_VERSION: u16 = 4004;
-
 /// Longest handshake message a peer accepts. The largest real one is 1,233 bytes.
 pub const HANDSHAKE_MESSAGE_BYTES_MAX: usize = 4 * 1024;
 /// A handshake that is not complete after this long is dropped.

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use zerok_sync_protocol::Timeline;
 use zerok_sync_protocol::channel::StaticKey;
 
+use crate::admission::Admission;
 use crate::clock::{self, Clock, Entropy, Now};
 use crate::hub::Hub;
 use crate::limits::RelayLimits;
@@ -58,6 +59,8 @@ pub struct Core {
     pub hub: Hub,
     /// Limits and deadlines.
     pub limits: RelayLimits,
+    /// Who may come in, and how fast.
+    pub admission: Admission,
     /// Who may make new logs.
     pub create: CreatePolicy,
     /// What the operator is told.

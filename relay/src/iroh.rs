@@ -11,18 +11,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
-use iroh::endpoint::{Connection, Incoming, QuicTransportConfig, RecvStream, SendStream, VarInt, presets};
+use iroh::endpoint::{
+    Connection as QuicConnection, Incoming, IncomingAddr, QuicTransportConfig, RecvStream, SendStream, VarInt, presets,
+};
 use iroh::{Endpoint, RelayMode, SecretKey};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use zerok_sync_protocol::label::IROH_ALPN;
 use zerok_sync_protocol::limits::NOISE_MESSAGE_BYTES_MAX;
 
+use crate::admission::{Connection, Full, Origin, Peer, Place, Refused};
 use crate::core::Core;
 use crate::keys::Secret;
 use crate::link::{Close, Link, LinkError, LinkReader, LinkWriter};
-use crate::redacted::Redacted;
+use crate::metrics::{HandshakeOutcome, Refusal, Transport};
 use crate::relay::StartError;
 use crate::session::run_session;
 
@@ -74,7 +76,6 @@ impl IrohListener {
         addr: SocketAddr,
         configured: Vec<SocketAddr>,
         core: Arc<Core>,
-        connections: Arc<Semaphore>,
     ) -> Result<Self, StartError> {
         let transport = QuicTransportConfig::builder()
             .max_concurrent_bidi_streams(VarInt::from_u32(1))
@@ -94,7 +95,7 @@ impl IrohListener {
             .await
             .map_err(|error| StartError::Iroh { addr, reason: error.to_string() })?;
         let address = IrohAddress { endpoint: endpoint.clone(), configured };
-        let task = tokio::spawn(accept(endpoint.clone(), core, connections));
+        let task = tokio::spawn(accept(endpoint.clone(), core));
         Ok(Self { endpoint, address, task })
     }
 
@@ -129,36 +130,85 @@ fn own_addrs(endpoint: &Endpoint) -> Vec<SocketAddr> {
     addrs
 }
 
-async fn accept(endpoint: Endpoint, core: Arc<Core>, connections: Arc<Semaphore>) {
+async fn accept(endpoint: Endpoint, core: Arc<Core>) {
     while let Some(incoming) = endpoint.accept().await {
-        match connections.clone().try_acquire_owned() {
-            Ok(permit) => drop(tokio::spawn(serve(incoming, core.clone(), permit))),
-            Err(_) => incoming.refuse(),
+        let now_ms = core.now().monotonic_ms;
+        // Neither of iroh's other ways to us is open.
+        let IncomingAddr::Ip(address) = incoming.remote_addr() else { continue };
+        let origin = core.admission.origin(address.ip());
+        if !incoming.remote_addr_validated() && core.admission.must_prove_address(origin, now_ms) {
+            // Fails for addresses that are proven already.
+            let _ = incoming.retry();
+            continue;
+        }
+        match admit(&core, origin, now_ms) {
+            Ok((connection, handshake)) => {
+                let peer = Peer { origin, transport: Transport::Iroh, arrived_ms: now_ms, handshake: Some(handshake) };
+                tokio::spawn(serve(incoming, core.clone(), peer, connection));
+            }
+            Err(limit) => {
+                core.metrics.refused(limit);
+                core.metrics.handshake(HandshakeOutcome::Refused);
+                // QUIC's own word for "not now". It can carry no hint: a close of ours would cost
+                // the very handshake that there is no place for.
+                incoming.refuse();
+            }
         }
     }
 }
 
+/// The places of a connection, before anything is computed for it: QUIC's handshake is one, too.
+fn admit(core: &Core, origin: Origin, now_ms: u64) -> Result<(Connection, Place), Refusal> {
+    let place = core.admission.connections.enter(Some(origin)).map_err(|full| match full {
+        Full::Total => Refusal::Connections,
+        Full::Address => Refusal::ConnectionsPerAddress,
+    })?;
+    let handshake = core.admission.begin_handshake(origin, now_ms).map_err(|refused| match refused {
+        Refused::Pending => Refusal::HandshakesPending,
+        Refused::Rate { .. } => Refusal::HandshakeRate,
+    })?;
+    Ok((Connection::new(place, core.metrics.clone(), Transport::Iroh), handshake))
+}
+
 /// One client, from its first packet on.
-async fn serve(incoming: Incoming, core: Arc<Core>, permit: OwnedSemaphorePermit) {
-    let deadline = Duration::from_millis(core.limits.handshake_deadline_ms);
-    let opened = timeout(deadline, async {
-        let connection = incoming.await.map_err(|error| error.to_string())?;
-        let (send, recv) = connection.accept_bi().await.map_err(|error| error.to_string())?;
-        Ok::<_, String>((connection, send, recv))
-    });
-    match opened.await {
-        Ok(Ok((connection, send, recv))) => {
+async fn serve(incoming: Incoming, core: Arc<Core>, peer: Peer, held: Connection) {
+    let deadline = Instant::now() + Duration::from_millis(core.limits.handshake_deadline_ms);
+    match open(incoming, deadline).await {
+        Ok((connection, send, recv)) => {
             let link = Link {
                 reader: Box::new(Reader { recv, buffer: BytesMut::new() }),
                 writer: Box::new(Writer { connection: connection.clone(), send }),
             };
-            run_session(core, link).await;
+            run_session(core, link, peer).await;
             connection.close(VarInt::from_u32(u32::from(Close::NORMAL)), b"");
         }
-        Ok(Err(error)) => tracing::debug!(error = %Redacted(error), "an iroh connection failed"),
-        Err(_) => tracing::debug!("an iroh connection opened no stream in time"),
+        Err(outcome) => {
+            tracing::debug!(?outcome, "an iroh connection became no link");
+            core.metrics.handshake(outcome);
+        }
     }
-    drop(permit);
+    drop(held);
+}
+
+/// QUIC's handshake, and the stream that is the link.
+async fn open(
+    incoming: Incoming,
+    deadline: Instant,
+) -> Result<(QuicConnection, SendStream, RecvStream), HandshakeOutcome> {
+    let connection = match timeout_at(deadline, incoming).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(_)) => return Err(HandshakeOutcome::Invalid),
+        Err(_) => return Err(HandshakeOutcome::TimedOut),
+    };
+    match timeout_at(deadline, connection.accept_bi()).await {
+        Ok(Ok((send, recv))) => Ok((connection, send, recv)),
+        Ok(Err(_)) => Err(HandshakeOutcome::Abandoned),
+        Err(_) => {
+            connection
+                .close(VarInt::from_u32(u32::from(Close::TIMEOUT)), b"no stream was opened in time: connect again");
+            Err(HandshakeOutcome::TimedOut)
+        }
+    }
 }
 
 struct Reader {
@@ -203,7 +253,7 @@ impl LinkReader for Reader {
 }
 
 struct Writer {
-    connection: Connection,
+    connection: QuicConnection,
     send: SendStream,
 }
 

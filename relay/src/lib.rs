@@ -20,6 +20,7 @@
 //! In the order in which data flows: [`link`] (what the WebSocket and iroh listeners feed) →
 //! [`session`] (the protocol) → [`store`] (the log) → [`hub`] (doorbells to the other sessions).
 
+pub mod admission;
 pub mod clock;
 pub mod config;
 pub mod core;

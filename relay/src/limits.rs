@@ -17,7 +17,7 @@ use zerok_sync_protocol::limits::{
 };
 
 pub use self::unit::Unit;
-use self::unit::{DAY_MS, HOUR_MS, KIB, MIB, SECOND_MS, TIB};
+use self::unit::{DAY_MS, HOUR_MS, KIB, MIB, MINUTE_MS, SECOND_MS, TIB};
 
 /// Bytes that may wait in a session for the link to take them. Above it the session neither reads
 /// the link nor the store: so a slow consumer costs this much and one page, and no more.
@@ -75,9 +75,20 @@ pub const READINESS_BELIEVED_MS: u64 = 1_000;
 /// commonly wait.
 pub const READINESS_DEADLINE_MS: u64 = 2_000;
 /// Connections at a time to the address of `metrics_listen`: a few scrapers and pages.
-pub const METRICS_CONNECTIONS_MAX: usize = 64;
+pub const METRICS_CONNECTIONS_MAX: u64 = 64;
 /// Shortest token for metrics. Nothing slows guessing down but the limits on connections.
 pub const METRICS_TOKEN_BYTES_MIN: usize = 16;
+
+/// Addresses whose rates are remembered. Some 50 bytes each; past it those not seen lately are
+/// forgotten and start afresh.
+pub const ADDRESSES_REMEMBERED_MAX: usize = 64 * 1024;
+/// Devices whose rates are remembered: more than there can be connections by default.
+pub const DEVICES_REMEMBERED_MAX: usize = 32 * 1024;
+/// `retry_after` where too many connections or handshakes are there just now: handshakes are done
+/// or dropped after ten seconds.
+pub const BUSY_RETRY_AFTER_MS: u64 = 5_000;
+/// Refused connections that are kept for a moment, so that they can read why. The others are reset.
+pub const REFUSED_LINGERING_MAX: usize = 64;
 
 /// One line of the table of limits.
 #[derive(Debug, Clone, Copy)]
@@ -201,7 +212,9 @@ limits! {
     connections_per_address_max = 100,
         "Connections of one address (IPv6: one /64) at a time. A household or an office behind one address fits; one machine alone cannot take all places.";
     http_header_deadline_ms = HANDSHAKE_DEADLINE_MS,
-        "An HTTP request's line and headers must have come after this long (slowloris).";
+        "An HTTP request's line and headers must have come after this long (slowloris), and the next request on a connection that is kept.";
+    http_connection_ms_max = 5 * MINUTE_MS,
+        "An HTTP connection that is no WebSocket ends after this long, whatever it does: reading an answer slowly keeps no place for ever. Long enough for the demo's megabyte at 56 kbit/s.";
     handshake_deadline_ms = HANDSHAKE_DEADLINE_MS,
         "Handshake and Hello must be done after this long: nothing is known about the client before.";
     handshakes_pending_max = 1_000,

@@ -25,11 +25,19 @@ impl Close {
     /// Bytes that no client of this protocol sends.
     pub const PROTOCOL: u16 = 1002;
     /// A version or channel suite the relay does not speak.
-    pub const UNSUPPORTED_VERSION: u16 = zerok_sync_protocol::limits::CLOSE_UNSUPPORTED_VERSION;
+    pub const UNSUPPORTED_VERSION: u16 = zerok_sync_protocol::close::UNSUPPORTED_VERSION;
     /// Handshake or `Hello` took too long, or the link was silent.
     pub const TIMEOUT: u16 = 4008;
+    /// No place for a handshake: the reason says when to come back.
+    pub const TRY_LATER: u16 = zerok_sync_protocol::close::TRY_LATER;
     /// The session ended with an `Error` frame that says why.
     pub const REFUSED: u16 = 4000;
+
+    /// Sends a client away before its handshake.
+    #[must_use]
+    pub fn try_later(retry_after_ms: u64) -> Self {
+        Self::new(Self::TRY_LATER, zerok_sync_protocol::close::try_later_reason(retry_after_ms))
+    }
 
     /// A close with a reason.
     #[must_use]
@@ -52,6 +60,9 @@ pub enum LinkError {
     /// Something that is not a link message: a WebSocket text message, an empty prefix.
     #[error("not a binary link message")]
     NotAMessage,
+    /// A WebSocket that carries pings and no messages.
+    #[error("nothing but control frames came")]
+    OnlyControlFrames,
     /// The carrier failed.
     #[error("the link broke: {0}")]
     Broken(String),

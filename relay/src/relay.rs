@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use rand_core::Rng;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use zerok_sync_protocol::NoisePublicKey;
 use zerok_sync_protocol::channel::StaticKey;
 
+use crate::admission::{Admission, Places, TrustedProxies};
 use crate::clock::{Entropy, SystemClock, SystemEntropy};
 use crate::config::{Config, StoreConfig};
 use crate::core::Core;
@@ -22,10 +23,10 @@ use crate::http::{self, App, OperatorToken, ReadinessProbe};
 use crate::hub::Hub;
 use crate::iroh::IrohListener;
 use crate::keys::{self, KeyError, Secret};
-use crate::limits::{HISTORY_INTERVAL_MS, METRICS_CONNECTIONS_MAX, RelayLimits};
+use crate::limits::{HISTORY_INTERVAL_MS, METRICS_CONNECTIONS_MAX};
 use crate::metrics::Metrics;
 use crate::opening::open_store;
-use crate::server;
+use crate::server::{self, Door};
 use crate::store::{DynStore, GroupKey, Standing, StoreError};
 
 /// Why a relay does not start. Each message is a sentence for its operator.
@@ -90,7 +91,6 @@ pub struct RunningRelay {
     /// What iroh clients dial, if there is an endpoint.
     pub iroh_endpoint_id: Option<String>,
     core: Arc<Core>,
-    connections: Arc<Semaphore>,
     iroh: Option<IrohListener>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -106,12 +106,12 @@ impl Relay {
         let entropy = SystemEntropy;
         let store = open_store(&config).await?;
         let noise_key = noise_key(&config, &store, &entropy).await?;
-        let connections = Arc::new(Semaphore::new(RelayLimits::permits(config.limits.connections_max)));
         let metrics = Metrics::new();
         let core = Arc::new(Core {
             store,
             hub: Hub::new(&config.limits, &metrics),
             limits: config.limits.clone(),
+            admission: Admission::new(&config.limits),
             create: config.create.clone(),
             metrics,
             noise_key: StaticKey::from_bytes(*noise_key),
@@ -127,10 +127,7 @@ impl Relay {
             Some(port) => {
                 let secret = keys::load_or_create(&config.data_dir.join(keys::IROH_KEY_FILE), core.entropy.as_ref())?;
                 let bind = SocketAddr::new(addr.ip(), port);
-                Some(
-                    IrohListener::bind(&secret, bind, config.iroh_addrs.clone(), core.clone(), connections.clone())
-                        .await?,
-                )
+                Some(IrohListener::bind(&secret, bind, config.iroh_addrs.clone(), core.clone()).await?)
             }
             None => None,
         };
@@ -150,19 +147,28 @@ impl Relay {
         let routes = match metrics_listener {
             Some((listener, _)) => {
                 let operator = http::with_headers(http::operator(&app));
-                let places = Arc::new(Semaphore::new(METRICS_CONNECTIONS_MAX));
-                let limits = config.limits.clone();
+                let door = Door {
+                    core: core.clone(),
+                    connections: Places::new(METRICS_CONNECTIONS_MAX, METRICS_CONNECTIONS_MAX),
+                    proxies: TrustedProxies::none(),
+                    routes: operator,
+                };
                 tasks.push(tokio::spawn(async move {
                     // Never stopped: it answers until the end, so that a shutdown can be watched.
                     let (_open, never) = watch::channel(false);
-                    server::serve(listener, operator, limits, places, never).await;
+                    server::serve(listener, door, never).await;
                 }));
                 http::public(&app, web_root)
             }
             None => http::all(&app, web_root),
         };
-        let (routes, places) = (http::with_headers(routes), connections.clone());
-        tasks.push(tokio::spawn(server::serve(listener, routes, config.limits.clone(), places, stopped.clone())));
+        let door = Door {
+            core: core.clone(),
+            connections: core.admission.connections.clone(),
+            proxies: config.trusted_proxies.clone(),
+            routes: http::with_headers(routes),
+        };
+        tasks.push(tokio::spawn(server::serve(listener, door, stopped.clone())));
         tasks.push(tokio::spawn(gc::run(core.clone(), stopped.clone())));
         if matches!(config.store, StoreConfig::Postgres(_)) {
             tasks.push(tokio::spawn(poll_heads(core.clone(), stopped)));
@@ -173,7 +179,6 @@ impl Relay {
             noise_key: core.noise_key.public(),
             iroh_endpoint_id: iroh.as_ref().map(|iroh| iroh.address().endpoint_id()),
             core,
-            connections,
             iroh,
             stop,
             tasks,
@@ -201,9 +206,8 @@ impl RunningRelay {
         let spread_ms = self.core.limits.shutdown_spread_ms.max(1);
         self.core.hub.close(|| u64::from(rng.next_u32()) % spread_ms);
         self.stop.send_replace(true);
-        let all = u32::try_from(RelayLimits::permits(self.core.limits.connections_max)).unwrap_or(u32::MAX);
         let grace = Duration::from_millis(self.core.limits.shutdown_grace_ms);
-        if timeout(grace, self.connections.acquire_many(all)).await.is_err() {
+        if timeout(grace, self.core.admission.connections.emptied()).await.is_err() {
             tracing::info!("some connections did not end in time and are cut off");
         }
         if let Some(iroh) = self.iroh.take() {

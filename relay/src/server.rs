@@ -1,5 +1,6 @@
-//! Serves HTTP/1.1 on a TCP listener, with what `axum::serve` leaves open: a deadline for request
-//! headers, a cap on connections, small buffers.
+//! Serves HTTP/1.1 on a TCP listener, with what `axum::serve` leaves open: a cap on connections in
+//! total and for each address, deadlines for headers, idle connections and slow readers, no request
+//! bodies, small buffers. Whoever is refused is told to come back, before any work.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -9,101 +10,212 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use hyper::body::Incoming;
+use axum::http::StatusCode;
+use axum::http::header::{CONNECTION, RETRY_AFTER};
+use axum::response::{IntoResponse, Response};
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
-use crate::limits::RelayLimits;
+use crate::admission::{Connection, Full, Origin, Places, Share, TrustedProxies};
+use crate::core::Core;
+use crate::limits::{BUSY_RETRY_AFTER_MS, REFUSED_LINGERING_MAX};
+use crate::metrics::{Refusal, Transport};
 use crate::redacted::Redacted;
-
-/// One of the relay's connections; free again when the last clone is dropped. An upgraded
-/// connection takes it along.
-pub(crate) type ConnectionPermit = Arc<OwnedSemaphorePermit>;
-
-/// Who is at the other end of the connection itself: the client, or a proxy in front of it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// Request line and headers, and hyper's write buffer.
 const HTTP_BUFFER_BYTES_MAX: usize = 16 * 1024;
 const HTTP_HEADERS_MAX: usize = 64;
 /// After an error of `accept` (out of file descriptors, usually) others must get a chance to close.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-/// All that is said to a connection over the cap.
-const BUSY: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+/// How long a refused client is given to read why.
+const LINGER: Duration = Duration::from_secs(1);
+/// Same as [`BUSY_RETRY_AFTER_MS`], in HTTP's seconds.
+const RETRY_AFTER_SECONDS: &str = "5";
+const _: () = assert!(BUSY_RETRY_AFTER_MS == 5_000);
+
+/// Who is at the other end of the connection itself: the client, or a proxy in front of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// From whom a request comes, for the routes. Holds the connection's place as long as it lives: an
+/// upgraded connection takes it along.
+#[derive(Clone)]
+pub(crate) struct Client {
+    /// Whose limits the request counts against.
+    pub(crate) origin: Origin,
+    pub(crate) connection: Arc<Connection>,
+    /// Behind a proxy the connection is the proxy's, and the client is counted by this.
+    _share: Option<Arc<Share>>,
+}
 
 /// Serves until `stop` turns true. Sessions end by their own goodbye.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    routes: Router,
-    limits: RelayLimits,
-    connections: Arc<Semaphore>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let header_deadline = Duration::from_millis(limits.http_header_deadline_ms);
+pub(crate) async fn serve(listener: TcpListener, door: Door, mut stop: watch::Receiver<bool>) {
+    let lingering = Arc::new(Semaphore::new(REFUSED_LINGERING_MAX));
+    let door = Arc::new(door);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stopped(&mut stop) => return,
         };
-        let (stream, peer) = match accepted {
-            Ok((stream, peer)) => (stream, Peer(peer)),
+        match accepted {
+            Ok((stream, peer)) => door.clone().answer(stream, Peer(peer), &lingering, &stop),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections");
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
-                continue;
             }
-        };
-        let Ok(permit) = connections.clone().try_acquire_owned() else {
-            // The socket's buffer takes these few bytes or nobody reads them.
-            let _ = stream.try_write(BUSY);
-            continue;
-        };
-        tokio::spawn(serve_connection(stream, peer, routes.clone(), header_deadline, Arc::new(permit), stop.clone()));
+        }
     }
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    peer: Peer,
-    routes: Router,
-    header_deadline: Duration,
-    permit: ConnectionPermit,
-    mut stop: watch::Receiver<bool>,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
-    let routes = TowerToHyperService::new(routes);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(permit.clone());
-        request.extensions_mut().insert(peer);
-        routes.call(request)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_deadline)
-        .max_buf_size(HTTP_BUFFER_BYTES_MAX)
-        .max_headers(HTTP_HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = stopped(&mut stop) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+/// What all connections of the listener share.
+pub(crate) struct Door {
+    pub(crate) core: Arc<Core>,
+    /// The places it fills.
+    pub(crate) connections: Places,
+    /// Whose word about a client's address is taken.
+    pub(crate) proxies: TrustedProxies,
+    pub(crate) routes: Router,
+}
+
+impl Door {
+    /// Lets a connection in or sends it away.
+    fn answer(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: Peer,
+        lingering: &Arc<Semaphore>,
+        stop: &watch::Receiver<bool>,
+    ) {
+        let address = peer.0.ip();
+        // For whom a proxy's connection is, only its requests tell.
+        let origin = (!self.proxies.trust(address)).then(|| self.core.admission.origin(address));
+        match self.connections.enter(origin) {
+            Ok(place) => {
+                let connection = Connection::new(place, self.core.metrics.clone(), Transport::Http);
+                tokio::spawn(self.serve_connection(stream, peer, Arc::new(connection), stop.clone()));
+            }
+            Err(full) => {
+                self.core.metrics.refused(refusal(full));
+                // Over this number nobody is told: the socket is dropped, and thereby reset.
+                if let Ok(permit) = lingering.clone().try_acquire_owned() {
+                    tokio::spawn(async move {
+                        // A client that does not read has the end of its connection to go by.
+                        let _ = timeout(LINGER, send_away(stream, full)).await;
+                        drop(permit);
+                    });
+                }
+            }
         }
-    };
-    if let Err(error) = served {
-        tracing::debug!(error = %Redacted(&error), "an HTTP connection ended badly");
     }
+
+    async fn serve_connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: Peer,
+        connection: Arc<Connection>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        let limits = &self.core.limits;
+        let header_deadline = Duration::from_millis(limits.http_header_deadline_ms);
+        let connection_max = Duration::from_millis(limits.http_connection_ms_max);
+        let routes = TowerToHyperService::new(self.routes.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let admitted = self.admit(request, peer, &connection);
+            let routes = routes.clone();
+            async move {
+                match admitted {
+                    Ok(request) => routes.call(request).await,
+                    Err(refused) => Ok(refused),
+                }
+            }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(header_deadline)
+            .max_buf_size(HTTP_BUFFER_BYTES_MAX)
+            .max_headers(HTTP_HEADERS_MAX)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut served = pin!(served);
+        // Ends when the connection is upgraded, too: a WebSocket has deadlines of its own.
+        let ended = timeout(connection_max, async {
+            tokio::select! {
+                ended = served.as_mut() => ended,
+                () = stopped(&mut stop) => {
+                    served.as_mut().graceful_shutdown();
+                    served.await
+                }
+            }
+        });
+        match ended.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(error = %Redacted(&error), "an HTTP connection ended badly"),
+            Err(_) => tracing::debug!("an HTTP connection was open for too long"),
+        }
+    }
+
+    /// The request with its [`Client`], or the answer that refuses it.
+    fn admit(&self, request: Request<Incoming>, peer: Peer, connection: &Arc<Connection>) -> Result<Request, Response> {
+        // No route takes one: what is not read cannot be slow or long.
+        if !request.body().is_end_stream() {
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, [(CONNECTION, "close")], "no request has a body here\n")
+                .into_response());
+        }
+        let address = peer.0.ip();
+        let origin = self.core.admission.origin(self.proxies.client(address, request.headers()));
+        let share = match self.proxies.trust(address).then(|| self.connections.share(origin)) {
+            Some(Err(full)) => {
+                self.core.metrics.refused(refusal(full));
+                let (status, why) = busy(full);
+                return Err((status, [(RETRY_AFTER, RETRY_AFTER_SECONDS)], why).into_response());
+            }
+            Some(Ok(share)) => Some(Arc::new(share)),
+            None => None,
+        };
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(Client { origin, connection: connection.clone(), _share: share });
+        Ok(request)
+    }
+}
+
+fn refusal(full: Full) -> Refusal {
+    match full {
+        Full::Total => Refusal::Connections,
+        Full::Address => Refusal::ConnectionsPerAddress,
+    }
+}
+
+fn busy(full: Full) -> (StatusCode, &'static str) {
+    match full {
+        Full::Total => (StatusCode::SERVICE_UNAVAILABLE, "this relay has no place free: come back shortly\n"),
+        Full::Address => (StatusCode::TOO_MANY_REQUESTS, "too many connections from this address: close some\n"),
+    }
+}
+
+/// Says why, and waits until that was read: a socket closed over unread bytes is reset, and what
+/// it was sent is lost.
+async fn send_away(mut stream: TcpStream, full: Full) -> std::io::Result<()> {
+    let (status, why) = busy(full);
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nRetry-After: {RETRY_AFTER_SECONDS}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{why}",
+        why.len()
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
+    let mut unread = [0; 1024];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
 }
 
 /// Waits until the relay stops, or is gone.

@@ -10,9 +10,11 @@ use futures_util::{SinkExt, StreamExt};
 use zerok_sync_protocol::label::WS_SUBPROTOCOL;
 use zerok_sync_protocol::limits::{NOISE_MESSAGE_BYTES_MAX, SUITE};
 
+use crate::admission::Peer;
 use crate::http::App;
 use crate::link::{Close, Link, LinkError, LinkReader, LinkWriter};
-use crate::server::ConnectionPermit;
+use crate::metrics::Transport;
+use crate::server::Client;
 use crate::session::run_session;
 
 /// Allocated for each connection as soon as it is there: 4 KiB instead of the default 128 KiB
@@ -21,13 +23,16 @@ const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// A little over a link message, so that one that is just too long is answered with a close code;
 /// anything longer breaks the connection.
 const MESSAGE_BYTES_MAX: usize = NOISE_MESSAGE_BYTES_MAX + 4 * 1024;
+/// Pings and pongs between two messages. A live client sends a message each 25 s, and a proxy that
+/// pings each second is still far below.
+const CONTROL_FRAMES_MAX: u8 = 64;
 /// One link message and its framing: the session keeps the rest.
 const WRITE_BUFFER_BYTES_MAX: usize = 2 * NOISE_MESSAGE_BYTES_MAX;
 
 /// Answers `GET /v1/ws`.
 pub(crate) async fn upgrade(
     State(app): State<App>,
-    Extension(permit): Extension<ConnectionPermit>,
+    Extension(client): Extension<Client>,
     request: WebSocketUpgrade,
 ) -> Response {
     let request = request
@@ -39,35 +44,50 @@ pub(crate) async fn upgrade(
         .max_frame_size(MESSAGE_BYTES_MAX);
     let speaks = request.selected_protocol().is_some();
     request.on_upgrade(async move |socket| {
+        client.connection.upgraded();
         let mut link = link_over(socket);
         if speaks {
-            run_session(app.core, link).await;
+            let arrived_ms = app.core.now().monotonic_ms;
+            let peer = Peer { origin: client.origin, transport: Transport::WebSocket, arrived_ms, handshake: None };
+            run_session(app.core, link, peer).await;
         } else {
             let range = format!(r#"{{"min":{SUITE},"max":{SUITE}}}"#);
             link.writer.close(Close::new(Close::UNSUPPORTED_VERSION, range)).await;
         }
-        drop(permit);
+        drop(client);
     })
 }
 
 fn link_over(socket: WebSocket) -> Link {
     let (writer, reader) = socket.split();
-    Link { reader: Box::new(Reader(reader)), writer: Box::new(Writer(writer)) }
+    Link { reader: Box::new(Reader { socket: reader, controls: 0 }), writer: Box::new(Writer(writer)) }
 }
 
-struct Reader(SplitStream<WebSocket>);
+struct Reader {
+    socket: SplitStream<WebSocket>,
+    /// Control frames since the last message.
+    controls: u8,
+}
 
 #[async_trait]
 impl LinkReader for Reader {
     async fn recv(&mut self, bytes_max: usize) -> Result<Option<Bytes>, LinkError> {
         loop {
-            match self.0.next().await {
+            match self.socket.next().await {
                 Some(Ok(Message::Binary(message))) if message.len() > bytes_max => {
                     return Err(LinkError::TooLong { bytes: message.len(), max: bytes_max });
                 }
-                Some(Ok(Message::Binary(message))) => return Ok(Some(message)),
-                // Answered by the WebSocket library.
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(Message::Binary(message))) => {
+                    self.controls = 0;
+                    return Ok(Some(message));
+                }
+                // Answered by the WebSocket library, which nothing else paces.
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
+                    self.controls += 1;
+                    if self.controls > CONTROL_FRAMES_MAX {
+                        return Err(LinkError::OnlyControlFrames);
+                    }
+                }
                 Some(Ok(Message::Text(_))) => return Err(LinkError::NotAMessage),
                 Some(Ok(Message::Close(_))) | None => return Ok(None),
                 Some(Err(error)) => return Err(LinkError::Broken(error.to_string())),

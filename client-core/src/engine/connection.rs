@@ -14,7 +14,7 @@ use zerok_sync_protocol::hello::{self, HandshakeHash};
 use zerok_sync_protocol::limits::{
     DEAD_AFTER_PING_MS, DEAD_AFTER_WAKE_PING_MS, ENVELOPE_BYTES_MAX_CEILING, ENVELOPE_BYTES_MAX_DEFAULT,
     ERROR_DETAIL_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX, MINOR_MAX, MINOR_MIN, PING_AFTER_IDLE_MS, RETRY_AFTER_MAX_MS,
-    TOKEN_BYTES_MAX,
+    RETRY_AFTER_MAX_UNAUTHENTICATED_MS, TOKEN_BYTES_MAX,
 };
 use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{ClientFrame, ErrorCode, NoisePublicKey, RelayFrame};
@@ -24,7 +24,7 @@ use super::backoff::Backoff;
 use super::status::Connection;
 use crate::error::Problem;
 use crate::event::{Event, IntegrityEvent};
-use crate::io::{LinkDownReason, LinkId, Now, Output};
+use crate::io::{LinkDownReason, LinkId, Now, Output, RELAY_BUSY};
 use crate::relay_link::{RelayLink, RelayLinkEvent, check_first_contact};
 
 /// A link that does not stand after this long is given up.
@@ -282,6 +282,9 @@ impl Engine {
             LinkDownReason::Unreachable(why) => (Problem::Unreachable(why), 0),
             LinkDownReason::Closed => (Problem::Unreachable("the connection was closed".into()), 0),
             LinkDownReason::UnsupportedVersion(why) => (Problem::UnsupportedVersion(why), REFUSED_RETRY_MS),
+            LinkDownReason::TryLater { retry_after_ms } => {
+                (Problem::Unreachable(RELAY_BUSY.into()), retry_after_ms.min(RETRY_AFTER_MAX_UNAUTHENTICATED_MS))
+            }
             LinkDownReason::Invalid(why) => (Problem::NotARelay(why), REFUSED_RETRY_MS),
         };
         self.link_gone(now, Some(problem), at_least_ms);

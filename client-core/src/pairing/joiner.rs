@@ -28,7 +28,7 @@ use crate::engine::Secrets;
 use crate::engine::rows::{InitialState, JoiningRow, initial_rows};
 use crate::error::{JoinError, Problem};
 use crate::event::Event;
-use crate::io::{CommitId, Input, LinkDownReason, LinkId, Machine, Now, Output, RelayAddress};
+use crate::io::{CommitId, Input, LinkDownReason, LinkId, Machine, Now, Output, RELAY_BUSY, RelayAddress};
 use crate::keys::{Membership, MembershipSeed, StoreKey};
 use crate::link::InviteLink;
 use crate::relay_link::{RelayLink, RelayLinkEvent, check_first_contact};
@@ -353,6 +353,7 @@ impl Joiner {
                     LinkDownReason::Unreachable(sentence) => Problem::Unreachable(sentence).into(),
                     LinkDownReason::Closed => lost("the connection broke"),
                     LinkDownReason::UnsupportedVersion(offer) => Problem::UnsupportedVersion(offer).into(),
+                    LinkDownReason::TryLater { .. } => Problem::Unreachable(RELAY_BUSY.into()).into(),
                     LinkDownReason::Invalid(sentence) => Problem::NotARelay(sentence).into(),
                 };
                 self.finish(Event::JoinFailed(error));

@@ -14,9 +14,8 @@ use iroh::endpoint::{
 use iroh::{Endpoint, EndpointAddr, RelayMode};
 use zerok_sync_core::io::LinkDownReason;
 use zerok_sync_protocol::label::IROH_ALPN;
-use zerok_sync_protocol::limits::CLOSE_UNSUPPORTED_VERSION;
 
-use super::peer_text;
+use super::closed;
 
 /// QUIC close code of a side that is done.
 const CLOSE_DONE: VarInt = VarInt::from_u32(0);
@@ -104,14 +103,10 @@ fn loss(error: &ConnectionError) -> LinkDownReason {
     refusal(error).unwrap_or(LinkDownReason::Closed)
 }
 
-/// What the relay said when it closed, if it refused our version.
+/// What the relay said when it closed.
 fn refusal(error: &ConnectionError) -> Option<LinkDownReason> {
     match error {
-        ConnectionError::ApplicationClosed(close)
-            if close.error_code == VarInt::from_u32(u32::from(CLOSE_UNSUPPORTED_VERSION)) =>
-        {
-            Some(LinkDownReason::UnsupportedVersion(peer_text(&close.reason)))
-        }
+        ConnectionError::ApplicationClosed(close) => Some(closed(close.error_code.into_inner(), &close.reason)),
         _ => None,
     }
 }

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use zerok_sync_core::io::{LinkDownReason, LinkId, RelayAddress};
+use zerok_sync_protocol::close;
 
 pub use dial::{ParseTransportError, Transport};
 
@@ -207,6 +208,17 @@ impl Receiver {
             Self::WebSocket(receiver) => receiver.receive().await,
             Self::Iroh(receiver) => receiver.receive().await,
         }
+    }
+}
+
+/// What a relay meant by closing with this number, on either transport.
+fn closed(code: u64, reason: &[u8]) -> LinkDownReason {
+    match u16::try_from(code) {
+        Ok(close::UNSUPPORTED_VERSION) => LinkDownReason::UnsupportedVersion(peer_text(reason)),
+        Ok(close::TRY_LATER) => {
+            LinkDownReason::TryLater { retry_after_ms: close::retry_after_ms(&String::from_utf8_lossy(reason)) }
+        }
+        _ => LinkDownReason::Closed,
     }
 }
 

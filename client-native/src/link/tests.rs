@@ -12,8 +12,9 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use zerok_sync_protocol::close;
 use zerok_sync_protocol::label::{IROH_ALPN, WS_PATH, WS_SUBPROTOCOL};
-use zerok_sync_protocol::limits::{CLOSE_UNSUPPORTED_VERSION, NOISE_MESSAGE_BYTES_MAX};
+use zerok_sync_protocol::limits::NOISE_MESSAGE_BYTES_MAX;
 
 use super::*;
 
@@ -127,7 +128,7 @@ async fn websocket_carries_messages_up_to_the_noise_limit_both_ways() {
 #[tokio::test]
 async fn websocket_close_4004_means_unsupported_version() {
     let (_link, mut inputs, mut socket) = websocket_pair().await;
-    let frame = CloseFrame { code: CLOSE_UNSUPPORTED_VERSION.into(), reason: "min 2\u{7} max 3".into() };
+    let frame = CloseFrame { code: close::UNSUPPORTED_VERSION.into(), reason: "min 2\u{7} max 3".into() };
     socket.close(Some(frame)).await.expect("closes");
     assert_eq!(expect_down(&mut inputs).await, LinkDownReason::UnsupportedVersion("min 2 max 3".into()));
 }
@@ -240,7 +241,7 @@ async fn iroh_carries_messages_up_to_the_noise_limit_both_ways() {
 #[tokio::test]
 async fn iroh_close_4004_means_unsupported_version() {
     let (_link, mut inputs, connection, _endpoint) = iroh_pair().await;
-    connection.close(VarInt::from_u32(CLOSE_UNSUPPORTED_VERSION.into()), b"min 2 max 3");
+    connection.close(VarInt::from_u32(close::UNSUPPORTED_VERSION.into()), b"min 2 max 3");
     assert_eq!(expect_down(&mut inputs).await, LinkDownReason::UnsupportedVersion("min 2 max 3".into()));
 
     let (_link, mut inputs, connection, _endpoint) = iroh_pair().await;

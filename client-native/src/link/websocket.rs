@@ -9,15 +9,15 @@ use reqwest::Url;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Response, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
 use zerok_sync_core::io::LinkDownReason;
 use zerok_sync_protocol::label::{WS_PATH, WS_SUBPROTOCOL};
-use zerok_sync_protocol::limits::{CLOSE_UNSUPPORTED_VERSION, NOISE_MESSAGE_BYTES_MAX};
+use zerok_sync_protocol::limits::NOISE_MESSAGE_BYTES_MAX;
 
-use super::peer_text;
+use super::closed;
 
 /// Half of the library's default: one Noise message and its framing fit.
 const READ_BUFFER_BYTES: usize = 68 * 1024;
@@ -80,12 +80,9 @@ impl Receiver {
                     return Err(LinkDownReason::Invalid("it sent text instead of binary messages".into()));
                 }
                 Some(Ok(Message::Close(frame))) => {
-                    return Err(match frame {
-                        Some(frame) if u16::from(frame.code) == CLOSE_UNSUPPORTED_VERSION => {
-                            LinkDownReason::UnsupportedVersion(peer_text(frame.reason.as_bytes()))
-                        }
-                        _ => LinkDownReason::Closed,
-                    });
+                    return Err(frame.map_or(LinkDownReason::Closed, |frame| {
+                        closed(u16::from(frame.code).into(), frame.reason.as_bytes())
+                    }));
                 }
                 Some(Err(error)) => return Err(loss(error)),
                 None => return Err(LinkDownReason::Closed),
@@ -107,10 +104,20 @@ fn loss(error: Error) -> LinkDownReason {
     }
 }
 
+/// What a relay or proxy without a free place asks for, in HTTP's seconds.
+fn retry_after_ms(response: &Response<Option<Vec<u8>>>) -> Option<u64> {
+    let busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&response.status());
+    let seconds: u64 = response.headers().get(header::RETRY_AFTER).filter(|_| busy)?.to_str().ok()?.parse().ok()?;
+    Some(seconds.saturating_mul(1_000))
+}
+
 /// Why no connection came about.
 fn refusal(relay: &Url, error: Error) -> LinkDownReason {
     let relay = relay.as_str().trim_end_matches('/');
     match error {
+        Error::Http(response) if retry_after_ms(&response).is_some() => {
+            LinkDownReason::TryLater { retry_after_ms: retry_after_ms(&response).unwrap_or(0) }
+        }
         // A proxy answers these for a relay that is down or busy: worth another try.
         Error::Http(response)
             if response.status().is_server_error() || response.status() == StatusCode::TOO_MANY_REQUESTS =>

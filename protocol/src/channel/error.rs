@@ -17,7 +17,7 @@ pub enum Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
     /// The peer's first byte names another channel construction. Close with
-    /// [`crate::limits::CLOSE_UNSUPPORTED_VERSION`].
+    /// [`crate::close::UNSUPPORTED_VERSION`].
     #[error("the peer speaks channel suite {theirs}, this side {SUITE}: update the older of the two")]
     UnsupportedSuite {
         /// The suite byte that came.

@@ -21,6 +21,7 @@ pub use self::effective::Effective;
 pub use self::example::example;
 pub use self::parse::{Settings, settings};
 pub use self::sources::{ConfigError, flags};
+use crate::admission::TrustedProxies;
 use crate::core::CreatePolicy;
 use crate::limits::RelayLimits;
 
@@ -70,6 +71,8 @@ pub struct Config {
     pub metrics_token: Option<Zeroizing<String>>,
     /// Where these are served instead of on `listen`.
     pub metrics_listen: Option<SocketAddr>,
+    /// Whose word about a client's address is taken.
+    pub trusted_proxies: TrustedProxies,
     /// Limits and deadlines.
     pub limits: RelayLimits,
 }
@@ -93,6 +96,7 @@ impl Config {
             create: CreatePolicy::Open,
             metrics_token: None,
             metrics_listen: None,
+            trusted_proxies: TrustedProxies::default(),
             limits: RelayLimits::default(),
         }
     }

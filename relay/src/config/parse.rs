@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::effective::{self, Effective};
 use super::sources::{self, ConfigError, Text, Texts};
 use super::{Config, StoreConfig};
+use crate::admission::{ProxyError, TrustedProxies};
 use crate::core::CreatePolicy;
 use crate::limits::{METRICS_TOKEN_BYTES_MIN, RelayLimits};
 use crate::logging::LogFormat;
@@ -62,6 +63,7 @@ pub fn settings(
         create: texts.get("create").map_or(Ok(CreatePolicy::Open), create_policy)?,
         metrics_token: texts.get("metrics-token").map(metrics_token).transpose()?,
         metrics_listen: parse(&texts, "metrics-listen", "an address and port like 127.0.0.1:9090")?,
+        trusted_proxies: trusted_proxies(&texts)?,
         limits: limits(&texts)?,
         data_dir,
     };
@@ -125,6 +127,20 @@ fn metrics_token(text: &Text) -> Result<Zeroizing<String>, ConfigError> {
         "{}: a token has at least {METRICS_TOKEN_BYTES_MIN} characters, none of them a space: openssl rand -hex 32 makes one",
         text.source
     )))
+}
+
+fn trusted_proxies(texts: &Texts) -> Result<TrustedProxies, ConfigError> {
+    let explained = |text: &Text, error: ProxyError| ConfigError::invalid(format!("{}: {error}", text.source));
+    let mut proxies = TrustedProxies::default();
+    if let Some(text) = texts.get("trusted-proxies") {
+        let networks = text.value.split(',').map(str::trim).filter(|network| !network.is_empty());
+        proxies.networks =
+            networks.map(str::parse).collect::<Result<_, _>>().map_err(|error| explained(text, error))?;
+    }
+    if let Some(text) = texts.get("client-address-header") {
+        proxies.header = text.value.parse().map_err(|error| explained(text, error))?;
+    }
+    Ok(proxies)
 }
 
 fn limits(texts: &Texts) -> Result<RelayLimits, ConfigError> {
@@ -274,6 +290,22 @@ mod tests {
         assert!(error.starts_with("ZEROK_RELAY_DEAD_AFTER_MS: \"60 KiB\" is not a duration like"), "{error}");
         let (_dir, path) = file("group_bytes_max = -1");
         assert!(run(&["--config", &path], &[]).expect_err("negative").contains("is not a number of bytes"));
+    }
+
+    #[test]
+    fn proxies_are_trusted_by_network_and_only_loopback_by_default() {
+        let proxies = |args| run(args, &[]).expect("valid").config.trusted_proxies;
+        let trusts = |proxies: &TrustedProxies, peer: &str| proxies.trust(peer.parse().expect("an address"));
+        let default = proxies(&[]);
+        assert!(trusts(&default, "127.0.0.1") && trusts(&default, "::1") && !trusts(&default, "10.0.0.1"));
+        let named =
+            proxies(&["--trusted-proxies", "10.0.0.0/8, 2001:db8::/32", "--client-address-header", "forwarded"]);
+        assert!(trusts(&named, "10.0.0.1") && trusts(&named, "2001:db8::1") && !trusts(&named, "127.0.0.1"));
+        assert!(!trusts(&proxies(&["--trusted-proxies", ""]), "127.0.0.1"));
+
+        let error = run(&["--trusted-proxies", "10.0.0.0/8,10.0.0.1/8"], &[]).expect_err("host bits");
+        assert_eq!(error, "--trusted-proxies: \"10.0.0.1/8\" has bits behind its prefix");
+        assert!(run(&["--client-address-header", "host"], &[]).expect_err("no such").contains("x-forwarded-for"));
     }
 
     #[test]

@@ -180,6 +180,26 @@ const PLAIN: &[Setting] = &[
         help: Cow::Borrowed("Where to serve /metrics and /status instead."),
     },
     Setting {
+        name: Cow::Borrowed("trusted-proxies"),
+        value: Some("NETWORKS"),
+        default: text("127.0.0.0/8,::1"),
+        shown: Shown::Whole,
+        help: Cow::Borrowed(
+            "Networks of reverse proxies whose word about a client's address is taken, with commas between them. \
+             Without it all clients of a proxy share one address's limits.",
+        ),
+    },
+    Setting {
+        name: Cow::Borrowed("client-address-header"),
+        value: Some("NAME"),
+        default: text("x-forwarded-for"),
+        shown: Shown::Whole,
+        help: Cow::Borrowed(
+            "The header in which they tell it: x-forwarded-for, cf-connecting-ip or forwarded. Only the one that the \
+             proxy itself writes: others are the client's own words.",
+        ),
+    },
+    Setting {
         name: Cow::Borrowed("log"),
         value: Some("LEVEL"),
         default: text("info"),

@@ -66,6 +66,8 @@ pub(super) trait Label: Sized {
 label! {
     /// Which carrier a link has.
     Transport as TransportLabel { transport }:
+    /// HTTP, while it is not a WebSocket.
+    Http = "http",
     /// A WebSocket.
     WebSocket = "websocket",
     /// A stream of an iroh connection.

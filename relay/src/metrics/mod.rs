@@ -93,6 +93,18 @@ impl Metrics {
         self.entries_delivered.get_or_create(&from.into()).inc_by(entries);
     }
 
+    /// Counts a connection while it lives.
+    #[must_use]
+    pub fn connection(&self, transport: Transport) -> Counted {
+        Counted::on(&self.connections.get_or_create(&transport.into()))
+    }
+
+    /// Counts a session while it lives.
+    #[must_use]
+    pub fn session(&self, transport: Transport) -> Counted {
+        Counted::on(&self.sessions.get_or_create(&transport.into()))
+    }
+
     /// Counts the end of a handshake.
     pub fn handshake(&self, outcome: HandshakeOutcome) {
         self.handshakes.get_or_create(&outcome.into()).inc();
@@ -107,6 +119,25 @@ impl Metrics {
         self.register_all(relay);
         relay.register("build", "What is running", Info::new(build.to_vec()));
         registry
+    }
+}
+
+/// One more on a gauge, for as long as it lives.
+#[derive(Debug)]
+pub struct Counted(Gauge);
+
+impl Counted {
+    /// Counts.
+    #[must_use]
+    pub fn on(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

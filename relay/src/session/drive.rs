@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::Session;
+use crate::admission::Peer;
 use crate::core::Core;
 use crate::link::{Close, Link, LinkError, LinkWriter};
 
@@ -29,9 +30,9 @@ enum Outgoing {
 }
 
 /// Runs one client's session to its end.
-pub async fn run_session(core: Arc<Core>, link: Link) {
+pub async fn run_session(core: Arc<Core>, link: Link, peer: Peer) {
     let Link { mut reader, writer } = link;
-    let mut session = Session::new(core.clone());
+    let mut session = Session::new(core.clone(), peer);
     let (outgoing, writing) = start_writer(writer);
     let said_goodbye = loop {
         session.work().await;

@@ -19,6 +19,7 @@ use super::member::Member;
 use super::open::{Open, Role};
 use crate::core::Core;
 use crate::limits::{HELLOS_MAX, RelayLimits};
+use crate::metrics::Refusal;
 use crate::store::{Admission, Admitted, GroupKey, Lookup, NewLog, StoreError};
 
 /// The fields of `Hello`.
@@ -56,7 +57,7 @@ impl Open {
         };
         match frame.who {
             Who::Guest {} => self.welcome_guest(core, minor),
-            Who::Device {} => self.answer_superseded(core, ErrorCode::UnknownLog).await,
+            Who::Device {} => self.answer_superseded(core, Denial::Unknown).await,
             Who::Member { auth_public, signature } => {
                 if !self.proves(&auth_public, frame.create, &signature) {
                     return self.wire.fail(
@@ -64,7 +65,7 @@ impl Open {
                         "the Hello's signature is not this session's or not this key's",
                     );
                 }
-                let may_create = frame.create.then(|| core.create.allows(frame.token.as_deref()));
+                let may_create = frame.create.then(|| self.may_create(core, frame.token.as_deref()));
                 if let Err(error) = self.member_hello(core, minor, auth_public, may_create).await {
                     self.wire.storage_failed(&error);
                 }
@@ -89,6 +90,11 @@ impl Open {
         {
             return self.wire.fail(code, "an envelope of Create is too short or too long");
         }
+        // Looked at again: several sessions may have been told that there is room for one.
+        if let Err(retry_after_ms) = core.admission.make_group(self.origin, core.now().monotonic_ms) {
+            self.role = Role::Stranger;
+            return self.deny(core, Denial::CreationRate { retry_after_ms });
+        }
         let log = NewLog { auth_public, timeline: core.fresh_timeline(), allow, epoch_envelope, envelopes };
         match core.store.create(log, core.now().unix_ms).await {
             Ok(Some(group)) => {
@@ -101,6 +107,35 @@ impl Open {
                 self.wire.refuse(ErrorCode::RotationConflict, 0, "the log was made a moment ago: say Hello again");
             }
             Err(error) => self.wire.storage_failed(&error),
+        }
+    }
+
+    fn may_create(&self, core: &Core, token: Option<&[u8]>) -> Result<(), Denial> {
+        if !core.create.allows(token) {
+            return Err(Denial::Creation);
+        }
+        core.admission
+            .may_make_group(self.origin, core.now().monotonic_ms)
+            .map_err(|retry_after_ms| Denial::CreationRate { retry_after_ms })
+    }
+
+    fn deny(&mut self, core: &Core, denial: Denial) {
+        // Another Hello may follow on the same session: an older epoch's, or one with a token.
+        match denial {
+            Denial::Revoked => self.wire.fail(ErrorCode::DeviceRevoked, "the group moved on without this device"),
+            Denial::Unknown => self.wire.refuse(ErrorCode::UnknownLog, 0, ErrorCode::UnknownLog.advice()),
+            Denial::Creation => {
+                core.metrics.refused(Refusal::Creation);
+                self.wire.refuse(ErrorCode::CreationRefused, 0, ErrorCode::CreationRefused.advice());
+            }
+            Denial::CreationRate { retry_after_ms } => {
+                core.metrics.refused(Refusal::GroupsPerAddress);
+                self.wire.refuse(
+                    ErrorCode::CreationRefused,
+                    retry_after_ms,
+                    "too many groups were made from this address today",
+                );
+            }
         }
     }
 
@@ -130,15 +165,15 @@ impl Open {
         core: &Arc<Core>,
         minor: u8,
         auth_public: AuthPublicKey,
-        may_create: Option<bool>,
+        may_create: Option<Result<(), Denial>>,
     ) -> Result<(), StoreError> {
         match core.store.lookup(&LogName::of(&auth_public)).await? {
             Lookup::Current(group) => self.admit(core, minor, group, auth_public).await?,
-            Lookup::Superseded(_) => self.answer_superseded(core, ErrorCode::DeviceRevoked).await,
+            Lookup::Superseded(_) => self.answer_superseded(core, Denial::Revoked).await,
             Lookup::Unknown => match may_create {
-                Some(true) => self.welcome_founder(core, minor, auth_public),
-                Some(false) => self.answer_superseded(core, ErrorCode::CreationRefused).await,
-                None => self.answer_superseded(core, ErrorCode::UnknownLog).await,
+                Some(Ok(())) => self.welcome_founder(core, minor, auth_public),
+                Some(Err(denial)) => self.answer_superseded(core, denial).await,
+                None => self.answer_superseded(core, Denial::Unknown).await,
             },
         }
         Ok(())
@@ -162,7 +197,7 @@ impl Open {
                     "a removal is under way and this device is not among those that stay",
                 );
             }
-            Admission::Superseded => self.answer_superseded(core, ErrorCode::DeviceRevoked).await,
+            Admission::Superseded => self.answer_superseded(core, Denial::Revoked).await,
         }
         Ok(())
     }
@@ -217,7 +252,7 @@ impl Open {
 
     /// Gives the device the current epoch envelope of each log that lists it; `otherwise` if none
     /// does.
-    async fn answer_superseded(&mut self, core: &Arc<Core>, otherwise: ErrorCode) {
+    async fn answer_superseded(&mut self, core: &Arc<Core>, otherwise: Denial) {
         let mut logs = match core.store.logs_of(&self.wire.device).await {
             Ok(logs) => logs,
             Err(error) => return self.wire.storage_failed(&error),
@@ -232,13 +267,22 @@ impl Open {
             });
         }
         if logs.is_empty() {
-            match otherwise {
-                ErrorCode::DeviceRevoked => self.wire.fail(otherwise, "the group moved on without this device"),
-                // An older epoch's Hello, or one with a token, may follow on the same session.
-                _ => self.wire.refuse(otherwise, 0, otherwise.advice()),
-            }
+            self.deny(core, otherwise);
         }
     }
+}
+
+/// Why a `Hello` leads to no log.
+#[derive(Debug, Clone, Copy)]
+enum Denial {
+    /// The device is on no list any more.
+    Revoked,
+    /// There is no such log.
+    Unknown,
+    /// There is none, and this client may not make it.
+    Creation,
+    /// The address has made as many as it may; another may follow after this long.
+    CreationRate { retry_after_ms: u64 },
 }
 
 /// Why an envelope cannot be stored, if so. Its inside is the members' business.

@@ -13,6 +13,7 @@ use super::open::{Open, Role};
 use crate::core::Core;
 use crate::hub::MailboxWatch;
 use crate::limits::SHORT_MAILBOX_CANDIDATES;
+use crate::metrics::Refusal;
 use crate::store::{Mailbox, MailboxInbox, MailboxSide};
 
 /// The session's place at its mailbox.
@@ -77,6 +78,14 @@ impl Open {
         }
         if self.mailbox.is_some() {
             return self.wire.fail(ErrorCode::MailboxGone, "this session has joined a mailbox already");
+        }
+        if let Err(retry_after_ms) = core.admission.join_mailbox(self.origin, core.now().monotonic_ms) {
+            core.metrics.refused(Refusal::MailboxJoins);
+            return self.wire.refuse(
+                ErrorCode::RateLimited,
+                retry_after_ms,
+                "too many codes were tried from this address: wait a moment",
+            );
         }
         match core.store.mailbox_join(&id, core.now().unix_ms).await {
             Ok(Some(mailbox)) => self.enter_mailbox(core, mailbox, MailboxSide::Joiner),

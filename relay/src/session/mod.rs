@@ -44,21 +44,31 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
-use zerok_sync_protocol::channel::{AwaitingFinal, ChannelError, Responder};
+use zerok_sync_protocol::channel::{AwaitingFinal, Channel, ChannelError, Responder};
 use zerok_sync_protocol::limits::{HANDSHAKE_MESSAGE_BYTES_MAX, NOISE_MESSAGE_BYTES_MAX, SUITE};
 
 pub use drive::run_session;
 
 use self::open::Open;
 use self::wire::Wire;
+use crate::admission::{Budget, Origin, Peer, Place, Refused};
 use crate::core::Core;
+use crate::limits::BUSY_RETRY_AFTER_MS;
 use crate::link::Close;
-use crate::metrics::Direction;
+use crate::metrics::{Counted, Direction, HandshakeOutcome, Refusal, Transport};
 
 /// One client, from the first byte to the last. See the module's documentation.
 pub struct Session {
     core: Arc<Core>,
+    origin: Origin,
+    transport: Transport,
     phase: Phase,
+    /// Its place among the handshakes, while it is one.
+    handshake: Option<Place>,
+    /// What the device may still send, and its part in the metrics, once it is known.
+    device: Option<(Arc<Budget>, Counted)>,
+    /// The device sent more than it may: nothing is read until then.
+    throttled_until_ms: Option<u64>,
     /// The handshake's answer, until it is sent.
     reply: Option<Vec<u8>>,
     /// Set when the session ended before the channel stood.
@@ -81,14 +91,19 @@ enum Phase {
 impl Session {
     /// A session on a link that was just made.
     #[must_use]
-    pub fn new(core: Arc<Core>) -> Self {
-        let now_ms = core.now().monotonic_ms;
+    pub fn new(core: Arc<Core>, peer: Peer) -> Self {
+        let Peer { origin, transport, arrived_ms, handshake } = peer;
         Self {
+            origin,
+            transport,
             phase: Phase::AwaitFirst(Responder::relay(&core.noise_key)),
+            handshake,
+            device: None,
+            throttled_until_ms: None,
             reply: None,
             early_close: None,
-            hello_deadline_ms: now_ms + core.limits.handshake_deadline_ms,
-            alive_ms: now_ms,
+            hello_deadline_ms: arrived_ms + core.limits.handshake_deadline_ms,
+            alive_ms: core.now().monotonic_ms,
             bytes_in: core.metrics.link_bytes.get_or_create_owned(&Direction::In.into()),
             bytes_out: core.metrics.link_bytes.get_or_create_owned(&Direction::Out.into()),
             core,
@@ -110,7 +125,7 @@ impl Session {
     pub fn wants_input(&self) -> bool {
         match &self.phase {
             Phase::AwaitFirst(_) | Phase::AwaitFinal(_) => true,
-            Phase::Open(open) => open.wants_input(),
+            Phase::Open(open) => self.throttled_until_ms.is_none() && open.wants_input(),
             Phase::Ended => false,
         }
     }
@@ -120,30 +135,71 @@ impl Session {
         self.alive_ms = self.core.now().monotonic_ms;
         self.bytes_in.inc_by(message.len() as u64);
         self.phase = match std::mem::replace(&mut self.phase, Phase::Ended) {
-            Phase::AwaitFirst(responder) => match responder.read(message, &mut self.core.rng()) {
-                Ok((next, reply)) => {
-                    self.reply = Some(reply);
-                    Phase::AwaitFinal(Box::new(next))
-                }
-                Err(error) => self.end_early(&error),
-            },
+            Phase::AwaitFirst(responder) => self.begin(responder, message),
             Phase::AwaitFinal(awaiting) => match awaiting.read(message) {
                 // Message 3's payload is reserved: a newer client may say something there.
-                Ok((channel, _payload)) => match self.core.hub.enter(channel.remote_static(), self.alive_ms) {
-                    Some(presence) => Phase::Open(Box::new(Open::new(Wire::new(channel), presence))),
-                    None => {
-                        self.early_close = Some(Close::new(Close::GOING_AWAY, "the relay is shutting down"));
-                        Phase::Ended
-                    }
-                },
+                Ok((channel, _payload)) => self.open(channel),
                 Err(error) => self.end_early(&error),
             },
             Phase::Open(mut open) => {
                 open.receive(&self.core, message).await;
+                self.spend(open.wire.frames_taken(), message.len());
                 Phase::Open(open)
             }
             Phase::Ended => Phase::Ended,
         };
+    }
+
+    /// Answers the first message, if there is a place for a handshake: nothing is computed before.
+    fn begin(&mut self, responder: Responder, message: &[u8]) -> Phase {
+        if self.handshake.is_none() {
+            match self.core.admission.begin_handshake(self.origin, self.alive_ms) {
+                Ok(place) => self.handshake = Some(place),
+                Err(refused) => {
+                    let (limit, retry_after_ms) = match refused {
+                        Refused::Pending => (Refusal::HandshakesPending, BUSY_RETRY_AFTER_MS),
+                        Refused::Rate { retry_after_ms } => (Refusal::HandshakeRate, retry_after_ms),
+                    };
+                    self.core.metrics.refused(limit);
+                    return self.handshake_failed(HandshakeOutcome::Refused, Close::try_later(retry_after_ms));
+                }
+            }
+        }
+        match responder.read(message, &mut self.core.rng()) {
+            Ok((next, reply)) => {
+                self.reply = Some(reply);
+                Phase::AwaitFinal(Box::new(next))
+            }
+            Err(error) => self.end_early(&error),
+        }
+    }
+
+    /// The channel stands.
+    fn open(&mut self, channel: Channel) -> Phase {
+        let device = channel.remote_static();
+        self.handshake = None;
+        self.core.metrics.handshake(HandshakeOutcome::Done);
+        let Some(presence) = self.core.hub.enter(device, self.alive_ms) else {
+            self.early_close = Some(Close::new(Close::GOING_AWAY, "the relay is shutting down"));
+            return Phase::Ended;
+        };
+        let budget = self.core.admission.budget(device, self.alive_ms);
+        self.device = Some((budget, self.core.metrics.session(self.transport)));
+        Phase::Open(Box::new(Open::new(Wire::new(channel), presence, self.origin)))
+    }
+
+    /// Takes what was received off the device's budget. What was received is dealt with; what
+    /// comes next is left in the socket until the budget allows it.
+    fn spend(&mut self, frames: u64, bytes: usize) {
+        let Some((budget, _)) = &self.device else { return };
+        let wait_ms = budget.spend(frames, bytes as u64, self.alive_ms);
+        if wait_ms > 0 {
+            self.core.metrics.refused(Refusal::Throttled);
+            let until_ms = self.alive_ms.saturating_add(wait_ms);
+            self.throttled_until_ms = Some(until_ms);
+            // Nothing is heard from a client that is not listened to.
+            self.alive_ms = until_ms;
+        }
     }
 
     /// Does what is due: appends what was pushed, reads what may be sent. Not cancel-safe.
@@ -175,7 +231,7 @@ impl Session {
         let message = open.wire.poll_transmit();
         if message.is_some() && !wants_input {
             // Nothing is read from a client that takes what it is sent slowly: taking is its life.
-            self.alive_ms = self.core.now().monotonic_ms;
+            self.alive_ms = self.alive_ms.max(self.core.now().monotonic_ms);
         }
         message
     }
@@ -201,9 +257,11 @@ impl Session {
     /// When [`Self::handle_timeout`] wants to be called, on the core's monotonic clock.
     #[must_use]
     pub fn deadline_ms(&self) -> u64 {
-        let dead = self.alive_ms + self.core.limits.dead_after_ms;
+        let dead = self.alive_ms.saturating_add(self.core.limits.dead_after_ms);
+        let throttled = self.throttled_until_ms.unwrap_or(u64::MAX);
         match &self.phase {
-            Phase::Open(open) if open.is_admitted() => open.poll_at_ms().map_or(dead, |poll| poll.min(dead)),
+            Phase::Open(open) if open.is_admitted() => open.poll_at_ms().unwrap_or(dead).min(dead).min(throttled),
+            Phase::Open(_) => self.hello_deadline_ms.min(throttled),
             _ => self.hello_deadline_ms,
         }
     }
@@ -211,6 +269,9 @@ impl Session {
     /// Looks at the clock.
     pub fn handle_timeout(&mut self) {
         let now_ms = self.core.now().monotonic_ms;
+        if self.throttled_until_ms.is_some_and(|until_ms| now_ms >= until_ms) {
+            self.throttled_until_ms = None;
+        }
         let admitted = match &mut self.phase {
             Phase::Open(open) => {
                 open.handle_timeout(now_ms);
@@ -220,35 +281,47 @@ impl Session {
         };
         if !admitted && now_ms >= self.hello_deadline_ms {
             self.end(Close::new(Close::TIMEOUT, "no handshake and Hello in time: connect again"));
-        } else if now_ms >= self.alive_ms + self.core.limits.dead_after_ms {
+        } else if now_ms >= self.alive_ms.saturating_add(self.core.limits.dead_after_ms) {
             self.end(Close::new(Close::TIMEOUT, "nothing was heard for too long: connect again"));
         }
     }
 
     /// The link ended: leaves the mailbox, so that its other party is told.
     pub async fn leave(mut self) {
-        if let Phase::Open(open) = &mut self.phase {
-            open.leave(&self.core).await;
+        match &mut self.phase {
+            Phase::AwaitFirst(_) | Phase::AwaitFinal(_) => self.core.metrics.handshake(HandshakeOutcome::Abandoned),
+            Phase::Open(open) => open.leave(&self.core).await,
+            Phase::Ended => {}
         }
     }
 
     fn end(&mut self, close: Close) {
         match &mut self.phase {
             Phase::Open(open) => open.wire.abandon(close),
-            _ => {
-                self.early_close.get_or_insert(close);
-                self.phase = Phase::Ended;
+            Phase::AwaitFirst(_) | Phase::AwaitFinal(_) => {
+                let timed_out = close.code == Close::TIMEOUT;
+                let outcome = if timed_out { HandshakeOutcome::TimedOut } else { HandshakeOutcome::Invalid };
+                self.phase = self.handshake_failed(outcome, close);
             }
+            Phase::Ended => {}
         }
     }
 
     fn end_early(&mut self, error: &ChannelError) -> Phase {
-        self.early_close = Some(match error {
+        match error {
             ChannelError::UnsupportedSuite { .. } => {
-                Close::new(Close::UNSUPPORTED_VERSION, format!(r#"{{"min":{SUITE},"max":{SUITE}}}"#))
+                let range = format!(r#"{{"min":{SUITE},"max":{SUITE}}}"#);
+                self.handshake_failed(HandshakeOutcome::UnsupportedSuite, Close::new(Close::UNSUPPORTED_VERSION, range))
             }
-            _ => Close::new(Close::PROTOCOL, error.to_string()),
-        });
+            _ => self.handshake_failed(HandshakeOutcome::Invalid, Close::new(Close::PROTOCOL, error.to_string())),
+        }
+    }
+
+    /// There will be no channel.
+    fn handshake_failed(&mut self, outcome: HandshakeOutcome, close: Close) -> Phase {
+        self.handshake = None;
+        self.core.metrics.handshake(outcome);
+        self.early_close = Some(close);
         Phase::Ended
     }
 }

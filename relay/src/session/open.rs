@@ -9,6 +9,7 @@ use super::hello::{Founder, HelloFrame};
 use super::mailbox::MailboxDoor;
 use super::member::{Member, REVOKED};
 use super::wire::Wire;
+use crate::admission::Origin;
 use crate::core::Core;
 use crate::hub::{Kick, Presence};
 use crate::link::Close;
@@ -18,6 +19,8 @@ pub(super) struct Open {
     pub(super) wire: Wire,
     pub(super) presence: Presence,
     pub(super) role: Role,
+    /// Whose limits the session counts against.
+    pub(super) origin: Origin,
     /// `Hello` frames so far.
     pub(super) hellos: u8,
     /// The one mailbox that the session opened or joined.
@@ -37,8 +40,8 @@ pub(super) enum Role {
 }
 
 impl Open {
-    pub(super) fn new(wire: Wire, presence: Presence) -> Self {
-        Self { wire, presence, role: Role::Stranger, hellos: 0, mailbox: None }
+    pub(super) fn new(wire: Wire, presence: Presence, origin: Origin) -> Self {
+        Self { wire, presence, role: Role::Stranger, origin, hellos: 0, mailbox: None }
     }
 
     /// Whether a `Hello` counted, and with it the session's first deadline is met.

@@ -11,6 +11,7 @@ use zerok_sync_protocol::record::SecureStream;
 use zerok_sync_protocol::{ClientFrame, RelayFrame};
 
 use super::*;
+use crate::admission::Admission;
 use crate::clock::{Clock, Now, SystemEntropy};
 use crate::core::CreatePolicy;
 use crate::hub::Hub;
@@ -43,19 +44,30 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
+        Self::with(RelayLimits::default())
+    }
+
+    fn with(limits: RelayLimits) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let clock = ManualClock::default();
         let core = Core {
             store: Arc::new(Sqlite::open(dir.path().join("relay.db")).expect("a fresh database")),
-            hub: Hub::new(&RelayLimits::default(), &Metrics::new()),
-            limits: RelayLimits::default(),
+            hub: Hub::new(&limits, &Metrics::new()),
+            admission: Admission::new(&limits),
+            limits,
             metrics: Metrics::new(),
             create: CreatePolicy::Open,
             noise_key: StaticKey::from_bytes([1; 32]),
             clock: Box::new(clock.clone()),
             entropy: Box::new(SystemEntropy),
         };
-        Self { clock, session: Session::new(Arc::new(core)), client: None, _dir: dir }
+        let peer = Peer {
+            origin: core.admission.origin(std::net::IpAddr::from([192, 0, 2, 1])),
+            transport: Transport::WebSocket,
+            arrived_ms: 0,
+            handshake: None,
+        };
+        Self { clock, session: Session::new(Arc::new(core), peer), client: None, _dir: dir }
     }
 
     async fn handshake(&mut self) {
@@ -128,7 +140,7 @@ async fn a_session_is_dead_sixty_seconds_after_its_last_message() {
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_not_read_from_and_is_alive_as_long_as_it_takes_something() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::with(RelayLimits { frames_per_second: 1_000_000, ..RelayLimits::default() });
     rig.handshake().await;
     rig.say(HELLO).await;
     rig.hear();
@@ -144,4 +156,39 @@ async fn a_client_that_takes_nothing_is_not_read_from_and_is_alive_as_long_as_it
     assert!(rig.session.has_output());
     assert_eq!(rig.pass(10_000), Some(Close::TIMEOUT));
     assert!(!rig.session.has_output(), "what nobody takes does not keep the session");
+}
+
+#[tokio::test]
+async fn a_device_over_its_frames_is_not_read_from_until_the_second_that_pays_for_them() {
+    let mut rig = Rig::with(RelayLimits { frames_per_second: 10, ..RelayLimits::default() });
+    rig.handshake().await;
+    rig.say(HELLO).await;
+    for _ in 0..19 {
+        rig.say(ClientFrame::Ping {}).await;
+    }
+    assert!(rig.session.wants_input(), "twice the rate at once");
+    for _ in 0..5 {
+        rig.say(ClientFrame::Ping {}).await;
+    }
+
+    assert!(!rig.session.wants_input());
+    assert_eq!(rig.session.deadline_ms(), 500);
+    assert_eq!(rig.pass(499), None);
+    assert!(!rig.session.wants_input());
+    assert_eq!(rig.pass(1), None);
+    assert!(rig.session.wants_input());
+}
+
+#[tokio::test]
+async fn a_device_over_its_bytes_is_not_read_from_and_not_taken_for_dead_meanwhile() {
+    let mut rig = Rig::with(RelayLimits { bytes_per_second: 10, ..RelayLimits::default() });
+    rig.handshake().await;
+    rig.say(HELLO).await;
+    rig.say(ClientFrame::MailboxSend { data: Bytes::from(vec![0; 2_000]) }).await;
+
+    assert!(!rig.session.wants_input());
+    assert_eq!(rig.pass(190_000), None, "the debt is 200 seconds long");
+    assert_eq!(rig.pass(20_000), None);
+    assert!(rig.session.wants_input());
+    assert_eq!(rig.pass(60_000), Some(Close::TIMEOUT), "now silence counts again");
 }

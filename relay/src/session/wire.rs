@@ -22,13 +22,15 @@ pub(super) struct Wire {
     closing: Option<Close>,
     /// What is queued will not be sent any more.
     abandoned: bool,
+    /// Frames taken since they were last counted.
+    frames_taken: u64,
 }
 
 impl Wire {
     pub(super) fn new(channel: Channel) -> Self {
         let stream = SecureStream::new(channel, FRAME_BYTES_MAX_HELLO);
         let (device, handshake) = (stream.remote_static(), stream.handshake_hash());
-        Self { stream, device, handshake, closing: None, abandoned: false }
+        Self { stream, device, handshake, closing: None, abandoned: false, frames_taken: 0 }
     }
 
     /// Takes a link message in.
@@ -45,7 +47,10 @@ impl Wire {
         }
         match self.stream.next_frame() {
             Ok(bytes) => match ClientFrame::decode(&bytes?) {
-                Ok(frame) => Some(frame),
+                Ok(frame) => {
+                    self.frames_taken += 1;
+                    Some(frame)
+                }
                 Err(error) => {
                     self.fail(ErrorCode::InvalidMessage, &error.to_string());
                     None
@@ -56,6 +61,11 @@ impl Wire {
                 None
             }
         }
+    }
+
+    /// How many frames were taken since this was last asked.
+    pub(super) fn frames_taken(&mut self) -> u64 {
+        std::mem::take(&mut self.frames_taken)
     }
 
     /// Whether received bytes wait that [`Self::next_frame`] has not been asked for because too

@@ -4,6 +4,8 @@
 mod bad_input;
 mod hello;
 mod instances;
+mod limits;
+mod limits_connections;
 mod log;
 mod mailbox;
 mod member;

@@ -7,11 +7,11 @@ use futures_util::{SinkExt, StreamExt};
 use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt, presets};
 use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_async};
 use zerok_sync_relay::RunningRelay;
 
 use super::PATIENCE;
@@ -140,12 +140,72 @@ async fn try_ws_at(addr: SocketAddr, subprotocol: Option<&str>) -> Option<TestLi
     Some(TestLink::Ws(Box::new(connect_async(request).await.ok()?.0)))
 }
 
-pub async fn iroh(relay: &RunningRelay) -> TestLink {
-    let endpoint = Endpoint::builder(presets::Minimal).relay_mode(RelayMode::Disabled).bind().await.unwrap();
+/// A TCP connection from this address of the machine: `127.0.0.x` are different clients.
+pub async fn tcp_from(relay: &RunningRelay, ip: [u8; 4]) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((ip, 0).into()).unwrap();
+    socket.connect(relay.addr).await.unwrap()
+}
+
+/// A WebSocket from this address, behind a proxy that says it is for `client` if there is one.
+/// The HTTP status if it is refused.
+pub async fn try_ws_from(relay: &RunningRelay, ip: [u8; 4], client: Option<&str>) -> Result<TestLink, u16> {
+    let mut request = format!("ws://{}/v1/ws", relay.addr).into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", "0k-sync.v1".parse().unwrap());
+    if let Some(client) = client {
+        request.headers_mut().insert("x-forwarded-for", client.parse().unwrap());
+    }
+    let stream = MaybeTlsStream::Plain(tcp_from(relay, ip).await);
+    match client_async(request, stream).await {
+        Ok((socket, _)) => Ok(TestLink::Ws(Box::new(socket))),
+        Err(Error::Http(response)) => Err(response.status().as_u16()),
+        Err(error) => panic!("neither let in nor refused: {error}"),
+    }
+}
+
+pub async fn ws_from(relay: &RunningRelay, ip: [u8; 4]) -> TestLink {
+    try_ws_from(relay, ip, None).await.expect("a WebSocket")
+}
+
+/// One request from this address, and its answer.
+pub async fn get_from(relay: &RunningRelay, ip: [u8; 4], headers: &str) -> String {
+    let mut stream = tcp_from(relay, ip).await;
+    let request = format!("GET /health HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n{headers}\r\n");
+    let _ = stream.write_all(request.as_bytes()).await;
+    let mut answer = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an answer in time").ok();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A QUIC connection from this address, without a stream.
+pub async fn quic_from(relay: &RunningRelay, ip: [u8; 4]) -> Result<(Endpoint, Connection), String> {
+    let endpoint = Endpoint::builder(presets::Minimal)
+        .relay_mode(RelayMode::Disabled)
+        .clear_ip_transports()
+        .bind_addr((std::net::Ipv4Addr::from(ip), 0))
+        .unwrap()
+        .bind()
+        .await
+        .unwrap();
+    let connection = endpoint.connect(iroh_address(relay), b"0k-sync/1").await.map_err(|error| format!("{error:?}"))?;
+    Ok((endpoint, connection))
+}
+
+pub async fn try_iroh_from(relay: &RunningRelay, ip: [u8; 4]) -> Result<TestLink, String> {
+    let (endpoint, connection) = quic_from(relay, ip).await?;
+    let (send, recv) = connection.open_bi().await.map_err(|error| error.to_string())?;
+    Ok(TestLink::Iroh(Box::new(IrohLink { endpoint, connection, send, recv })))
+}
+
+fn iroh_address(relay: &RunningRelay) -> EndpointAddr {
     let id: EndpointId = relay.iroh_endpoint_id.as_ref().unwrap().parse().unwrap();
     let addrs = relay.iroh_addrs().into_iter().map(|addr| iroh::TransportAddr::Ip(addr.parse().unwrap()));
-    let address = EndpointAddr::from_parts(id, addrs);
-    let connection = endpoint.connect(address, b"0k-sync/1").await.unwrap();
+    EndpointAddr::from_parts(id, addrs)
+}
+
+pub async fn iroh(relay: &RunningRelay) -> TestLink {
+    let endpoint = Endpoint::builder(presets::Minimal).relay_mode(RelayMode::Disabled).bind().await.unwrap();
+    let connection = endpoint.connect(iroh_address(relay), b"0k-sync/1").await.unwrap();
     let (send, recv) = connection.open_bi().await.unwrap();
     TestLink::Iroh(Box::new(IrohLink { endpoint, connection, send, recv }))
 }

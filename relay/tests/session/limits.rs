@@ -1,0 +1,100 @@
+//! What one device, one address and one log may do, and what it is told beyond.
+
+use std::time::{Duration, Instant};
+
+use zerok_sync_protocol::{ClientFrame, ErrorCode, MailboxId, RelayFrame};
+use zerok_sync_relay::metrics::Refusal;
+
+use crate::support::{Client, Group, TestRelay, create_frame, device};
+
+#[tokio::test]
+async fn a_device_that_sends_too_many_frames_is_read_more_slowly_and_not_cut_off() {
+    let relay = TestRelay::start_with(|config| config.limits.frames_per_second = 1_000).await;
+    let mut client = relay.founder(&Group::new(1), &device(1)).await;
+    let begin = Instant::now();
+    let pings = 2_500;
+    for _ in 0..pings {
+        client.queue(ClientFrame::Ping {});
+    }
+    client.flush().await;
+    // Read after what came before: the pongs of a burst fit nowhere else.
+    for _ in 0..pings {
+        assert_eq!(client.next().await, RelayFrame::Pong {});
+    }
+    client.send(ClientFrame::Ping {}).await;
+    assert_eq!(client.next().await, RelayFrame::Pong {});
+    assert!(
+        begin.elapsed() >= Duration::from_millis(400),
+        "2,501 frames, 2,000 of them at once: {:?}",
+        begin.elapsed()
+    );
+    assert!(refused_for(&relay, Refusal::Throttled) > 0);
+}
+
+#[tokio::test]
+async fn an_address_that_made_its_logs_of_the_day_is_told_when_to_come_back() {
+    let relay = TestRelay::start_with(|config| config.limits.groups_per_address_per_day = 2).await;
+    relay.founder(&Group::new(1), &device(1)).await;
+    let mut second = relay.ws(&device(2)).await;
+    let mut third = relay.ws(&device(3)).await;
+    for (client, seed) in [(&mut second, 2), (&mut third, 3)] {
+        client.send(client.member_hello(&Group::new(seed), true)).await;
+        assert!(matches!(client.next().await, RelayFrame::Welcome { log: Some(_), .. }), "there is room for one");
+    }
+    let allow = [second.device];
+    second.send(create_frame(&allow, 2, &[])).await;
+    assert!(matches!(second.next().await, RelayFrame::Welcome { log: Some(log), .. } if log.head == 1));
+
+    let allow = [third.device];
+    third.send(create_frame(&allow, 3, &[])).await;
+    assert_tells_the_day(&mut third).await;
+    third.send(third.member_hello(&Group::new(3), true)).await;
+    assert_tells_the_day(&mut third).await;
+
+    assert_eq!(refused_for(&relay, Refusal::GroupsPerAddress), 2);
+    relay.member(&Group::new(1), &device(1)).await;
+}
+
+async fn assert_tells_the_day(client: &mut Client) {
+    match client.next().await {
+        RelayFrame::Error { code, retry_after_ms, .. } => {
+            assert_eq!(ErrorCode::from_number(code), Some(ErrorCode::CreationRefused));
+            assert!((40_000_000..=43_200_000).contains(&retry_after_ms), "half a day: {retry_after_ms}");
+        }
+        other => panic!("expected 1007, not {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_tries_too_many_mailboxes_is_told_to_wait() {
+    let relay = TestRelay::start_with(|config| config.limits.mailbox_joins_per_minute_per_address = 2).await;
+    for seed in 0..2 {
+        let mut guest = guest(&relay, seed).await;
+        guest.send(guess()).await;
+        guest.ends_with(ErrorCode::MailboxGone).await;
+    }
+    let mut third = guest(&relay, 2).await;
+    third.send(guess()).await;
+    match third.next().await {
+        RelayFrame::Error { code, retry_after_ms, .. } => {
+            assert_eq!(ErrorCode::from_number(code), Some(ErrorCode::RateLimited));
+            assert!((20_000..=30_000).contains(&retry_after_ms), "{retry_after_ms}");
+        }
+        other => panic!("expected 2000, not {other:?}"),
+    }
+    assert_eq!(refused_for(&relay, Refusal::MailboxJoins), 1);
+}
+
+fn guess() -> ClientFrame {
+    ClientFrame::MailboxJoin { mailbox: MailboxId::from_slice(&[0, 1]).unwrap() }
+}
+
+async fn guest(relay: &TestRelay, seed: u8) -> Client {
+    let mut client = relay.ws(&device(100 + seed)).await;
+    client.guest().await;
+    client
+}
+
+fn refused_for(relay: &TestRelay, limit: Refusal) -> u64 {
+    relay.running.metrics().refusals.get_or_create(&limit.into()).get()
+}
