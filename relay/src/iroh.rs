@@ -185,8 +185,10 @@ async fn serve(incoming: Incoming, core: Arc<Core>, peer: Peer, held: Connection
         Err(outcome) => {
             tracing::debug!(?outcome, "an iroh connection became no link");
             core.metrics.handshake(outcome);
+            drop(core);
         }
     }
+    // Given back last: who waits for the places finds everything else let go of.
     drop(held);
 }
 

@@ -99,7 +99,12 @@ impl Door {
         match self.connections.enter(origin) {
             Ok(place) => {
                 let connection = Connection::new(place, self.core.metrics.clone(), Transport::Http);
-                tokio::spawn(self.serve_connection(stream, peer, Arc::new(connection), stop.clone()));
+                let (connection, stop) = (Arc::new(connection), stop.clone());
+                tokio::spawn(async move {
+                    self.serve_connection(stream, peer, connection.clone(), stop).await;
+                    // Given back last: who waits for the places finds everything else let go of.
+                    drop(connection);
+                });
             }
             Err(full) => {
                 self.core.metrics.refused(refusal(full));
@@ -135,7 +140,7 @@ impl Door {
             async move {
                 match admitted {
                     Ok(request) => routes.call(request).await,
-                    Err(refused) => Ok(refused),
+                    Err(refused) => Ok(*refused),
                 }
             }
         });
@@ -165,11 +170,16 @@ impl Door {
     }
 
     /// The request with its [`Client`], or the answer that refuses it.
-    fn admit(&self, request: Request<Incoming>, peer: Peer, connection: &Arc<Connection>) -> Result<Request, Response> {
+    fn admit(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+        connection: &Arc<Connection>,
+    ) -> Result<Request, Box<Response>> {
         // No route takes one: what is not read cannot be slow or long.
         if !request.body().is_end_stream() {
-            return Err((StatusCode::PAYLOAD_TOO_LARGE, [(CONNECTION, "close")], "no request has a body here\n")
-                .into_response());
+            let why = (StatusCode::PAYLOAD_TOO_LARGE, [(CONNECTION, "close")], "no request has a body here\n");
+            return Err(Box::new(why.into_response()));
         }
         let address = peer.0.ip();
         let origin = self.core.admission.origin(self.proxies.client(address, request.headers()));
@@ -177,7 +187,7 @@ impl Door {
             Some(Err(full)) => {
                 self.core.metrics.refused(refusal(full));
                 let (status, why) = busy(full);
-                return Err((status, [(RETRY_AFTER, RETRY_AFTER_SECONDS)], why).into_response());
+                return Err(Box::new((status, [(RETRY_AFTER, RETRY_AFTER_SECONDS)], why).into_response()));
             }
             Some(Ok(share)) => Some(Arc::new(share)),
             None => None,

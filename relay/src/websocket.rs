@@ -43,13 +43,14 @@ pub(crate) async fn upgrade(
         .max_message_size(MESSAGE_BYTES_MAX)
         .max_frame_size(MESSAGE_BYTES_MAX);
     let speaks = request.selected_protocol().is_some();
+    let App { core, .. } = app;
     request.on_upgrade(async move |socket| {
         client.connection.upgraded();
         let mut link = link_over(socket);
         if speaks {
-            let arrived_ms = app.core.now().monotonic_ms;
+            let arrived_ms = core.now().monotonic_ms;
             let peer = Peer { origin: client.origin, transport: Transport::WebSocket, arrived_ms, handshake: None };
-            run_session(app.core, link, peer).await;
+            run_session(core, link, peer).await;
         } else {
             let range = format!(r#"{{"min":{SUITE},"max":{SUITE}}}"#);
             link.writer.close(Close::new(Close::UNSUPPORTED_VERSION, range)).await;
