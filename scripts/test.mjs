@@ -7,7 +7,7 @@ import { buildClient, buildDemo } from "./lib/build.mjs";
 import { countCargoTest, countNodeTest } from "./lib/counts.mjs";
 import { root, target } from "./lib/paths.mjs";
 import { runSteps } from "./lib/report.mjs";
-import { MissingRequirement, requireNode, requireNpmPackages, requireRust, requireTestPrograms } from "./lib/requirements.mjs";
+import { MissingRequirement, offerContainers, requireNode, requireNpmPackages, requireRust, requireTestPrograms } from "./lib/requirements.mjs";
 import { ask, npm, run } from "./lib/run.mjs";
 
 /** Repeats the failed tests at the end, where they are looked for. */
@@ -80,6 +80,7 @@ async function setUp() {
   await requireRust({ log, say });
   await requireNpmPackages({ log, say });
   await requireTestPrograms({ log, say });
+  await offerContainers({ log, say });
 }
 
 let failed = 1;

@@ -107,6 +107,7 @@ impl Relay {
         let store = open_store(&config).await?;
         let noise_key = noise_key(&config, &store, &entropy).await?;
         let metrics = Metrics::new();
+        metrics.connections_max.set(i64::try_from(config.limits.connections_max).unwrap_or(i64::MAX));
         let core = Arc::new(Core {
             store,
             hub: Hub::new(&config.limits, &metrics),

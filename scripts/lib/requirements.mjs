@@ -12,6 +12,9 @@ import { ask, npm, run } from "./run.mjs";
 const NODE_MAJOR_MIN = 20;
 const POSTGRES_MAJOR_MIN = 15;
 const WASM_TARGET = "wasm32-unknown-unknown";
+/** Where Debian has programs of the system, which are not on everybody's PATH. */
+const SYSTEM_FOLDERS = ["/usr/sbin", "/sbin"];
+const CONTAINER_PROGRAMS = ["podman", "runc"];
 const CHROMIUM_NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
 /** Something is missing that we cannot bring along. The message says what to do. */
@@ -73,8 +76,25 @@ export async function requireTestPrograms({ log, say }) {
   }
 }
 
+/** Containers for the test of the image. Where they cannot be had, that test says so and is skipped. */
+export async function offerContainers({ log, say }) {
+  if (process.platform !== "linux" || CONTAINER_PROGRAMS.every(hasProgram)) return;
+  if (canInstall()) {
+    say(`installing ${CONTAINER_PROGRAMS.join(" and ")}`);
+    await install(CONTAINER_PROGRAMS, log);
+  }
+  if (!hasProgram("podman")) {
+    say("podman is missing: the container image will NOT be tested (Debian: sudo apt-get install podman runc)");
+  }
+}
+
 function hasChromium() {
-  return (process.env.PATH ?? "").split(delimiter).some((directory) => CHROMIUM_NAMES.some((name) => isProgram(join(directory, name))));
+  return CHROMIUM_NAMES.some(hasProgram);
+}
+
+function hasProgram(name) {
+  const folders = [...(process.env.PATH ?? "").split(delimiter), ...SYSTEM_FOLDERS];
+  return folders.some((folder) => isProgram(join(folder, name)));
 }
 
 function hasPostgres() {

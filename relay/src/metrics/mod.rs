@@ -51,6 +51,7 @@ macro_rules! metrics {
 
 metrics! {
     connections: Family<TransportLabel, Gauge>, "Open connections";
+    connections_max: Gauge, "Connections there may be";
     sessions: Family<TransportLabel, Gauge>, "Sessions behind the handshake";
     handshakes: Family<HandshakeLabel, Counter>, "Handshakes that ended";
     refusals: Family<RefusalLabel, Counter>, "Requests refused or delayed by a limit";
