@@ -21,6 +21,7 @@
 //! [`session`] (the protocol) → [`store`] (the log) → [`hub`] (doorbells to the other sessions).
 
 pub mod admission;
+pub mod archive;
 pub mod clock;
 pub mod config;
 pub mod core;

@@ -63,6 +63,26 @@ fn a_second_relay_on_the_file_is_kept_out_until_the_first_stops() {
     Sqlite::open(&path).unwrap();
 }
 
+#[tokio::test]
+async fn a_file_is_looked_at_beside_the_relay_that_runs_on_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("relay.db");
+    let missing = Sqlite::inspect(&path).unwrap_err();
+    assert!(matches!(missing, StoreError::Unavailable(_)) && !path.exists(), "{missing}");
+    let running = Sqlite::open(&path).unwrap();
+    create(&running).await;
+
+    let looking = Sqlite::inspect(&path).unwrap();
+
+    let archive = dir.path().join("relay.0k");
+    let contents = zerok_sync_relay::archive::backup(&looking, &archive, None, 1).await.unwrap();
+    assert_eq!((contents.groups, contents.entries), (1, 1));
+    let refused = looking.mailbox_sweep(1).await.unwrap_err();
+    assert!(refused.to_string().contains("opened to look at it"), "{refused}");
+    append(&running, 1).await;
+    assert_eq!(looking.state(group()).await.unwrap().unwrap().head, 2);
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn its_files_are_for_their_owner_only() {

@@ -11,6 +11,7 @@ pub(crate) mod inspect;
 mod postgres;
 mod retention;
 mod rules;
+mod snapshot;
 mod sqlite;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use self::retention::{
     Account, Budget, Collector, DeleteRequest, Deleted, Removal, Retention, Step, Storage, TableSize, Then,
     TruncateRequest, Truncated,
 };
+pub use self::snapshot::{Import, Record, Snapshot};
 pub use self::sqlite::Sqlite;
 
 /// The relay's immutable internal key for a log: the name it was created under. Never sent out.
@@ -324,7 +326,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// The relay's memory. See the module's documentation for what every method promises.
 #[async_trait]
-pub trait Store: Retention {
+pub trait Store: Retention + Snapshot {
     /// The relay's Noise secret if the store keeps it (Postgres: one row shared by all instances,
     /// `fresh` is stored when there is none). `None`: the data directory keeps it (SQLite).
     async fn shared_noise_secret(&self, fresh: &[u8; 32]) -> Result<Option<zeroize::Zeroizing<[u8; 32]>>>;

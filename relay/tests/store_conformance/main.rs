@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps has failed, which is what it is for")]
 
 mod append;
+mod archive;
 mod concurrency;
 mod durability;
 mod mailbox;
@@ -126,6 +127,15 @@ conformance! {
     concurrency {
         a_polling_reader_never_sees_a_cursor_appear_behind_one_it_has_read,
         no_append_follows_a_restriction_that_removed_its_device,
+    }
+    archive {
+        an_archive_restores_every_row_into_either_database,
+        an_archive_is_of_one_moment_while_others_push,
+        a_log_whose_removal_has_begun_is_not_in_the_archive,
+        a_restore_over_logs_is_refused_unless_they_are_to_go,
+        a_damaged_archive_changes_nothing,
+        a_backup_overwrites_nothing_and_leaves_nothing_half_done,
+        an_archive_is_for_its_owner_only,
     }
     durability {
         a_reopened_store_has_everything,

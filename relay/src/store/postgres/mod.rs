@@ -11,6 +11,7 @@ pub(super) mod pool;
 mod read;
 mod retention;
 pub(super) mod schema;
+mod snapshot;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -24,7 +24,7 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 #[derive(Debug)]
 pub(super) struct Connections {
-    /// `None` only while dropping.
+    /// `None` where nothing is written, and while dropping.
     jobs: Option<mpsc::Sender<Job>>,
     writer: Option<JoinHandle<()>>,
     readers: Arc<Mutex<Vec<Connection>>>,
@@ -39,13 +39,7 @@ impl Connections {
         let mut connection = Connection::open_with_flags(path, flags)?;
         schema::prepare(&mut connection)?;
         schema::configure_writer(&connection)?;
-        let readers = (0..READERS)
-            .map(|_| {
-                let reader = Connection::open_with_flags(path, flags)?;
-                schema::configure_reader(&reader)?;
-                Ok(reader)
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let readers = readers(path, flags)?;
         let (jobs, queue) = mpsc::channel(QUEUE_LEN);
         let writer = std::thread::Builder::new()
             .name("sqlite-writer".into())
@@ -54,6 +48,20 @@ impl Connections {
         Ok(Self {
             jobs: Some(jobs),
             writer: Some(writer),
+            readers: Arc::new(Mutex::new(readers)),
+            reader_permits: Arc::new(Semaphore::new(READERS)),
+        })
+    }
+
+    /// Connections for reading only, beside whoever writes.
+    pub fn inspect(path: &Path) -> Result<Self> {
+        // Readers of a WAL take their place in its index, which is a write to the side file.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let readers = readers(path, flags)?;
+        schema::check(&readers[0])?;
+        Ok(Self {
+            jobs: None,
+            writer: None,
             readers: Arc::new(Mutex::new(readers)),
             reader_permits: Arc::new(Semaphore::new(READERS)),
         })
@@ -70,7 +78,7 @@ impl Connections {
             // Nobody listens any more if the session ended; the write is as good without.
             let _ = answer.send(in_transaction(connection, work));
         });
-        let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
+        let jobs = self.jobs.as_ref().ok_or_else(read_only)?;
         tokio::time::timeout(WAIT_MAX, jobs.send(job)).await.map_err(|_| overloaded())?.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
     }
@@ -144,6 +152,20 @@ fn in_transaction<T>(connection: &mut Connection, work: impl FnOnce(&Transaction
     let outcome = work(&transaction)?;
     transaction.commit()?;
     Ok(outcome)
+}
+
+fn readers(path: &Path, flags: OpenFlags) -> Result<Vec<Connection>> {
+    (0..READERS)
+        .map(|_| {
+            let reader = Connection::open_with_flags(path, flags)?;
+            schema::configure_reader(&reader)?;
+            Ok(reader)
+        })
+        .collect()
+}
+
+fn read_only() -> StoreError {
+    StoreError::Unavailable("the file was opened to look at it: stop the relay that runs on it to change it".into())
 }
 
 fn overloaded() -> StoreError {

@@ -11,6 +11,7 @@ mod mailbox;
 mod read;
 mod retention;
 pub(super) mod schema;
+mod snapshot;
 
 use std::path::Path;
 
@@ -44,6 +45,14 @@ impl Sqlite {
     /// another schema version or not a relay's. Nothing in it is changed then.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Ok(Self { connections: Connections::open(path.as_ref())?, collecting: tokio::sync::Mutex::default() })
+    }
+
+    /// Opens a file to look at it, beside the relay that runs on it: nothing can be written.
+    ///
+    /// # Errors
+    /// As for [`Self::open`], except that nobody is kept out.
+    pub fn inspect(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(Self { connections: Connections::inspect(path.as_ref())?, collecting: tokio::sync::Mutex::default() })
     }
 }
 

@@ -98,6 +98,11 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<()> {
             .execute("INSERT INTO meta (key, value) VALUES ('schema_version', CAST(?1 AS BLOB))", [SCHEMA_VERSION])?;
         transaction.commit()?;
     }
+    check(connection)
+}
+
+/// Whether the tables are of this version.
+pub(super) fn check(connection: &Connection) -> Result<()> {
     let has_meta: bool =
         connection.query_row("SELECT count(*) > 0 FROM sqlite_schema WHERE name = 'meta'", [], |row| row.get(0))?;
     if !has_meta {
