@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use zerok_sync_chaos::catalogue::{self, Scenario};
 use zerok_sync_chaos::load::{self, options::LoadOptions};
+use zerok_sync_chaos::soak;
 use zerok_sync_chaos::trial::Tally;
 
 #[derive(Debug, Parser)]
@@ -36,6 +37,8 @@ enum Command {
     },
     /// Puts load on a relay and measures it.
     Load(Box<LoadOptions>),
+    /// Kills relays and databases under a steady load, and checks that nothing is lost.
+    Soak(soak::arguments::Arguments),
 }
 
 fn main() -> Result<ExitCode> {
@@ -55,6 +58,7 @@ fn main() -> Result<ExitCode> {
             tokio::runtime::Runtime::new()?.block_on(load::run(&options))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Soak(arguments) => arguments.run(),
     }
 }
 

@@ -30,6 +30,12 @@ impl Database {
         &self.url
     }
 
+    /// Its port, which stands in the URL.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.url.rsplit_once(':').and_then(|(_, rest)| rest.split('/').next()?.parse().ok())
+    }
+
     /// The cluster itself.
     #[must_use]
     pub fn cluster(&self) -> &Cluster {

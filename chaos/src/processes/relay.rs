@@ -22,6 +22,7 @@ pub struct RelayProcess {
     dir: PathBuf,
     arguments: Vec<String>,
     listen: SocketAddr,
+    iroh_port: u16,
     /// What its clients pin, once it has run.
     key: String,
     running: Option<(Child, BufReader<ChildStdout>)>,
@@ -41,7 +42,7 @@ impl RelayProcess {
         arguments.extend(store.into_iter().flat_map(|store| ["--store".to_owned(), store.to_owned()]));
         arguments.extend(more.iter().map(ToString::to_string));
         std::fs::create_dir_all(dir)?;
-        let mut relay = Self { dir: dir.to_owned(), arguments, listen, key: String::new(), running: None };
+        let mut relay = Self { dir: dir.to_owned(), arguments, listen, iroh_port, key: String::new(), running: None };
         relay.up().await?;
         Ok(relay)
     }
@@ -118,6 +119,12 @@ impl RelayProcess {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// The ports it was told to use.
+    #[must_use]
+    pub fn own_ports(&self) -> [u16; 2] {
+        [self.listen.port(), self.iroh_port]
     }
 
     /// Where its database, keys and log are.

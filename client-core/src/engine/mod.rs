@@ -171,6 +171,8 @@ impl Engine {
         if position > self.progress.processed {
             self.progress.processed = position;
             self.progress_changed = true;
+            // Told once it is stored: who then reads on from the status reads nothing again.
+            self.event(Event::StatusChanged);
             self.step(now);
         }
     }

@@ -77,6 +77,23 @@ fn a_restarted_device_goes_on_where_it_was() {
 }
 
 #[test]
+fn that_entries_were_processed_is_told_once_it_is_on_disk() {
+    let mut world = World::with_group(2);
+    world.push(0, "a");
+    world.settle();
+    world.devices[1].slow_disk = true;
+    world.devices[1].events.clear();
+    let now = world.now();
+    world.engine(1).mark_processed(now, 1);
+    world.settle();
+    assert!(!world.devices[1].events.contains(&Event::StatusChanged));
+    world.devices[1].slow_disk = false;
+    world.confirm_commits(1);
+    world.settle();
+    assert!(world.devices[1].events.contains(&Event::StatusChanged));
+}
+
+#[test]
 fn an_entry_is_told_to_the_app_only_when_it_is_on_disk() {
     let mut world = World::with_group(2);
     world.devices[1].slow_disk = true;

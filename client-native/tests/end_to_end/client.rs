@@ -93,6 +93,23 @@ async fn a_client_that_stays_offline_still_reads_and_queues() {
 }
 
 #[tokio::test]
+async fn who_reads_anew_begins_behind_what_was_processed() {
+    let setup = RelaySetup::sqlite();
+    let (relay, homes) = (setup.start(), Homes::new());
+    let client = found(&homes, &relay).await;
+    client.push("hello").await.unwrap();
+    let own = EntriesOptions { own: true, ..EntriesOptions::default() };
+    let entry = client.entries_with(own).next().await.unwrap().unwrap();
+    client.mark_processed(entry.position).await.unwrap();
+
+    let mut status = client.status();
+    let told = status.wait_for(|status| status.processed == entry.position);
+    tokio::time::timeout(Duration::from_secs(10), told).await.expect("told without anything else happening").unwrap();
+    let again = client.entries_with(EntriesOptions { stored_only: true, ..own });
+    assert_eq!(again.count().await, 0);
+}
+
+#[tokio::test]
 async fn too_large_a_blob_is_refused_by_name() {
     let setup = RelaySetup::sqlite();
     let (relay, homes) = (setup.start(), Homes::new());

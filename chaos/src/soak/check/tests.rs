@@ -272,7 +272,10 @@ fn memory_threads_and_files_that_were_not_given_back() {
 fn a_soak_in_which_nothing_was_acknowledged() {
     let found = planted(|trace| {
         for device in &mut trace.groups[0] {
-            device.seen.retain(|seen| !matches!(seen, Seen::Acked { .. }));
+            // As after joining: a device's own certificate is no push.
+            device.seen.iter_mut().filter(|seen| matches!(seen, Seen::Acked { .. })).for_each(|seen| {
+                *seen = Seen::Acked { up_to: 1 };
+            });
         }
     });
     assert_eq!(found, [Violation::Idle]);
