@@ -5,18 +5,16 @@ use std::time::Duration;
 
 use zerok_sync_chaos::processes::Store;
 use zerok_sync_chaos::soak::check::Violation;
-use zerok_sync_chaos::soak::{Defect, Plan, Report, run};
+use zerok_sync_chaos::soak::{Cast, Defect, Plan, Report, run};
 
 fn plan(store: Store) -> Plan {
     Plan {
         store,
-        groups: 2,
-        devices: 2,
+        cast: Cast { groups: 2, devices: 2, scribes: 1, blob_bytes_max: 2_048 },
         duration: Duration::from_secs(10),
         every: Duration::from_millis(2_500),
         outage_max: Duration::from_millis(300),
         rate: Some(60.0),
-        blob_bytes_max: 2_048,
         settle: Duration::from_secs(60),
         look_up: true,
         seed: 1,
@@ -36,7 +34,7 @@ async fn assert_holds(store: Store) {
     assert_eq!(report.kills.len(), 4);
     let [pushed, acked, delivered] = report.counts;
     assert!(pushed > 200 && acked == pushed && delivered >= 2 * pushed, "{store:?}: {:?}", report.counts);
-    assert!(report.searched_bytes > 1 << 20, "{store:?}: {} bytes", report.searched_bytes);
+    assert!(report.judged.searched_bytes > 1 << 20, "{store:?}: {} bytes", report.judged.searched_bytes);
 }
 
 /// At the same time: most of it is waiting.
@@ -48,7 +46,7 @@ async fn kill_minus_nine_of_relays_and_databases_loses_nothing_on_any_store() {
 /// What is found when a defect is planted.
 async fn found(defect: Defect) -> Vec<Violation> {
     let defective = Plan {
-        groups: 1,
+        cast: Cast { groups: 1, devices: 2, scribes: 1, blob_bytes_max: 2_048 },
         duration: Duration::from_secs(6),
         every: Duration::from_secs(2),
         settle: Duration::from_secs(5),

@@ -1,5 +1,6 @@
 //! What an operator runs: a store, one relay or two on it, and one address that clients know.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -75,9 +76,14 @@ impl Deployment {
 
     /// The address that clients know; it stays the same.
     #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.proxy.as_ref().map_or_else(|| self.relays[0].addr(), Proxy::addr)
+    }
+
+    /// The same as a URL.
+    #[must_use]
     pub fn url(&self) -> String {
-        let addr = self.proxy.as_ref().map_or_else(|| self.relays[0].addr(), Proxy::addr);
-        format!("http://{addr}")
+        format!("http://{}", self.addr())
     }
 
     /// The cable in front of the relays.

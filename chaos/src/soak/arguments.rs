@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::Plan;
+use super::{Cast, Plan};
 use crate::processes::Store;
 
 /// Real clients on a real relay, whose processes and database are killed again and again.
@@ -31,6 +31,9 @@ pub struct Arguments {
     /// Devices in each group.
     #[arg(long, default_value_t = 3)]
     devices: usize,
+    /// Devices without an engine that write down every acknowledgement, some 40 a second each.
+    #[arg(long, default_value_t = 2)]
+    scribes: usize,
     /// Bytes of the largest blob.
     #[arg(long, default_value_t = 2_048)]
     blob_bytes_max: usize,
@@ -66,13 +69,16 @@ impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
         let plan = Plan {
             store: self.store,
-            groups: self.groups.max(1),
-            devices: self.devices.max(1),
+            cast: Cast {
+                groups: self.groups.max(1),
+                devices: self.devices.max(1),
+                scribes: self.scribes,
+                blob_bytes_max: self.blob_bytes_max,
+            },
             duration: Duration::from_secs_f64(self.minutes * 60.0),
             every: self.every.max(Duration::from_millis(100)),
             outage_max: self.outage.min(self.every / 2),
             rate: self.rate,
-            blob_bytes_max: self.blob_bytes_max,
             settle: self.settle,
             look_up: false,
             seed: self.seed,

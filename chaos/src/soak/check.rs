@@ -118,12 +118,32 @@ pub enum Violation {
         group: usize,
     },
     /// A log with a hole, a repetition, or a wrong head.
-    #[error("the log of group {group}: {what}")]
+    #[error("log {log} of the database: {what}")]
     Log {
-        /// Whose.
-        group: usize,
+        /// Which, in the order of the database.
+        log: usize,
         /// What is wrong.
         what: String,
+    },
+    /// A cursor that acknowledged a push, and the database has something else there.
+    #[error("scribe {scribe} was told cursor {told}, the database has {stored:?}")]
+    AckWrong {
+        /// Who was told.
+        scribe: usize,
+        /// What was told.
+        told: u64,
+        /// Where the entry really is.
+        stored: Option<u64>,
+    },
+    /// A scribe's log holds more or less than what was acknowledged to it, and its founding.
+    #[error("scribe {scribe} has {acknowledged} entries acknowledged, its log holds {stored} beside the first")]
+    Miscounted {
+        /// Whose log.
+        scribe: usize,
+        /// What was acknowledged, each once.
+        acknowledged: usize,
+        /// What is there.
+        stored: usize,
     },
     /// A device did not come to rest.
     #[error("{at} has not settled: {what}")]
@@ -206,22 +226,24 @@ struct Pushes {
 #[must_use]
 pub fn check(trace: &Trace) -> Vec<Violation> {
     let mut found = Vec::new();
-    let mut acknowledged = false;
+    let mut busy = false;
     for (group, devices) in trace.groups.iter().enumerate() {
         let pushes = Pushes::of(devices);
-        acknowledged |= pushes.blobs.keys().any(|(device, seq)| *seq <= pushes.acked[*device]);
+        busy |= pushes.blobs.keys().any(|(device, seq)| *seq <= pushes.acked[*device]);
         for (device, seen) in devices.iter().enumerate() {
             deliveries(Seat { group, device }, seen, &pushes, &mut found);
         }
         arrivals(group, devices, &pushes, &mut found);
         let log = log_of(devices, &trace.logs);
         match log {
-            Some(log) => stored(group, devices, &pushes, log, &mut found),
+            Some(log) => told(group, devices, &pushes, log, &mut found),
             None => found.push(Violation::NoLog { group }),
         }
         ends(group, devices, log, &mut found);
     }
-    if !acknowledged {
+    trace.logs.iter().enumerate().for_each(|(number, log)| sound(number, log, &mut found));
+    acknowledged(trace, &mut found);
+    if !busy {
         found.push(Violation::Idle);
     }
     found.extend(
@@ -347,14 +369,14 @@ fn log_of<'a>(devices: &[DeviceTrace], logs: &'a [StoredLog]) -> Option<&'a Stor
     logs.iter().find(|log| log.rows.iter().any(|row| known.contains(&row.blob_id)))
 }
 
-/// The database itself, and whether it agrees with what was told.
-fn stored(group: usize, devices: &[DeviceTrace], pushes: &Pushes, log: &StoredLog, found: &mut Vec<Violation>) {
-    let mut wrong = |what: String| found.push(Violation::Log { group, what });
-    if log.head != log.rows.len() as u64 {
-        wrong(format!("the head is {}, and there are {} rows", log.head, log.rows.len()));
+/// A log on its own.
+fn sound(log: usize, stored: &StoredLog, found: &mut Vec<Violation>) {
+    let mut wrong = |what: String| found.push(Violation::Log { log, what });
+    if stored.head != stored.rows.len() as u64 {
+        wrong(format!("the head is {}, and there are {} rows", stored.head, stored.rows.len()));
     }
     let mut ids = HashSet::new();
-    for (row, expected) in log.rows.iter().zip(1..) {
+    for (row, expected) in stored.rows.iter().zip(1..) {
         if row.cursor != expected {
             wrong(format!("cursor {} stands where {expected} belongs", row.cursor));
             break;
@@ -366,6 +388,30 @@ fn stored(group: usize, devices: &[DeviceTrace], pushes: &Pushes, log: &StoredLo
             wrong(format!("the bytes at cursor {} are not those of their id", row.cursor));
         }
     }
+}
+
+/// What scribes were told is where it was said to be, and nothing else is.
+fn acknowledged(trace: &Trace, found: &mut Vec<Violation>) {
+    for (scribe, told) in trace.scribes.iter().enumerate() {
+        let ids: HashSet<BlobId> = told.iter().map(|ack| ack.blob_id).collect();
+        let log = trace.logs.iter().find(|log| log.rows.iter().any(|row| ids.contains(&row.blob_id)));
+        let rows = log.map_or(&[][..], |log| &log.rows);
+        let stored: HashMap<BlobId, u64> = rows.iter().map(|row| (row.blob_id, row.cursor)).collect();
+        for ack in told {
+            let stored = stored.get(&ack.blob_id).copied();
+            if stored != Some(ack.cursor) {
+                found.push(Violation::AckWrong { scribe, told: ack.cursor, stored });
+            }
+        }
+        let stored = rows.len().saturating_sub(1);
+        if stored != ids.len() {
+            found.push(Violation::Miscounted { scribe, acknowledged: ids.len(), stored });
+        }
+    }
+}
+
+/// Whether the database agrees with what devices were told.
+fn told(group: usize, devices: &[DeviceTrace], pushes: &Pushes, log: &StoredLog, found: &mut Vec<Violation>) {
     let at_cursor: HashMap<u64, BlobId> = log.rows.iter().map(|row| (row.cursor, row.blob_id)).collect();
     let mut there = HashSet::new();
     for (device, trace) in devices.iter().enumerate() {

@@ -19,6 +19,7 @@ pub enum Defect {
 #[derive(Debug)]
 pub struct Copy {
     original: PathBuf,
+    belongs: fn(&str) -> bool,
     copy: TempDir,
 }
 
@@ -35,18 +36,18 @@ impl Copy {
                 std::fs::copy(entry.path(), copy.path().join(entry.file_name()))?;
             }
         }
-        // What was not there then must not be there again.
-        Ok(Self { original: folder.to_owned(), copy })
+        Ok(Self { original: folder.to_owned(), belongs, copy })
     }
 
     /// Puts it back in place of what has become of it.
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub fn put_back(&self, belongs: fn(&str) -> bool) -> Result<()> {
+    pub fn put_back(&self) -> Result<()> {
         for entry in std::fs::read_dir(&self.original)? {
             let entry = entry?;
-            if entry.file_type()?.is_file() && belongs(&entry.file_name().to_string_lossy()) {
+            // What was not there then must not stay.
+            if entry.file_type()?.is_file() && (self.belongs)(&entry.file_name().to_string_lossy()) {
                 std::fs::remove_file(entry.path())?;
             }
         }

@@ -78,7 +78,7 @@ impl Fault {
 /// How long the next outage lasts beyond the restart itself: as often as not, no longer.
 pub fn outage(dice: &mut Dice, longest: Duration) -> Duration {
     let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
-    if dice.any() % 2 == 0 { Duration::ZERO } else { Duration::from_millis(dice.within(&(0..=longest_ms))) }
+    if dice.chance(500) { Duration::ZERO } else { Duration::from_millis(dice.within(&(0..=longest_ms))) }
 }
 
 #[cfg(test)]

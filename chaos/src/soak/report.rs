@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::check::Violation;
-use super::trace::Trace;
+use super::stage::{Cast, Judged};
 use super::{Kill, Plan};
 
 /// Violations of which more than this many are there are counted, not listed.
@@ -21,18 +21,14 @@ pub struct Report {
     pub rate: f64,
     /// How long the load lasted.
     pub load: Duration,
-    /// From the end of the load until everybody had everything and it was verified again.
-    pub settled: Duration,
     /// Pushed, acknowledged, delivered.
     pub counts: [u64; 3],
     /// Milliseconds from a push to its acknowledgement, outages included.
     pub ack_ms: Histogram<u64>,
     /// What was killed.
     pub kills: Vec<Kill>,
-    /// Everything that was seen.
-    pub trace: Trace,
-    /// Bytes of databases and logs that were searched.
-    pub searched_bytes: u64,
+    /// What was seen in the end.
+    pub judged: Judged,
     /// What is wrong.
     pub violations: Vec<Violation>,
 }
@@ -51,11 +47,14 @@ fn spread(durations: impl Iterator<Item = Duration>) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { store, groups, devices, every, seed, .. } = &self.plan;
+        let Plan { store, cast: Cast { groups, devices, scribes, .. }, every, seed, .. } = &self.plan;
+        let Judged { trace, settled, searched_bytes } = &self.judged;
         let [pushed, acked, delivered] = self.counts;
         let mut row = |what: &str, value: String| writeln!(f, "  {what:28} {value}");
         row("store", format!("{store:?}"))?;
         row("devices", format!("{devices} in each of {groups} groups, WebSocket and iroh"))?;
+        let written: usize = trace.scribes.iter().map(Vec::len).sum();
+        row("scribes", format!("{scribes}, {written} acknowledgements written down"))?;
         row("load", format!("{:.0} s at {:.1} pushes/s, seed {seed}", self.load.as_secs_f64(), self.rate))?;
         row("pushed", pushed.to_string())?;
         row("acknowledged", acked.to_string())?;
@@ -78,8 +77,8 @@ impl fmt::Display for Report {
         if late > 0 {
             row("not before the next kill", format!("{late} times"))?;
         }
-        row("settled and verified in", format!("{:.1} s", self.settled.as_secs_f64()))?;
-        for (relay, held) in self.trace.held.iter().enumerate() {
+        row("settled and verified in", format!("{:.1} s", settled.as_secs_f64()))?;
+        for (relay, held) in trace.held.iter().enumerate() {
             let (before, after) = (held.before, held.after);
             let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
             row(
@@ -95,7 +94,7 @@ impl fmt::Display for Report {
                 ),
             )?;
         }
-        row("searched for plaintext", format!("{} MiB", self.searched_bytes >> 20))?;
+        row("searched for plaintext", format!("{} MiB", searched_bytes >> 20))?;
         match self.violations.len() {
             0 => writeln!(f, "nothing was lost, doubled, reordered, altered, raised or left readable"),
             count => {

@@ -141,6 +141,15 @@ pub struct DeviceTrace {
     pub end: End,
 }
 
+/// What a relay answered to a push of a scribe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The envelope.
+    pub blob_id: BlobId,
+    /// The cursor that it was told to have.
+    pub cursor: u64,
+}
+
 /// Something where it must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leak {
@@ -166,6 +175,8 @@ pub struct Trace {
     pub groups: Vec<Vec<DeviceTrace>>,
     /// Every log in the database.
     pub logs: Vec<StoredLog>,
+    /// What each scribe wrote down: one log each.
+    pub scribes: Vec<Vec<Acknowledged>>,
     /// What the search of disks and logs found.
     pub leaks: Vec<Leak>,
     /// For each relay.

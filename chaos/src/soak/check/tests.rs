@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::processes::Vitals;
-use crate::soak::trace::{End, Held, StoredRow};
+use crate::soak::trace::{Acknowledged, End, Held, StoredRow};
 
 /// A change to a sound trace, and what must be said of it.
 type Plant<T> = (fn(&mut T), &'static str);
@@ -58,11 +58,14 @@ fn sound() -> Trace {
     };
     let row = |cursor| StoredRow { cursor, blob_id: blob_id(cursor), intact: true };
     let log = StoredLog { head: total + CONTROL, rows: (1..=total + CONTROL).map(row).collect() };
-    let foreign = StoredLog { head: 1, rows: vec![StoredRow { cursor: 1, blob_id: blob_id(200), intact: true }] };
+    let scribed = |cursor| StoredRow { cursor, blob_id: blob_id(100 + cursor), intact: true };
+    let scribes_log = StoredLog { head: 3, rows: (1..=3).map(scribed).collect() };
+    // The last one was asked for again.
+    let told = [2, 3, 2].map(|cursor| Acknowledged { blob_id: blob_id(100 + cursor), cursor });
     let vitals = Vitals { rss_bytes: 20 << 20, threads: 5, fds: 20 };
     let held = vec![Held { before: vitals, after: vitals }];
     let groups = vec![(0..usize::from(DEVICES)).map(device).collect()];
-    Trace { groups, logs: vec![foreign, log], leaks: Vec::new(), held }
+    Trace { groups, logs: vec![scribes_log, log], scribes: vec![told.to_vec()], leaks: Vec::new(), held }
 }
 
 const AT: Seat = Seat { group: 0, device: 1 };
@@ -210,8 +213,29 @@ fn a_log_with_a_hole_a_repetition_a_wrong_head_or_rot() {
     ];
     for (plant, what) in plants {
         let found = log(plant);
-        assert!(found.contains(&Violation::Log { group: 0, what: what.into() }), "{found:?}");
+        assert!(found.contains(&Violation::Log { log: 1, what: what.into() }), "{found:?}");
     }
+}
+
+#[test]
+fn an_acknowledgement_that_was_not_so() {
+    let found = planted(|trace| trace.scribes[0][2].cursor = 3);
+    assert_eq!(found, [Violation::AckWrong { scribe: 0, told: 3, stored: Some(2) }]);
+    let found = planted(|trace| {
+        trace.logs[0].rows.truncate(2);
+        trace.logs[0].head = 2;
+    });
+    let lost = Violation::AckWrong { scribe: 0, told: 3, stored: None };
+    assert_eq!(found, [lost, Violation::Miscounted { scribe: 0, acknowledged: 2, stored: 1 }]);
+}
+
+#[test]
+fn an_entry_that_was_stored_and_never_acknowledged() {
+    let found = planted(|trace| {
+        trace.logs[0].rows.push(StoredRow { cursor: 4, blob_id: blob_id(104), intact: true });
+        trace.logs[0].head = 4;
+    });
+    assert_eq!(found, [Violation::Miscounted { scribe: 0, acknowledged: 2, stored: 3 }]);
 }
 
 #[test]
