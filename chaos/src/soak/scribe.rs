@@ -25,8 +25,8 @@ use crate::sim::Dice;
 
 /// From an answer to the next push.
 const PAUSE: Duration = Duration::from_millis(20);
-/// From a lost connection to the next attempt.
-const RETRY: Duration = Duration::from_millis(100);
+/// From a lost connection to the next attempt, unless the relay asks for more.
+const RETRY: Duration = Duration::from_millis(250);
 /// A relay that says nothing for this long is given up.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// It leaves before the answer, or repeats itself, in so many of a thousand cases.
@@ -85,12 +85,14 @@ impl Work {
         let mut known: Vec<Bytes> = Vec::new();
         loop {
             let session = timeout(ANSWER_WITHIN, Client::member(&self.dial, &self.group, &device, None)).await;
-            let Ok(Ok((mut client, _))) = session else {
-                if let Ok(Err(SessionError::Protocol(error))) = session.map(|session| session.map(drop)) {
-                    anyhow::bail!(error);
+            let mut client = match session {
+                Ok(Ok((client, _))) => client,
+                Ok(Err(SessionError::Protocol(error))) => anyhow::bail!(error),
+                Ok(Err(error)) => {
+                    sleep(error.retry_after().max(RETRY)).await;
+                    continue;
                 }
-                sleep(RETRY).await;
-                continue;
+                Err(_) => continue,
             };
             loop {
                 if pending.is_none() && *self.stopped.borrow() {
