@@ -16,6 +16,7 @@ use crate::hub::Hub;
 use crate::limits::RelayLimits;
 use crate::metrics::Metrics;
 use crate::store::DynStore;
+use crate::writer::Writer;
 
 /// Who may make new logs at this relay.
 #[derive(Clone, PartialEq, Eq)]
@@ -55,6 +56,8 @@ impl fmt::Debug for CreatePolicy {
 pub struct Core {
     /// The log.
     pub store: DynStore,
+    /// The way into the log.
+    pub writer: Writer,
     /// Who is here, and who waits for what.
     pub hub: Hub,
     /// Limits and deadlines.

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! In the order in which data flows: [`link`] (what the WebSocket and iroh listeners feed) →
-//! [`session`] (the protocol) → [`store`] (the log) → [`hub`] (doorbells to the other sessions).
+//! [`session`] (the protocol) → [`writer`] (group commit) → [`store`] (the log) → [`hub`] (doorbells to the other sessions).
 
 pub mod admission;
 pub mod archive;
@@ -44,6 +44,7 @@ mod server;
 pub mod session;
 pub mod store;
 mod websocket;
+pub mod writer;
 
 pub use crate::core::CreatePolicy;
 pub use config::{Config, StoreConfig};

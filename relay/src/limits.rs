@@ -10,6 +10,8 @@ mod unit;
 
 use std::ops::RangeInclusive;
 
+use std::time::Duration;
+
 use zerok_sync_protocol::limits::{
     DEAD_AFTER_PING_MS, ENVELOPE_BYTES_MAX_CEILING, ENVELOPE_BYTES_MAX_DEFAULT, FRAME_OVERHEAD_BYTES_MAX,
     HANDSHAKE_DEADLINE_MS, MAILBOX_TTL_MS, NOISE_MESSAGE_BYTES_MAX, NOISE_PLAINTEXT_BYTES_MAX, PING_AFTER_IDLE_MS,
@@ -33,6 +35,21 @@ pub const ENTRIES_BYTES_TARGET: usize = NOISE_PLAINTEXT_BYTES_MAX - 16;
 pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
 /// Envelopes put into one append, for the same reason.
 pub const APPEND_ENVELOPES_MAX: usize = 1_000;
+/// Bytes of envelopes after which a commit takes no more. A larger one would keep the next waiting
+/// for longer than its share of the disk flush saves.
+pub const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Envelopes after which a commit takes no more, for the same reason.
+pub const COMMIT_ENVELOPES_MAX: usize = 4_000;
+/// Devices of which one commit notes something, for the same reason.
+pub const COMMIT_NOTES_MAX: usize = 1_000;
+/// Appends and notes that may wait for one writer loop; beyond it sessions wait for a place.
+pub const WRITER_INBOX_MAX: usize = 4_096;
+/// A session that gets no place in a writer loop for this long is told 3002.
+pub const WRITER_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Pause before a failed commit is repeated; doubles each time,
+pub const COMMIT_BACKOFF_MIN: Duration = Duration::from_millis(20);
+/// up to this.
+pub const COMMIT_BACKOFF_MAX: Duration = Duration::from_millis(640);
 /// Runs of own cursors a session remembers for stubs. Past it own entries come back whole, which
 /// is always valid.
 pub const OWN_RUNS_MAX: usize = 256;
@@ -241,6 +258,14 @@ limits! {
         "Whispers of one device in a second, on average; twice as many at once. They go to every other session of the group.";
     group_bytes_max = 1024 * MIB,
         "Bytes of envelopes one log may hold; what is used is told in Welcome.";
+    append_queue_bytes_max = 64 * MIB, in MIB..=TIB,
+        "Bytes of envelopes of all sessions that wait for their commit. Beyond it sessions wait, and read their links no further.";
+    commit_groups_max = 1_000,
+        "Logs written to in one commit. 1 where a distributed Postgres locks rows of one shard at a time (docs/SCALING.md).";
+    commit_retry_ms = 5 * SECOND_MS,
+        "How long a commit that the database did not take is repeated before the sessions are told 3002. A restart of Postgres fits.";
+    store_connections_max = 16, in 3..=1_000,
+        "Connections of one instance to Postgres. A part is kept for commits, so that reads cannot starve them; more would only wait for the same disk.";
     fanout_bytes_per_session_max = 128 * 1024,
         "Bytes of fresh entries kept for one live subscriber. One that is further behind reads from the store.";
     fanout_bytes_max = 64 * MIB,

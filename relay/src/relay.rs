@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::opening::open_store;
 use crate::server::{self, Door};
 use crate::store::{DynStore, GroupKey, Standing, StoreError};
+use crate::writer::Writer;
 
 /// Why a relay does not start. Each message is a sentence for its operator.
 #[derive(Debug, thiserror::Error)]
@@ -108,9 +109,12 @@ impl Relay {
         let noise_key = noise_key(&config, &store, &entropy).await?;
         let metrics = Metrics::new();
         metrics.connections_max.set(i64::try_from(config.limits.connections_max).unwrap_or(i64::MAX));
+        let hub = Hub::new(&config.limits, &metrics);
+        let writer = Writer::start(store.clone(), hub.clone(), &config.limits, metrics.clone());
         let core = Arc::new(Core {
             store,
-            hub: Hub::new(&config.limits, &metrics),
+            writer,
+            hub,
             limits: config.limits.clone(),
             admission: Admission::new(&config.limits),
             create: config.create.clone(),
@@ -201,7 +205,7 @@ impl RunningRelay {
     }
 
     /// Says goodbye to every session with a `retry_after` of its own, waits until they are gone
-    /// (a few seconds at most), and stops.
+    /// (a few seconds at most), finishes the commits under way, and stops.
     pub async fn shutdown(mut self) {
         let mut rng = self.core.rng();
         let spread_ms = self.core.limits.shutdown_spread_ms.max(1);
@@ -214,6 +218,7 @@ impl RunningRelay {
         if let Some(iroh) = self.iroh.take() {
             iroh.close().await;
         }
+        self.core.writer.close().await;
         // Each holds the store, which another relay may open once they have ended.
         for task in std::mem::take(&mut self.tasks) {
             task.abort();

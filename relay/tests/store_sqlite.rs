@@ -6,11 +6,12 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{AuthPublicKey, LogName, NoisePublicKey, Timeline};
-use zerok_sync_relay::store::{Append, AppendRequest, GroupKey, NewLog, Sqlite, Store, StoreError, StoredEntry};
+use zerok_sync_relay::store::{Append, AppendRequest, Batch, GroupKey, NewLog, Sqlite, Store, StoreError, StoredEntry};
 
 const DEVICE: NoisePublicKey = NoisePublicKey([1; 32]);
 const AUTH: AuthPublicKey = AuthPublicKey([1; 32]);
@@ -30,6 +31,11 @@ async fn create(store: &Sqlite) {
     store.create(log, 1).await.unwrap().unwrap();
 }
 
+fn one<T>(items: Vec<T>) -> T {
+    let [item] = items.try_into().ok().unwrap();
+    item
+}
+
 async fn append(store: &Sqlite, n: u64) -> Append {
     let request = AppendRequest {
         group: group(),
@@ -39,7 +45,7 @@ async fn append(store: &Sqlite, n: u64) -> Append {
         group_bytes_max: u64::MAX,
         now_ms: 1,
     };
-    store.append(request).await.unwrap()
+    one(store.commit(Arc::new(Batch { appends: vec![request], notes: Vec::new() })).await.unwrap())
 }
 
 fn group() -> GroupKey {

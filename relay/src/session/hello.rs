@@ -20,7 +20,7 @@ use super::open::{Open, Role};
 use crate::core::Core;
 use crate::limits::{HELLOS_MAX, RelayLimits};
 use crate::metrics::Refusal;
-use crate::store::{Admission, Admitted, GroupKey, Lookup, NewLog, StoreError};
+use crate::store::{Admission, Admitted, DeviceNote, GroupKey, Lookup, NewLog, StoreError};
 
 /// The fields of `Hello`.
 pub(super) struct HelloFrame {
@@ -186,8 +186,14 @@ impl Open {
         group: GroupKey,
         auth_public: AuthPublicKey,
     ) -> Result<(), StoreError> {
-        match core.store.admit(group, &auth_public, &self.wire.device, core.now().unix_ms).await? {
-            Admission::Admitted(admitted) => self.welcome_member(core, minor, group, auth_public, admitted),
+        let now_ms = core.now().unix_ms;
+        let device = self.wire.device;
+        match core.store.admit(group, &auth_public, &device, now_ms).await? {
+            Admission::Admitted(admitted) => {
+                self.welcome_member(core, minor, group, auth_public, admitted);
+                let seen = DeviceNote { group, device, acked: None, slot: None, seen_ms: now_ms, durable: false };
+                core.writer.note(seen).await;
+            }
             Admission::ListFull => {
                 self.wire.fail(ErrorCode::TooManyConnections, "the group has as many devices as it may: remove one");
             }

@@ -19,7 +19,7 @@ use super::wire::Wire;
 use crate::core::Core;
 use crate::hub::{Fresh, Seat};
 use crate::link::Close;
-use crate::store::{Append, GroupKey, RestrictRequest, Restricted, RotateRequest, Rotated, StoreError};
+use crate::store::{Append, DeviceNote, GroupKey, RestrictRequest, Restricted, RotateRequest, Rotated, StoreError};
 
 /// Detail of 1003.
 pub(super) const REVOKED: &str = "this device was taken off the group's list";
@@ -159,7 +159,7 @@ impl Member {
 
     /// Whether the session's device and key still hold; tells the client if not.
     async fn is_current(&mut self, core: &Arc<Core>, wire: &mut Wire) -> bool {
-        match core.store.append(self.append_request(core, wire, Vec::new())).await {
+        match core.writer.append(self.append_request(core, wire, Vec::new())).await {
             Ok(Append::Stored { .. } | Append::QuotaExceeded { .. }) => true,
             Ok(Append::Superseded { epoch_envelope }) => {
                 self.tell_superseded(core, wire, epoch_envelope).await;
@@ -167,6 +167,10 @@ impl Member {
             }
             Ok(Append::Revoked) => {
                 wire.fail(ErrorCode::DeviceRevoked, REVOKED);
+                false
+            }
+            Ok(Append::Gone) => {
+                wire.storage_failed(&StoreError::Gone);
                 false
             }
             Err(error) => {
@@ -211,7 +215,15 @@ impl Member {
             wire.refuse(ErrorCode::EnvelopeTooLarge, 0, "a receipt is at most 4 KiB");
             return Ok(());
         }
-        core.store.ack(self.group, &wire.device, cursor, receipt.clone(), core.now().unix_ms).await?;
+        let note = DeviceNote {
+            group: self.group,
+            device: wire.device,
+            acked: Some(cursor),
+            slot: receipt.clone(),
+            seen_ms: core.now().unix_ms,
+            durable: false,
+        };
+        core.writer.note(note).await;
         let acked = RelayFrame::Acked { device: wire.device, cursor, receipt };
         core.hub.notify_others(self.group, &self.seat, &acked.encode().into());
         Ok(())
@@ -222,7 +234,7 @@ impl Member {
             wire.refuse(ErrorCode::EnvelopeTooLarge, 0, "a slot is at most 4 KiB");
             return Ok(());
         }
-        core.store.slot_put(self.group, &wire.device, data).await
+        core.writer.slot_put(self.group, wire.device, data).await
     }
 
     async fn restrict(

@@ -19,7 +19,6 @@ use super::hello::refusal_of;
 use super::member::{Member, REVOKED};
 use super::wire::Wire;
 use crate::core::Core;
-use crate::hub::Fresh;
 use crate::limits::{APPEND_BYTES_MAX, APPEND_ENVELOPES_MAX};
 use crate::store::{Append, AppendRequest, Appended, StoreError};
 
@@ -126,15 +125,9 @@ impl Member {
         wire: &mut Wire,
         envelopes: Vec<(BlobId, Bytes)>,
     ) -> (Vec<Appended>, Option<ErrorCode>) {
-        match core.store.append(self.append_request(core, wire, envelopes.clone())).await {
-            Ok(Append::Stored { cursors, .. }) => {
-                self.publish(core, envelopes, &cursors);
-                (cursors, None)
-            }
-            Ok(Append::QuotaExceeded { cursors, .. }) => {
-                self.publish(core, envelopes, &cursors);
-                (cursors, Some(ErrorCode::GroupQuotaExceeded))
-            }
+        match core.writer.append(self.append_request(core, wire, envelopes)).await {
+            Ok(Append::Stored { cursors, .. }) => (cursors, None),
+            Ok(Append::QuotaExceeded { cursors, .. }) => (cursors, Some(ErrorCode::GroupQuotaExceeded)),
             Ok(Append::Superseded { epoch_envelope }) => {
                 self.tell_superseded(core, wire, epoch_envelope).await;
                 (Vec::new(), Some(ErrorCode::OutOfOrder))
@@ -143,24 +136,13 @@ impl Member {
                 wire.fail(ErrorCode::DeviceRevoked, REVOKED);
                 (Vec::new(), Some(ErrorCode::DeviceRevoked))
             }
-            Err(StoreError::Gone) => {
+            Ok(Append::Gone) => {
                 wire.storage_failed(&StoreError::Gone);
                 (Vec::new(), Some(ErrorCode::UnknownLog))
             }
-            Err(error) => {
-                tracing::error!(%error, "an append failed");
-                (Vec::new(), Some(ErrorCode::StorageUnavailable))
-            }
+            // The writer has said why.
+            Err(_) => (Vec::new(), Some(ErrorCode::StorageUnavailable)),
         }
-    }
-
-    /// Hands what is new in the log to the group's other sessions.
-    fn publish(&self, core: &Core, envelopes: Vec<(BlobId, Bytes)>, appended: &[Appended]) {
-        let Some(first) = appended.iter().find(|appended| appended.new) else { return };
-        // One append numbers what is new one behind the other.
-        let entries =
-            envelopes.into_iter().zip(appended).filter(|(_, appended)| appended.new).map(|(entry, _)| entry).collect();
-        core.hub.publish(self.group, self.auth_gen, &Fresh { first_cursor: first.cursor, entries });
     }
 
     pub(super) fn append_request(&self, core: &Core, wire: &Wire, envelopes: Vec<(BlobId, Bytes)>) -> AppendRequest {

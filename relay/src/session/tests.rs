@@ -17,7 +17,8 @@ use crate::core::CreatePolicy;
 use crate::hub::Hub;
 use crate::limits::RelayLimits;
 use crate::metrics::Metrics;
-use crate::store::Sqlite;
+use crate::store::{DynStore, Sqlite};
+use crate::writer::Writer;
 
 #[derive(Clone, Default)]
 struct ManualClock(Arc<Mutex<u64>>);
@@ -50,12 +51,16 @@ impl Rig {
     fn with(limits: RelayLimits) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let clock = ManualClock::default();
+        let store: DynStore = Arc::new(Sqlite::open(dir.path().join("relay.db")).expect("a fresh database"));
+        let metrics = Metrics::new();
+        let hub = Hub::new(&limits, &metrics);
         let core = Core {
-            store: Arc::new(Sqlite::open(dir.path().join("relay.db")).expect("a fresh database")),
-            hub: Hub::new(&limits, &Metrics::new()),
+            writer: Writer::start(store.clone(), hub.clone(), &limits, metrics.clone()),
+            store,
+            hub,
             admission: Admission::new(&limits),
             limits,
-            metrics: Metrics::new(),
+            metrics,
             create: CreatePolicy::Open,
             noise_key: StaticKey::from_bytes([1; 32]),
             clock: Box::new(clock.clone()),

@@ -118,6 +118,8 @@ pub enum Append {
     },
     /// The device was taken off the allow-list.
     Revoked,
+    /// The log was deleted.
+    Gone,
 }
 
 /// Where one envelope of an append stands.
@@ -144,6 +146,33 @@ pub struct AppendRequest {
     pub group_bytes_max: u64,
     /// Unix milliseconds.
     pub now_ms: u64,
+}
+
+/// What is to be remembered of a device besides what it pushed.
+#[derive(Debug, Clone)]
+pub struct DeviceNote {
+    /// The log.
+    pub group: GroupKey,
+    /// The device; one that is not on the log's allow-list is passed over.
+    pub device: NoisePublicKey,
+    /// How far it has stored the log. Never goes back, and never beyond the head.
+    pub acked: Option<u64>,
+    /// Replaces its slot.
+    pub slot: Option<Bytes>,
+    /// When it was here, in Unix milliseconds; 0 if that is not to be noted.
+    pub seen_ms: u64,
+    /// Whether this must be on disk before the commit is answered. What may be lost with a power
+    /// cut (the device says it again) costs no disk flush of its own.
+    pub durable: bool,
+}
+
+/// What is committed at once: appends of many sessions and logs, and notes.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// In the order in which they came; those of one log are numbered in it.
+    pub appends: Vec<AppendRequest>,
+    /// At most one per device and log.
+    pub notes: Vec<DeviceNote>,
 }
 
 /// One cursor read back.
@@ -305,7 +334,7 @@ pub enum MailboxInbox {
 
 /// The database did not do what was asked; nothing was changed (or, for an append, repeating it
 /// finds out: blob ids make it idempotent).
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Cannot be reached, full, or timed out: error 3002, worth trying again.
     #[error("the relay's storage is unavailable: {0}")]
@@ -313,6 +342,10 @@ pub enum StoreError {
     /// The settings name a database that cannot be used; waiting does not cure it.
     #[error("the relay's storage cannot be used: {0}")]
     Unusable(String),
+    /// Somebody else holds a log's rows for too long: error 3002, worth trying again. Other logs
+    /// are served.
+    #[error("the relay's storage is unavailable: {0}")]
+    Busy(String),
     /// The stored data is not what this version writes: an operator must look.
     #[error("the relay's storage is damaged or of another version: {0}")]
     Corrupt(String),
@@ -346,9 +379,12 @@ pub trait Store: Retention + Snapshot {
     ) -> Result<Admission>;
     /// Makes a log; `None` if the name exists already.
     async fn create(&self, log: NewLog, now_ms: u64) -> Result<Option<GroupKey>>;
-    /// Appends; see [`Append`]. A blob id known already keeps its cursor, and its row is replaced
-    /// if its bytes are gone or rotten.
-    async fn append(&self, request: AppendRequest) -> Result<Append>;
+    /// How many commits it can use to have under way at once.
+    fn writers(&self) -> usize;
+    /// Commits a batch in one transaction; one answer per append, see [`Append`]. A blob id known
+    /// already keeps its cursor, and its row is replaced if its bytes are gone or rotten: so a
+    /// batch whose outcome was not learned is simply committed again.
+    async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Append>>;
 
     /// Where a log stands.
     async fn state(&self, group: GroupKey) -> Result<Option<LogState>>;
@@ -370,18 +406,6 @@ pub trait Store: Retention + Snapshot {
     async fn restrict(&self, request: RestrictRequest) -> Result<Restricted>;
     /// Compare-and-swap of the auth key; see [`Rotated`].
     async fn rotate(&self, request: RotateRequest) -> Result<Rotated>;
-
-    /// Replaces a device's slot.
-    async fn slot_put(&self, group: GroupKey, device: &NoisePublicKey, data: Bytes) -> Result<()>;
-    /// Notes how far a device has stored the log (and its receipt in its slot).
-    async fn ack(
-        &self,
-        group: GroupKey,
-        device: &NoisePublicKey,
-        cursor: u64,
-        receipt: Option<Bytes>,
-        now_ms: u64,
-    ) -> Result<()>;
 
     /// Opens a mailbox under a free id (`candidates` are tried in order); `None` if all are taken.
     async fn mailbox_open(

@@ -5,7 +5,7 @@
 
 pub(super) mod retention;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -14,11 +14,14 @@ use zerok_sync_protocol::frame::{AbsentReason, LogState};
 use zerok_sync_protocol::limits::ALLOW_LIST_MAX;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, NoisePublicKey, Timeline};
 
-use super::{Appended, Result, StoreError, StoredEntry};
+use super::{
+    Admission, Admitted, Append, AppendRequest, Appended, DeviceNote, GroupKey, Result, StoreError, StoredEntry,
+};
 
 /// The row of a log in `groups`, without its epoch envelope.
 #[derive(Debug, Clone)]
 pub(super) struct GroupRow {
+    pub group: GroupKey,
     pub auth_public: AuthPublicKey,
     pub auth_gen: u64,
     pub timeline: Timeline,
@@ -83,6 +86,29 @@ pub(super) fn entrance(row: &GroupRow, auth_public: &AuthPublicKey, listed: bool
     }
 }
 
+/// A log's allow-list, as one of its devices is told.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    pub allow: Vec<NoisePublicKey>,
+    /// The device's slot; `None` if it is not listed.
+    pub slot: Option<Bytes>,
+}
+
+/// The answer to a device that asked for entrance.
+pub(super) fn admission(entrance: Entrance, row: GroupRow, members: Members) -> Admission {
+    match entrance {
+        Entrance::Superseded => Admission::Superseded,
+        Entrance::Restricted => Admission::Restricted,
+        Entrance::ListFull => Admission::ListFull,
+        Entrance::Listed | Entrance::ListNow => Admission::Admitted(Admitted {
+            state: row.state(),
+            group_bytes: row.bytes,
+            slot: members.slot.unwrap_or_default(),
+            allow: members.allow,
+        }),
+    }
+}
+
 /// An allow-list as a set.
 ///
 /// # Panics
@@ -100,63 +126,149 @@ pub(super) struct KnownRow {
     pub sound: bool,
 }
 
-/// What an append writes and answers.
-#[derive(Debug)]
-pub(super) struct AppendPlan<'a> {
-    /// Where each envelope stands, up to the first that the quota refuses.
-    pub cursors: Vec<Appended>,
-    /// New rows.
-    pub insert: Vec<(u64, &'a BlobId, &'a Bytes)>,
-    /// Rows whose bytes are put back.
-    pub heal: Vec<(u64, &'a Bytes)>,
-    /// `groups.head` afterwards.
-    pub head: u64,
-    /// `groups.head_blob_id` afterwards.
-    pub head_blob_id: BlobId,
-    /// `groups.bytes` afterwards.
-    pub bytes: u64,
-    /// Whether the quota cut the append short.
-    pub over_quota: bool,
+/// What the database holds about the appends of a batch, read under the locks of their logs.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Rows of `groups`; a log that is not among them is gone.
+    pub groups: BTreeMap<GroupKey, GroupRow>,
+    /// Which of the appending devices are on their log's allow-list.
+    pub listed: HashSet<(GroupKey, NoisePublicKey)>,
+    /// Entries that are there already.
+    pub known: HashMap<(GroupKey, BlobId), KnownRow>,
+    /// Current epoch envelope of each log that [`Found::superseded`] names.
+    pub epoch_envelopes: HashMap<GroupKey, Bytes>,
 }
 
-/// Numbers what is new behind the head, in order; what is known keeps its cursor.
-pub(super) fn plan_append<'a>(
-    row: &GroupRow,
-    envelopes: &'a [(BlobId, Bytes)],
-    mut known: HashMap<BlobId, KnownRow>,
-    group_bytes_max: u64,
-) -> AppendPlan<'a> {
-    let mut plan = AppendPlan {
-        cursors: Vec::with_capacity(envelopes.len()),
-        insert: Vec::new(),
-        heal: Vec::new(),
-        head: row.head,
-        head_blob_id: row.head_blob_id,
-        bytes: row.bytes,
-        over_quota: false,
-    };
-    for (id, envelope) in envelopes {
-        if let Some(found) = known.get_mut(id) {
-            if !found.sound {
-                plan.heal.push((found.cursor, envelope));
-                found.sound = true;
-            }
-            plan.cursors.push(Appended { cursor: found.cursor, new: false });
-            continue;
-        }
-        let bytes = plan.bytes.saturating_add(envelope.len() as u64);
-        if bytes > group_bytes_max {
-            plan.over_quota = true;
-            break;
-        }
-        plan.head += 1;
-        plan.head_blob_id = *id;
-        plan.bytes = bytes;
-        plan.insert.push((plan.head, id, envelope));
-        plan.cursors.push(Appended { cursor: plan.head, new: true });
-        known.insert(*id, KnownRow { cursor: plan.head, sound: true });
+impl Found {
+    /// Logs of which some append carries another generation than the current one: their epoch
+    /// envelopes are needed for the answers.
+    pub fn superseded(&self, appends: &[AppendRequest]) -> BTreeSet<GroupKey> {
+        let moved_on = |append: &&AppendRequest| {
+            self.groups.get(&append.group).is_some_and(|row| row.auth_gen != append.auth_gen)
+                && self.listed.contains(&(append.group, append.device))
+        };
+        appends.iter().filter(moved_on).map(|append| append.group).collect()
+    }
+
+    /// How far a device has the log, by its own word: never beyond the head.
+    pub fn acked(&self, note: &DeviceNote) -> u64 {
+        let head = self.groups.get(&note.group).map_or(0, |row| row.head);
+        note.acked.unwrap_or(0).min(head)
+    }
+}
+
+/// A new row of `entries`.
+#[derive(Debug)]
+pub(super) struct NewRow<'a> {
+    pub group: GroupKey,
+    pub cursor: u64,
+    pub blob_id: &'a BlobId,
+    pub envelope: &'a Bytes,
+    pub received_at_ms: u64,
+}
+
+/// What a batch writes and answers.
+#[derive(Debug, Default)]
+pub(super) struct Plan<'a> {
+    /// One answer per append, in order.
+    pub answers: Vec<Append>,
+    /// New rows; those of one log are in the order of their cursors.
+    pub insert: Vec<NewRow<'a>>,
+    /// Rows whose bytes are put back.
+    pub heal: Vec<(GroupKey, u64, &'a Bytes)>,
+    /// Logs that grew, as they are afterwards.
+    pub grown: BTreeMap<GroupKey, GroupRow>,
+}
+
+/// Decides a batch: requests for one log are numbered one behind the other, in order, and one that
+/// cannot be served fails alone. Leaves the rows of `found` as they are afterwards.
+pub(super) fn plan<'a>(found: &mut Found, appends: &'a [AppendRequest]) -> Plan<'a> {
+    let mut plan = Plan::default();
+    for append in appends {
+        let answer = plan.append(found, append);
+        plan.answers.push(answer);
     }
     plan
+}
+
+/// Numbers envelopes that no rule refuses: those of a new log, or the epoch envelope of a rotation
+/// (a quota must not keep a device from being removed).
+pub(super) fn plan_unchecked<'a>(
+    row: &mut GroupRow,
+    known: &mut HashMap<(GroupKey, BlobId), KnownRow>,
+    envelopes: &'a [(BlobId, Bytes)],
+    now_ms: u64,
+) -> (Plan<'a>, Vec<Appended>) {
+    let mut plan = Plan::default();
+    let numbered = plan.number(row, known, envelopes, u64::MAX, now_ms);
+    (plan, numbered.cursors)
+}
+
+struct Numbered {
+    cursors: Vec<Appended>,
+    over_quota: bool,
+}
+
+impl<'a> Plan<'a> {
+    fn append(&mut self, found: &mut Found, request: &'a AppendRequest) -> Append {
+        let group = request.group;
+        let Some(row) = found.groups.get_mut(&group) else { return Append::Gone };
+        if !found.listed.contains(&(group, request.device)) {
+            return Append::Revoked;
+        }
+        if row.auth_gen != request.auth_gen {
+            let epoch_envelope = found.epoch_envelopes.get(&group).cloned();
+            return epoch_envelope.map_or(Append::Gone, |epoch_envelope| Append::Superseded { epoch_envelope });
+        }
+        let Numbered { cursors, over_quota } =
+            self.number(row, &mut found.known, &request.envelopes, request.group_bytes_max, request.now_ms);
+        let head = row.head;
+        if over_quota { Append::QuotaExceeded { cursors, head } } else { Append::Stored { cursors, head } }
+    }
+
+    /// Numbers what is new behind the head, in order; what is known keeps its cursor.
+    fn number(
+        &mut self,
+        row: &mut GroupRow,
+        known: &mut HashMap<(GroupKey, BlobId), KnownRow>,
+        envelopes: &'a [(BlobId, Bytes)],
+        group_bytes_max: u64,
+        now_ms: u64,
+    ) -> Numbered {
+        let group = row.group;
+        let before = row.head;
+        let mut numbered = Numbered { cursors: Vec::with_capacity(envelopes.len()), over_quota: false };
+        for (id, envelope) in envelopes {
+            if let Some(found) = known.get_mut(&(group, *id)) {
+                if !found.sound {
+                    self.heal.push((group, found.cursor, envelope));
+                    found.sound = true;
+                }
+                numbered.cursors.push(Appended { cursor: found.cursor, new: false });
+                continue;
+            }
+            let bytes = row.bytes.saturating_add(envelope.len() as u64);
+            if bytes > group_bytes_max {
+                numbered.over_quota = true;
+                break;
+            }
+            row.head += 1;
+            row.head_blob_id = *id;
+            row.bytes = bytes;
+            self.insert.push(NewRow { group, cursor: row.head, blob_id: id, envelope, received_at_ms: now_ms });
+            numbered.cursors.push(Appended { cursor: row.head, new: true });
+            known.insert((group, *id), KnownRow { cursor: row.head, sound: true });
+        }
+        if row.head > before {
+            self.grown.insert(group, row.clone());
+        }
+        numbered
+    }
+
+    /// Whether anything is written.
+    pub fn writes(&self) -> bool {
+        !self.insert.is_empty() || !self.heal.is_empty()
+    }
 }
 
 /// A page of the log under construction: consecutive cursors, whatever rows there are.

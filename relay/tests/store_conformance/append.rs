@@ -1,10 +1,10 @@
 //! What an append stores, numbers, heals and refuses.
 
 use zerok_sync_protocol::envelope::blob_id;
-use zerok_sync_relay::store::{Append, StoreError};
+use zerok_sync_relay::store::Append;
 
 use crate::subject::{
-    NOW, PLENTY, Subject, device, envelope, epoch_envelope, found, known, new, new_log, present, sized_envelope,
+    NOW, Subject, device, envelope, epoch_envelope, found, known, new, new_log, present, sized_envelope,
 };
 
 pub async fn a_new_log_starts_with_its_epoch_envelope_at_cursor_1(store: Subject) {
@@ -142,15 +142,6 @@ pub async fn an_append_to_a_deleted_log_says_that_it_is_gone(store: Subject) {
     let log = found(&*store, 1).await;
     store.sql("DELETE FROM groups").await;
 
-    let request = zerok_sync_relay::store::AppendRequest {
-        group: log.group,
-        auth_gen: 0,
-        device: log.device,
-        envelopes: vec![(blob_id(&envelope(1)), envelope(1))],
-        group_bytes_max: PLENTY,
-        now_ms: NOW,
-    };
-
-    assert!(matches!(store.append(request).await, Err(StoreError::Gone)));
+    assert_eq!(log.append(&*store, &[envelope(1)]).await, Append::Gone);
     assert_eq!(store.state(log.group).await.unwrap(), None);
 }

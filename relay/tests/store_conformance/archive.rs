@@ -11,10 +11,11 @@ use zeroize::Zeroizing;
 use zerok_sync_protocol::wire;
 use zerok_sync_relay::archive::{self, ArchiveError, Contents};
 use zerok_sync_relay::store::{
-    Budget, DeleteRequest, Deleted, Removal, Store, StoreError, StoredEntry, Then, TruncateRequest, Truncated,
+    Budget, DeleteRequest, Deleted, DeviceNote, Removal, Store, StoreError, StoredEntry, Then, TruncateRequest,
+    Truncated,
 };
 
-use crate::subject::{Log, NOW, Subject, device, envelope, found, new, sized_envelope};
+use crate::subject::{Log, NOW, Subject, device, envelope, found, new, note, note_of, sized_envelope};
 
 /// A folder with a place for an archive.
 fn place() -> (TempDir, PathBuf) {
@@ -48,7 +49,8 @@ async fn populate(store: &dyn Store) -> Log {
     let log = found(store, 1).await;
     log.admitted(store).await;
     log.stored(store, &[envelope(1), envelope(2), sized_envelope(3, 300_000)]).await;
-    store.ack(log.group, &log.device, 4, Some(Bytes::from_static(b"receipt")), NOW).await.unwrap();
+    let receipt = Some(Bytes::from_static(b"receipt"));
+    note(store, DeviceNote { acked: Some(4), slot: receipt, ..note_of(&log) }).await;
     let log = log.rotated(store, 2, &[device(1), device(9)]).await;
     let (group, auth_gen, device) = (log.group, log.auth_gen, log.device);
     let truncate = TruncateRequest { group, auth_gen, device, below: 3, grace_ms: 9, interval_ms: 9, now_ms: NOW };

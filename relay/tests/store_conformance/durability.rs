@@ -4,13 +4,13 @@ use bytes::Bytes;
 use zerok_sync_protocol::{LogName, MailboxId};
 use zerok_sync_relay::store::{Lookup, MailboxInbox, MailboxSide, StoreError};
 
-use crate::subject::{NOW, Subject, auth, device, envelope, epoch_envelope, found, known, present};
+use crate::subject::{NOW, Subject, auth, device, envelope, epoch_envelope, found, known, present, slot_put};
 
 pub async fn a_reopened_store_has_everything(mut subject: Subject) {
     let log = found(&*subject, 1).await;
     log.stored(&*subject, &[envelope(1), envelope(2)]).await;
     let log = log.rotated(&*subject, 2, &[device(1), device(9)]).await;
-    subject.slot_put(log.group, &device(1), Bytes::from_static(b"slot")).await.unwrap();
+    slot_put(&*subject, &log, b"slot").await;
     log.restrict(&*subject, &[device(1)]).await;
     let mailbox = MailboxId::from_slice(&[1, 1]).unwrap();
     subject.mailbox_open(std::slice::from_ref(&mailbox), [7; 16], NOW + 1).await.unwrap();

@@ -5,6 +5,7 @@
 
 mod append;
 mod archive;
+mod batch;
 mod concurrency;
 mod durability;
 mod mailbox;
@@ -52,6 +53,16 @@ conformance! {
         an_append_under_an_old_generation_stores_nothing,
         an_append_by_a_revoked_device_stores_nothing,
         an_append_to_a_deleted_log_says_that_it_is_gone,
+    }
+    batch {
+        requests_of_one_log_are_numbered_one_behind_the_other,
+        a_duplicate_across_requests_gets_the_same_cursor,
+        a_request_that_cannot_be_served_fails_alone,
+        the_quota_of_one_request_does_not_stop_those_behind_it,
+        a_batch_committed_again_stores_nothing_twice,
+        a_rotten_row_is_replaced_once_however_many_requests_bring_it,
+        notes_and_appends_are_committed_together,
+        an_empty_batch_has_no_answers,
     }
     reading {
         a_page_is_consecutive_and_ends_at_its_limits,

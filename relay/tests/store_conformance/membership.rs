@@ -1,11 +1,13 @@
 //! Names, allow-lists, restrictions, rotations, slots: who gets in, and who does not any more.
 
 use bytes::Bytes;
+use zerok_sync_protocol::LogName;
 use zerok_sync_protocol::limits::{ALLOW_LIST_MAX, SUPERSEDED_LOGS_MAX};
-use zerok_sync_protocol::{LogName, NoisePublicKey};
-use zerok_sync_relay::store::{Admission, KnownLog, Lookup, Restricted, Rotated};
+use zerok_sync_relay::store::{Admission, DeviceNote, KnownLog, Lookup, Restricted, Rotated};
 
-use crate::subject::{NOW, Subject, auth, device, envelope, epoch_envelope, found, known, new_log, present};
+use crate::subject::{
+    NOW, Subject, auth, device, envelope, epoch_envelope, found, known, new_log, note, note_of, present, slot_put,
+};
 
 pub async fn a_name_is_known_once_the_log_exists(store: Subject) {
     let name = LogName::of(&auth(1));
@@ -163,8 +165,9 @@ pub async fn a_device_finds_its_logs_and_their_current_epoch(store: Subject) {
     found(&*store, 3).await;
     let lost = device(9);
     one.by(lost).admitted(&*store).await;
-    store.admit(two.group, &two.auth, &lost, NOW + 1).await.unwrap();
-    store.slot_put(one.group, &lost, Bytes::from_static(b"slot")).await.unwrap();
+    two.by(lost).admitted(&*store).await;
+    note(&*store, DeviceNote { seen_ms: NOW + 1, ..note_of(&two.by(lost)) }).await;
+    slot_put(&*store, &one.by(lost), b"slot").await;
     one.rotated(&*store, 4, &[device(1), lost]).await;
 
     let logs = store.logs_of(&lost).await.unwrap();
@@ -187,15 +190,15 @@ pub async fn a_slot_is_kept_until_its_device_is_removed(store: Subject) {
     let log = found(&*store, 1).await;
     let other = log.by(device(9));
     other.admitted(&*store).await;
-    store.slot_put(log.group, &device(1), Bytes::from_static(b"mine")).await.unwrap();
-    store.slot_put(log.group, &device(9), Bytes::from_static(b"theirs")).await.unwrap();
+    slot_put(&*store, &log, b"mine").await;
+    slot_put(&*store, &other, b"theirs").await;
 
     let log = log.rotated(&*store, 2, &[device(1), device(9)]).await;
     assert_eq!(log.admitted(&*store).await.slot, "mine");
     assert_eq!(log.by(device(9)).admitted(&*store).await.slot, "theirs");
 
     log.restrict(&*store, &[device(1)]).await;
-    store.slot_put(log.group, &device(9), Bytes::from_static(b"too late")).await.unwrap();
+    slot_put(&*store, &other, b"too late").await;
     let log = log.rotated(&*store, 3, &[device(1), device(9)]).await;
     assert_eq!(log.by(device(9)).admitted(&*store).await.slot, "");
     assert_eq!(log.admitted(&*store).await.slot, "mine");
@@ -205,7 +208,7 @@ pub async fn an_ack_stores_the_receipt_and_never_goes_back(store: Subject) {
     let log = found(&*store, 1).await;
     log.stored(&*store, &[envelope(1), envelope(2)]).await;
     let ack = async |cursor, receipt: Option<&'static [u8]>| {
-        store.ack(log.group, &log.device, cursor, receipt.map(Bytes::from_static), NOW).await.unwrap();
+        note(&*store, DeviceNote { acked: Some(cursor), slot: receipt.map(Bytes::from_static), ..note_of(&log) }).await;
         store.texts("SELECT CAST(acked AS text) FROM devices").await
     };
 
@@ -214,8 +217,7 @@ pub async fn an_ack_stores_the_receipt_and_never_goes_back(store: Subject) {
     assert_eq!(log.admitted(&*store).await.slot, "receipt");
     assert_eq!(ack(u64::MAX, None).await, ["3"], "no further than the head");
 
-    let stranger: NoisePublicKey = device(77);
-    store.ack(log.group, &stranger, 1, None, NOW).await.unwrap();
+    note(&*store, DeviceNote { acked: Some(1), ..note_of(&log.by(device(77))) }).await;
     assert_eq!(log.admitted(&*store).await.allow, [log.device]);
     assert_eq!(log.stored(&*store, &[envelope(1)]).await, [known(2)]);
 }

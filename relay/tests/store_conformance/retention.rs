@@ -10,12 +10,12 @@ use zerok_sync_relay::gc::{self, Census, Collected, Policy};
 use zerok_sync_relay::limits::DEVICE_SEEN_MS;
 use zerok_sync_relay::metrics::Metrics;
 use zerok_sync_relay::store::{
-    Account, Append, Budget, DeleteRequest, Deleted, Lookup, Removal, Restricted, Step, Store, StoreError, StoredEntry,
-    Then, TruncateRequest, Truncated,
+    Account, Append, Budget, DeleteRequest, Deleted, DeviceNote, Lookup, Removal, Restricted, Step, Store, StoreError,
+    StoredEntry, Then, TruncateRequest, Truncated,
 };
 
 use crate::subject::{
-    Log, NOW, Subject, auth, device, envelope, epoch_envelope, found, ids, known, new, new_log, present,
+    Log, NOW, Subject, auth, device, envelope, epoch_envelope, found, ids, known, new, new_log, note, note_of, present,
 };
 
 const GRACE: u64 = 24 * 3_600_000;
@@ -34,7 +34,7 @@ impl Log {
     }
 
     async fn ack(&self, store: &dyn Store, cursor: u64) {
-        store.ack(self.group, &self.device, cursor, None, NOW).await.expect("the store works");
+        note(store, DeviceNote { acked: Some(cursor), seen_ms: NOW, ..note_of(self) }).await;
     }
 
     async fn delete(&self, store: &dyn Store) -> Deleted {
@@ -304,16 +304,7 @@ pub async fn a_deleted_log_is_not_served(store: Subject) {
     gone(store.read(log.group, 1, 1_000, 10).await.map(|_| ()));
     gone(store.blob_ids(log.group, &[1]).await.map(|_| ()));
     gone(store.missing(log.group, &ids(&[envelope(1)])).await.map(|_| ()));
-    gone(store.ack(log.group, &log.device, 1, None, NOW).await);
-    let append = zerok_sync_relay::store::AppendRequest {
-        group: log.group,
-        auth_gen: 0,
-        device: log.device,
-        envelopes: vec![(blob_id(&envelope(9)), envelope(9))],
-        group_bytes_max: u64::MAX,
-        now_ms: NOW,
-    };
-    gone(store.append(append).await.map(|_| ()));
+    assert_eq!(log.append(&*store, &[envelope(9)]).await, Append::Gone);
     gone(store.rotate(log.rotation(2, &[log.device])).await.map(|_| ()));
     assert_eq!(store.create(new_log(1, &[device(8)]), NOW).await.unwrap(), None, "its name is still taken");
 }
@@ -387,7 +378,7 @@ pub async fn an_idle_log_is_evicted_and_one_in_use_is_not(store: Subject) {
     const IDLE: u64 = 90 * 24 * 3_600_000;
     let (idle, used) = (log_of(&*store, 1, 2).await, log_of(&*store, 2, 2).await);
     let policy = Policy { idle_ms_max: Some(IDLE), ..policy() };
-    store.admit(used.group, &used.auth, &used.device, NOW + IDLE).await.unwrap();
+    note(&*store, DeviceNote { seen_ms: NOW + IDLE, ..note_of(&used) }).await;
 
     assert_eq!(collect_with(&*store, &policy, NOW + IDLE).await.idle_groups, 0);
     assert_eq!(collect_with(&*store, &self::policy(), NOW + 9 * IDLE).await.idle_groups, 0, "by policy only");

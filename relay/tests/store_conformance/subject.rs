@@ -8,8 +8,8 @@ use tempfile::TempDir;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, NoisePublicKey, Timeline};
 use zerok_sync_relay::store::{
-    Admission, Admitted, Append, AppendRequest, Appended, DynStore, GroupKey, NewLog, Postgres, RestrictRequest,
-    Restricted, RotateRequest, Rotated, Sqlite, Store, StoreError, StoredEntry,
+    Admission, Admitted, Append, AppendRequest, Appended, Batch, DeviceNote, DynStore, GroupKey, NewLog, Postgres,
+    RestrictRequest, Restricted, RotateRequest, Rotated, Sqlite, Store, StoreError, StoredEntry,
 };
 use zerok_sync_testkit::postgres;
 
@@ -165,8 +165,13 @@ impl Log {
         Self { device, ..self.clone() }
     }
 
+    /// As a session does: the device is noted as seen.
     pub async fn admit(&self, store: &dyn Store) -> Admission {
-        store.admit(self.group, &self.auth, &self.device, NOW).await.expect("the store works")
+        let admission = store.admit(self.group, &self.auth, &self.device, NOW).await.expect("the store works");
+        if let Admission::Admitted(_) = admission {
+            note(store, DeviceNote { seen_ms: NOW, ..note_of(self) }).await;
+        }
+        admission
     }
 
     pub async fn admitted(&self, store: &dyn Store) -> Admitted {
@@ -176,11 +181,19 @@ impl Log {
         }
     }
 
+    pub fn request(&self, envelopes: &[Bytes]) -> AppendRequest {
+        AppendRequest {
+            group: self.group,
+            auth_gen: self.auth_gen,
+            device: self.device,
+            envelopes: envelopes.iter().map(|envelope| (blob_id(envelope), envelope.clone())).collect(),
+            group_bytes_max: PLENTY,
+            now_ms: NOW,
+        }
+    }
+
     pub async fn append_within(&self, store: &dyn Store, envelopes: &[Bytes], group_bytes_max: u64) -> Append {
-        let envelopes = envelopes.iter().map(|envelope| (blob_id(envelope), envelope.clone())).collect();
-        let (group, auth_gen, device) = (self.group, self.auth_gen, self.device);
-        let request = AppendRequest { group, auth_gen, device, envelopes, group_bytes_max, now_ms: NOW };
-        store.append(request).await.expect("the store works")
+        one(commit(store, vec![AppendRequest { group_bytes_max, ..self.request(envelopes) }]).await)
     }
 
     pub async fn append(&self, store: &dyn Store, envelopes: &[Bytes]) -> Append {
@@ -229,6 +242,29 @@ impl Log {
     pub async fn head(&self, store: &dyn Store) -> u64 {
         store.state(self.group).await.expect("the store works").expect("the log exists").head
     }
+}
+
+/// Commits appends together.
+pub async fn commit(store: &dyn Store, appends: Vec<AppendRequest>) -> Vec<Append> {
+    store.commit(Arc::new(Batch { appends, notes: Vec::new() })).await.expect("the store works")
+}
+
+pub fn one<T>(items: Vec<T>) -> T {
+    let [item] = items.try_into().ok().expect("exactly one");
+    item
+}
+
+/// A note that changes nothing yet.
+pub fn note_of(log: &Log) -> DeviceNote {
+    DeviceNote { group: log.group, device: log.device, acked: None, slot: None, seen_ms: 0, durable: true }
+}
+
+pub async fn note(store: &dyn Store, note: DeviceNote) {
+    store.commit(Arc::new(Batch { appends: Vec::new(), notes: vec![note] })).await.expect("the store works");
+}
+
+pub async fn slot_put(store: &dyn Store, log: &Log, slot: &'static [u8]) {
+    note(store, DeviceNote { slot: Some(Bytes::from_static(slot)), ..note_of(log) }).await;
 }
 
 pub fn present(cursor: u64, envelope: &Bytes) -> StoredEntry {

@@ -1,21 +1,42 @@
 //! What changes a log. Each function is one transaction that locks the group's row first.
 
+use std::collections::{BTreeSet, HashMap};
+
 use bytes::Bytes;
-use deadpool_postgres::{Client, Transaction};
+use deadpool_postgres::{Client, GenericClient, Transaction};
+use futures_util::future::join;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, NoisePublicKey, Timeline};
 
-use std::collections::HashMap;
-
 use super::pool::failed;
-use super::{read, retention};
-use crate::store::rules::{AppendPlan, Entrance, KnownRow, allow_set, entrance, fixed, plan_append, present, to_db};
+use super::{commit, read, retention};
+use crate::store::rules::{Entrance, Members, admission, allow_set, entrance, fixed, plan_unchecked, present, to_db};
 use crate::store::{
-    Admission, Admitted, Append, AppendRequest, GroupKey, NewLog, RestrictRequest, Restricted, Result, RotateRequest,
-    Rotated, StoreError,
+    Admission, GroupKey, NewLog, RestrictRequest, Restricted, Result, RotateRequest, Rotated, StoreError,
 };
 
+/// A device that is listed already only reads, without a lock: that is what nearly every Hello is.
 pub(super) async fn admit(
+    client: &mut Client,
+    group: GroupKey,
+    auth_public: &AuthPublicKey,
+    device: &NoisePublicKey,
+    now_ms: u64,
+) -> Result<Admission> {
+    let (row, members) = join(read::group(client, group), members(client, group, device)).await;
+    let (row, members) = (row?, members?);
+    if let Some(row) = row {
+        let entrance = entrance(&row, auth_public, members.slot.is_some(), members.allow.len());
+        if entrance != Entrance::ListNow {
+            return Ok(admission(entrance, row, members));
+        }
+    }
+    list_now(client, group, auth_public, device, now_ms).await
+}
+
+/// Puts a device on the allow-list if it still may under the log's lock, and brings back a log that
+/// was deleted.
+async fn list_now(
     client: &mut Client,
     group: GroupKey,
     auth_public: &AuthPublicKey,
@@ -30,28 +51,16 @@ pub(super) async fn admit(
         }
         row => row?,
     };
-    let mut allow = allow_list(&db, group).await?;
-    match entrance(&row, auth_public, allow.contains(device), allow.len()) {
-        Entrance::Superseded => return Ok(Admission::Superseded),
-        Entrance::Restricted => return Ok(Admission::Restricted),
-        Entrance::ListFull => return Ok(Admission::ListFull),
-        Entrance::Listed => {}
-        Entrance::ListNow => {
-            list(&db, group, &[*device]).await?;
-            allow.push(*device);
-        }
+    let mut members = members(&db, group, device).await?;
+    let entrance = entrance(&row, auth_public, members.slot.is_some(), members.allow.len());
+    if entrance == Entrance::ListNow {
+        list(&db, group, &[*device], now_ms).await?;
+        members.allow.push(*device);
     }
-    let seen = db
-        .prepare_cached(
-            "UPDATE devices SET last_seen = greatest(last_seen, $3)
-             WHERE group_id = $1 AND noise_key = $2 RETURNING slot",
-        )
-        .await
-        .map_err(failed)?;
-    let slot = db.query_one(&seen, &[&&group.0[..], &&device.0[..], &to_db(now_ms)]).await.map_err(failed)?;
-    let slot = read::bytes(&slot, 0);
-    db.commit().await.map_err(failed)?;
-    Ok(Admission::Admitted(Admitted { state: row.state(), group_bytes: row.bytes, slot, allow }))
+    if matches!(entrance, Entrance::Listed | Entrance::ListNow) {
+        db.commit().await.map_err(failed)?;
+    }
+    Ok(admission(entrance, row, members))
 }
 
 pub(super) async fn create(client: &mut Client, log: &NewLog, now_ms: u64) -> Result<Option<GroupKey>> {
@@ -82,45 +91,29 @@ pub(super) async fn create(client: &mut Client, log: &NewLog, now_ms: u64) -> Re
     )
     .await
     .map_err(failed)?;
-    list(&db, group, &log.allow).await?;
+    list(&db, group, &log.allow, 0).await?;
     let envelopes: Vec<(BlobId, Bytes)> = std::iter::once(&log.epoch_envelope)
         .chain(&log.envelopes)
         .map(|envelope| (blob_id(envelope), envelope.clone()))
         .collect();
-    let row = read::lock_group(&db, group).await?;
-    write_plan(&db, group, &plan_append(&row, &envelopes, HashMap::new(), u64::MAX), now_ms).await?;
+    let mut row = read::lock_group(&db, group).await?;
+    let (plan, _) = plan_unchecked(&mut row, &mut HashMap::new(), &envelopes, now_ms);
+    commit::write_plan(&db, &plan).await?;
     db.commit().await.map_err(failed)?;
     Ok(Some(group))
-}
-
-pub(super) async fn append(client: &mut Client, request: &AppendRequest) -> Result<Append> {
-    let group = request.group;
-    let db = client.transaction().await.map_err(failed)?;
-    let row = read::lock_group(&db, group).await?;
-    if !is_listed(&db, group, &request.device).await? {
-        return Ok(Append::Revoked);
-    }
-    if row.auth_gen != request.auth_gen {
-        return Ok(Append::Superseded { epoch_envelope: read::epoch_envelope(&db, group).await? });
-    }
-    let known = known_rows(&db, group, &request.envelopes).await?;
-    let plan = plan_append(&row, &request.envelopes, known, request.group_bytes_max);
-    write_plan(&db, group, &plan, request.now_ms).await?;
-    db.commit().await.map_err(failed)?;
-    let (cursors, head) = (plan.cursors, plan.head);
-    Ok(if plan.over_quota { Append::QuotaExceeded { cursors, head } } else { Append::Stored { cursors, head } })
 }
 
 pub(super) async fn rotate(client: &mut Client, request: &RotateRequest) -> Result<Rotated> {
     let group = request.group;
     let db = client.transaction().await.map_err(failed)?;
-    let row = read::lock_group(&db, group).await?;
+    let mut row = read::lock_group(&db, group).await?;
     let name = LogName::of(&request.next_auth_public);
-    let envelopes = [(blob_id(&request.epoch_envelope), request.epoch_envelope.clone())];
-    let known = known_rows(&db, group, &envelopes).await?;
+    let id = blob_id(&request.epoch_envelope);
+    let envelopes = [(id, request.epoch_envelope.clone())];
+    let mut known = read::known_rows(&db, &BTreeSet::from([(group, id)])).await?;
     // The name tells a rotation that happened from an envelope that was merely pushed.
     let taken_by = read::owner(&db, &name).await?;
-    if let (Some(found), Some(owner)) = (known.get(&envelopes[0].0), taken_by)
+    if let (Some(found), Some(owner)) = (known.get(&(group, id)), taken_by)
         && owner == group
     {
         return Ok(Rotated::Done { auth_gen: row.auth_gen, cursor: found.cursor });
@@ -132,9 +125,8 @@ pub(super) async fn rotate(client: &mut Client, request: &RotateRequest) -> Resu
     if row.auth_gen != request.expect_gen || !take_name(&db, &name, group).await? {
         return Ok(conflict);
     }
-    // A quota must not keep a device from being removed.
-    let plan = plan_append(&row, &envelopes, known, u64::MAX);
-    write_plan(&db, group, &plan, request.now_ms).await?;
+    let (plan, cursors) = plan_unchecked(&mut row, &mut known, &envelopes, request.now_ms);
+    commit::write_plan(&db, &plan).await?;
     let auth_gen = row.auth_gen + 1;
     let update = db
         .prepare_cached(
@@ -150,9 +142,9 @@ pub(super) async fn rotate(client: &mut Client, request: &RotateRequest) -> Resu
     .await
     .map_err(failed)?;
     keep_listed(&db, group, &request.allow).await?;
-    list(&db, group, &request.allow).await?;
+    list(&db, group, &request.allow, 0).await?;
     db.commit().await.map_err(failed)?;
-    Ok(Rotated::Done { auth_gen, cursor: plan.cursors[0].cursor })
+    Ok(Rotated::Done { auth_gen, cursor: cursors[0].cursor })
 }
 
 pub(super) async fn restrict(client: &mut Client, request: &RestrictRequest) -> Result<Restricted> {
@@ -181,38 +173,6 @@ pub(super) async fn new_timeline(db: &Client, group: GroupKey, old: Timeline, fr
     Ok(present(read::group(db, group).await?)?.timeline)
 }
 
-pub(super) async fn slot_put(db: &Client, group: GroupKey, device: &NoisePublicKey, data: &[u8]) -> Result<()> {
-    let update = db
-        .prepare_cached("UPDATE devices SET slot = $3 WHERE group_id = $1 AND noise_key = $2")
-        .await
-        .map_err(failed)?;
-    db.execute(&update, &[&&group.0[..], &&device.0[..], &data]).await.map_err(failed)?;
-    Ok(())
-}
-
-pub(super) async fn ack(
-    db: &Client,
-    group: GroupKey,
-    device: &NoisePublicKey,
-    cursor: u64,
-    receipt: Option<&[u8]>,
-    now_ms: u64,
-) -> Result<()> {
-    let head = present(read::group(db, group).await?)?.head;
-    let update = db
-        .prepare_cached(
-            "UPDATE devices SET acked = greatest(acked, $3), slot = coalesce($4, slot),
-                                last_seen = greatest(last_seen, $5)
-             WHERE group_id = $1 AND noise_key = $2",
-        )
-        .await
-        .map_err(failed)?;
-    db.execute(&update, &[&&group.0[..], &&device.0[..], &to_db(cursor.min(head)), &receipt, &to_db(now_ms)])
-        .await
-        .map_err(failed)?;
-    Ok(())
-}
-
 /// Whether the name was free. Waits for another transaction that is taking it.
 async fn take_name(db: &Transaction<'_>, name: &LogName, group: GroupKey) -> Result<bool> {
     let insert = db
@@ -222,13 +182,23 @@ async fn take_name(db: &Transaction<'_>, name: &LogName, group: GroupKey) -> Res
     Ok(db.execute(&insert, &[&&name.0[..], &&group.0[..]]).await.map_err(failed)? == 1)
 }
 
-async fn allow_list(db: &Transaction<'_>, group: GroupKey) -> Result<Vec<NoisePublicKey>> {
+/// The allow-list, and what is kept for one device of it.
+async fn members(db: &impl GenericClient, group: GroupKey, device: &NoisePublicKey) -> Result<Members> {
     let select = db
-        .prepare_cached("SELECT noise_key FROM devices WHERE group_id = $1 ORDER BY noise_key")
+        .prepare_cached(
+            "SELECT noise_key, CASE WHEN noise_key = $2 THEN slot END FROM devices WHERE group_id = $1
+             ORDER BY noise_key",
+        )
         .await
         .map_err(failed)?;
-    let rows = db.query(&select, &[&&group.0[..]]).await.map_err(failed)?;
-    rows.iter().map(|row| fixed(row.get(0)).map(NoisePublicKey)).collect()
+    let mut members = Members::default();
+    for row in db.query(&select, &[&&group.0[..], &&device.0[..]]).await.map_err(failed)? {
+        members.allow.push(NoisePublicKey(fixed(row.get(0))?));
+        if let Some(slot) = row.get::<_, Option<&[u8]>>(1) {
+            members.slot = Some(Bytes::copy_from_slice(slot));
+        }
+    }
+    Ok(members)
 }
 
 pub(super) async fn is_listed(db: &Transaction<'_>, group: GroupKey, device: &NoisePublicKey) -> Result<bool> {
@@ -238,18 +208,18 @@ pub(super) async fn is_listed(db: &Transaction<'_>, group: GroupKey, device: &No
 }
 
 /// Puts devices on the allow-list; those that are there keep their slots.
-async fn list(db: &Transaction<'_>, group: GroupKey, allow: &[NoisePublicKey]) -> Result<()> {
+async fn list(db: &Transaction<'_>, group: GroupKey, allow: &[NoisePublicKey], seen_ms: u64) -> Result<()> {
     let allow = allow_set(allow);
     let keys: Vec<&[u8]> = allow.iter().map(AsRef::as_ref).collect();
     let insert = db
         .prepare_cached(
             "INSERT INTO devices (group_id, noise_key, slot, acked, last_seen)
-             SELECT $1, noise_key, ''::bytea, 0, 0 FROM unnest($2::bytea[]) AS noise_key
+             SELECT $1, noise_key, ''::bytea, 0, $3 FROM unnest($2::bytea[]) AS noise_key
              ON CONFLICT DO NOTHING",
         )
         .await
         .map_err(failed)?;
-    db.execute(&insert, &[&&group.0[..], &keys]).await.map_err(failed)?;
+    db.execute(&insert, &[&&group.0[..], &keys, &to_db(seen_ms)]).await.map_err(failed)?;
     Ok(())
 }
 
@@ -260,54 +230,5 @@ async fn keep_listed(db: &Transaction<'_>, group: GroupKey, allow: &[NoisePublic
     let delete =
         db.prepare_cached("DELETE FROM devices WHERE group_id = $1 AND noise_key <> ALL($2)").await.map_err(failed)?;
     db.execute(&delete, &[&&group.0[..], &keys]).await.map_err(failed)?;
-    Ok(())
-}
-
-async fn known_rows(
-    db: &Transaction<'_>,
-    group: GroupKey,
-    envelopes: &[(BlobId, Bytes)],
-) -> Result<HashMap<BlobId, KnownRow>> {
-    let ids: Vec<BlobId> = envelopes.iter().map(|(id, _)| *id).collect();
-    let stored = read::stored(db, group, &ids).await?;
-    Ok(stored.into_iter().map(|(id, cursor, sound)| (id, KnownRow { cursor, sound })).collect())
-}
-
-async fn write_plan(db: &Transaction<'_>, group: GroupKey, plan: &AppendPlan<'_>, now_ms: u64) -> Result<()> {
-    let group = &group.0[..];
-    if !plan.insert.is_empty() {
-        let cursors: Vec<i64> = plan.insert.iter().map(|(cursor, ..)| to_db(*cursor)).collect();
-        let ids: Vec<&[u8]> = plan.insert.iter().map(|(_, id, _)| &id.0[..]).collect();
-        let envelopes: Vec<&[u8]> = plan.insert.iter().map(|(.., envelope)| &envelope[..]).collect();
-        let insert = db
-            .prepare_cached(
-                "INSERT INTO entries (group_id, cursor, blob_id, envelope, received_at)
-                 SELECT $1, cursor, blob_id, envelope, $5
-                 FROM unnest($2::bigint[], $3::bytea[], $4::bytea[]) AS new (cursor, blob_id, envelope)",
-            )
-            .await
-            .map_err(failed)?;
-        db.execute(&insert, &[&group, &cursors, &ids, &envelopes, &to_db(now_ms)]).await.map_err(failed)?;
-        let update = db
-            .prepare_cached("UPDATE groups SET head = $2, head_blob_id = $3, bytes = $4 WHERE group_id = $1")
-            .await
-            .map_err(failed)?;
-        db.execute(&update, &[&group, &to_db(plan.head), &&plan.head_blob_id.0[..], &to_db(plan.bytes)])
-            .await
-            .map_err(failed)?;
-    }
-    if !plan.heal.is_empty() {
-        let cursors: Vec<i64> = plan.heal.iter().map(|(cursor, _)| to_db(*cursor)).collect();
-        let envelopes: Vec<&[u8]> = plan.heal.iter().map(|(_, envelope)| &envelope[..]).collect();
-        let heal = db
-            .prepare_cached(
-                "UPDATE entries SET envelope = sound.envelope
-                 FROM unnest($2::bigint[], $3::bytea[]) AS sound (cursor, envelope)
-                 WHERE entries.group_id = $1 AND entries.cursor = sound.cursor",
-            )
-            .await
-            .map_err(failed)?;
-        db.execute(&heal, &[&group, &cursors, &envelopes]).await.map_err(failed)?;
-    }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! to one log and its cursors become visible in order. No instance holds state; a connection that
 //! broke is replaced. A commit whose answer was lost is found by repeating it (blob ids).
 
+mod commit;
 mod log;
 mod mailbox;
 pub(super) mod pool;
@@ -12,6 +13,8 @@ mod read;
 mod retention;
 pub(super) mod schema;
 mod snapshot;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,8 +26,8 @@ use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, MailboxId, NoisePublic
 use self::pool::failed;
 use super::rules::fixed;
 use super::{
-    Admission, Append, AppendRequest, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxSide, NewLog,
-    RestrictRequest, Restricted, Result, RotateRequest, Rotated, Standing, Store, StoredEntry,
+    Admission, Append, Batch, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxSide, NewLog, RestrictRequest,
+    Restricted, Result, RotateRequest, Rotated, Standing, Store, StoredEntry,
 };
 
 /// A log in a Postgres database.
@@ -95,8 +98,12 @@ impl Store for Postgres {
         log::create(&mut self.connection().await?, &log, now_ms).await
     }
 
-    async fn append(&self, request: AppendRequest) -> Result<Append> {
-        log::append(&mut self.connection().await?, &request).await
+    fn writers(&self) -> usize {
+        4
+    }
+
+    async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Append>> {
+        commit::commit(self.connection().await?, &batch).await
     }
 
     async fn state(&self, group: GroupKey) -> Result<Option<LogState>> {
@@ -129,21 +136,6 @@ impl Store for Postgres {
 
     async fn rotate(&self, request: RotateRequest) -> Result<Rotated> {
         log::rotate(&mut self.connection().await?, &request).await
-    }
-
-    async fn slot_put(&self, group: GroupKey, device: &NoisePublicKey, data: Bytes) -> Result<()> {
-        log::slot_put(&self.connection().await?, group, device, &data).await
-    }
-
-    async fn ack(
-        &self,
-        group: GroupKey,
-        device: &NoisePublicKey,
-        cursor: u64,
-        receipt: Option<Bytes>,
-        now_ms: u64,
-    ) -> Result<()> {
-        log::ack(&self.connection().await?, group, device, cursor, receipt.as_deref(), now_ms).await
     }
 
     async fn mailbox_open(

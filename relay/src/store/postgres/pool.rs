@@ -78,7 +78,7 @@ pub(in crate::store) fn failed(error: tokio_postgres::Error) -> StoreError {
         "28" => unusable("the database refused the user or password of --store"),
         "3D" => unusable("the database named by --store does not exist: create it"),
         "53" => unavailable("the database is out of connections, memory or disk space"),
-        "40" | "55" => unavailable("the database was busy with the same rows"),
+        "40" | "55" => StoreError::Busy("another instance held the same rows for too long".into()),
         "XX" | "58" => StoreError::Corrupt(format!("Postgres reports damage ({}): see its log", state.code())),
         "42" => StoreError::Corrupt("a table is missing or of another shape: look for what else writes there".into()),
         _ => StoreError::Unavailable(format!("Postgres failed with SQLSTATE {}", state.code())),

@@ -1,6 +1,6 @@
 //! Queries: names, states, pages of the log. Generic over a connection and a transaction on it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use zerok_sync_protocol::limits::SUPERSEDED_LOGS_MAX;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, NoisePublicKey, Timeline};
 
 use super::pool::failed;
-use crate::store::rules::{GroupRow, Page, fixed, from_db, present, to_db};
+use crate::store::rules::{GroupRow, KnownRow, Page, fixed, from_db, present, to_db};
 use crate::store::{GroupKey, KnownLog, Lookup, Result, Standing, StoredEntry};
 
 pub(super) async fn lookup(db: &Client, name: &LogName) -> Result<Lookup> {
@@ -87,23 +87,29 @@ pub(super) async fn standings(db: &Client, groups: &[GroupKey]) -> Result<Vec<(G
 }
 
 async fn group_row(db: &impl GenericClient, group: GroupKey, lock: &str) -> Result<Option<GroupRow>> {
-    let sql = format!(
-        "SELECT auth_pub, auth_gen, timeline, head, head_blob_id, floor, floor_blob_id, bytes, restricted
-         FROM groups WHERE group_id = $1 AND delete_at = 0 {lock}"
-    );
+    let sql = format!("SELECT {GROUP_COLUMNS} FROM groups WHERE group_id = $1 AND delete_at = 0 {lock}");
     let statement = db.prepare_cached(&sql).await.map_err(failed)?;
-    let Some(row) = db.query_opt(&statement, &[&&group.0[..]]).await.map_err(failed)? else { return Ok(None) };
-    Ok(Some(GroupRow {
-        auth_public: AuthPublicKey(fixed(row.get(0))?),
-        auth_gen: from_db(row.get(1))?,
-        timeline: Timeline(fixed(row.get(2))?),
-        head: from_db(row.get(3))?,
-        head_blob_id: BlobId(fixed(row.get(4))?),
-        floor: from_db(row.get(5))?,
-        floor_blob_id: BlobId(fixed(row.get(6))?),
-        bytes: from_db(row.get(7))?,
-        restricted: row.get(8),
-    }))
+    let row = db.query_opt(&statement, &[&&group.0[..]]).await.map_err(failed)?;
+    row.as_ref().map(parse_group).transpose()
+}
+
+/// What [`parse_group`] reads.
+pub(super) const GROUP_COLUMNS: &str =
+    "group_id, auth_pub, auth_gen, timeline, head, head_blob_id, floor, floor_blob_id, bytes, restricted";
+
+pub(super) fn parse_group(row: &Row) -> Result<GroupRow> {
+    Ok(GroupRow {
+        group: GroupKey(fixed(row.get(0))?),
+        auth_public: AuthPublicKey(fixed(row.get(1))?),
+        auth_gen: from_db(row.get(2))?,
+        timeline: Timeline(fixed(row.get(3))?),
+        head: from_db(row.get(4))?,
+        head_blob_id: BlobId(fixed(row.get(5))?),
+        floor: from_db(row.get(6))?,
+        floor_blob_id: BlobId(fixed(row.get(7))?),
+        bytes: from_db(row.get(8))?,
+        restricted: row.get(9),
+    })
 }
 
 pub(super) async fn epoch_envelope(db: &impl GenericClient, group: GroupKey) -> Result<Bytes> {
@@ -165,33 +171,36 @@ pub(super) async fn blob_ids(db: &Client, group: GroupKey, cursors: &[u64]) -> R
 
 pub(super) async fn missing(db: &Client, group: GroupKey, blob_ids: &[BlobId]) -> Result<Vec<bool>> {
     present(self::group(db, group).await?)?;
-    let sound: HashMap<BlobId, bool> =
-        stored(db, group, blob_ids).await?.into_iter().map(|(id, _, sound)| (id, sound)).collect();
-    Ok(blob_ids.iter().map(|id| !sound.get(id).copied().unwrap_or(false)).collect())
+    let known = known_rows(db, &blob_ids.iter().map(|id| (group, *id)).collect()).await?;
+    Ok(blob_ids.iter().map(|id| known.get(&(group, *id)).is_none_or(|row| !row.sound)).collect())
 }
 
-/// Of these blob ids the stored ones, with their cursors and whether the bytes still hash to them.
-/// Rows are hashed as they come in, one at a time.
-pub(super) async fn stored(
+/// Of these blob ids the stored ones, with their rows. Their envelopes are hashed as they come in,
+/// one at a time; nothing is read for an id that is not there.
+pub(super) async fn known_rows(
     db: &impl GenericClient,
-    group: GroupKey,
-    blob_ids: &[BlobId],
-) -> Result<Vec<(BlobId, u64, bool)>> {
+    wanted: &BTreeSet<(GroupKey, BlobId)>,
+) -> Result<HashMap<(GroupKey, BlobId), KnownRow>> {
     let statement = db
-        .prepare_cached("SELECT blob_id, cursor, envelope FROM entries WHERE group_id = $1 AND blob_id = ANY($2)")
+        .prepare_cached(
+            "SELECT entries.group_id, entries.blob_id, cursor, envelope
+             FROM unnest($1::bytea[], $2::bytea[]) AS wanted (group_id, blob_id)
+             JOIN entries ON entries.group_id = wanted.group_id AND entries.blob_id = wanted.blob_id",
+        )
         .await
         .map_err(failed)?;
-    let wanted: Vec<&[u8]> = blob_ids.iter().map(AsRef::as_ref).collect();
-    let group = &group.0[..];
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&group, &wanted];
+    let groups: Vec<&[u8]> = wanted.iter().map(|(group, _)| &group.0[..]).collect();
+    let ids: Vec<&[u8]> = wanted.iter().map(|(_, id)| &id.0[..]).collect();
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&groups, &ids];
     let rows = db.query_raw(&statement, parameters).await.map_err(failed)?;
     pin_mut!(rows);
-    let mut stored = Vec::new();
+    let mut known = HashMap::new();
     while let Some(row) = rows.try_next().await.map_err(failed)? {
-        let id = BlobId(fixed(row.get(0))?);
-        stored.push((id, from_db(row.get(1))?, blob_id(row.get(2)) == id));
+        let id = BlobId(fixed(row.get(1))?);
+        let found = KnownRow { cursor: from_db(row.get(2))?, sound: blob_id(row.get(3)) == id };
+        known.insert((GroupKey(fixed(row.get(0))?), id), found);
     }
-    Ok(stored)
+    Ok(known)
 }
 
 pub(super) fn bytes(row: &Row, column: usize) -> Bytes {

@@ -20,7 +20,23 @@ const READERS: usize = 4;
 /// A call that gets no place in the queue, or no reader, for this long is told to come back later.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+type Job = Box<dyn FnOnce(&mut Writer) + Send>;
+
+/// When a commit reaches the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flush {
+    /// Before it is answered.
+    AtCommit,
+    /// With the next commit that is flushed: a crash of the relay loses nothing, a power cut may.
+    WithTheNext,
+}
+
+/// The writing connection, and what it was last told about flushing.
+struct Writer {
+    connection: Connection,
+    /// `None` if it did not confirm it.
+    flush: Option<Flush>,
+}
 
 #[derive(Debug)]
 pub(super) struct Connections {
@@ -43,7 +59,7 @@ impl Connections {
         let (jobs, queue) = mpsc::channel(QUEUE_LEN);
         let writer = std::thread::Builder::new()
             .name("sqlite-writer".into())
-            .spawn(move || write_loop(connection, queue, lock))
+            .spawn(move || write_loop(Writer { connection, flush: None }, queue, lock))
             .map_err(|error| StoreError::Unavailable(format!("no thread for the writer: {error}")))?;
         Ok(Self {
             jobs: Some(jobs),
@@ -72,11 +88,20 @@ impl Connections {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.write_with(Flush::AtCommit, work).await
+    }
+
+    /// Runs `work` in a transaction of its own and answers once it is committed.
+    pub async fn write_with<T: Send + 'static>(
+        &self,
+        flush: Flush,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let stopped = || StoreError::Unavailable("the writer has stopped: restart the relay".into());
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
+        let job: Job = Box::new(move |writer| {
             // Nobody listens any more if the session ended; the write is as good without.
-            let _ = answer.send(in_transaction(connection, work));
+            let _ = answer.send(writer.in_transaction(flush, work));
         });
         let jobs = self.jobs.as_ref().ok_or_else(read_only)?;
         tokio::time::timeout(WAIT_MAX, jobs.send(job)).await.map_err(|_| overloaded())?.map_err(|_| stopped())?;
@@ -139,19 +164,26 @@ impl Drop for Reader {
 }
 
 /// `lock` is held for as long as the connection is open.
-fn write_loop(mut connection: Connection, mut queue: mpsc::Receiver<Job>, lock: File) {
+fn write_loop(mut writer: Writer, mut queue: mpsc::Receiver<Job>, lock: File) {
     while let Some(job) = queue.blocking_recv() {
-        job(&mut connection);
+        job(&mut writer);
     }
-    drop(connection);
+    drop(writer);
     drop(lock);
 }
 
-fn in_transaction<T>(connection: &mut Connection, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let outcome = work(&transaction)?;
-    transaction.commit()?;
-    Ok(outcome)
+impl Writer {
+    fn in_transaction<T>(&mut self, flush: Flush, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        if self.flush != Some(flush) {
+            self.flush = None;
+            schema::set_flush(&self.connection, flush)?;
+            self.flush = Some(flush);
+        }
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let outcome = work(&transaction)?;
+        transaction.commit()?;
+        Ok(outcome)
+    }
 }
 
 fn readers(path: &Path, flags: OpenFlags) -> Result<Vec<Connection>> {

@@ -5,6 +5,7 @@
 //! of connections, each call in one snapshot (WAL), so they never wait for the writer. A lock file
 //! beside the database keeps a second relay out.
 
+mod commit;
 mod connections;
 mod log;
 mod mailbox;
@@ -14,18 +15,20 @@ pub(super) mod schema;
 mod snapshot;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rusqlite::Transaction;
 use zeroize::Zeroizing;
 use zerok_sync_protocol::frame::LogState;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, MailboxId, NoisePublicKey, Timeline};
 
-use self::connections::Connections;
 pub(super) use self::connections::lock_path;
+use self::connections::{Connections, Flush};
 use super::{
-    Admission, Append, AppendRequest, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxSide, NewLog,
-    RestrictRequest, Restricted, Result, RotateRequest, Rotated, Standing, Store, StoreError, StoredEntry,
+    Admission, Append, Batch, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxSide, NewLog, RestrictRequest,
+    Restricted, Result, RotateRequest, Rotated, Standing, Store, StoreError, StoredEntry,
 };
 
 /// A log in a SQLite file.
@@ -80,15 +83,28 @@ impl Store for Sqlite {
         now_ms: u64,
     ) -> Result<Admission> {
         let (auth_public, device) = (*auth_public, *device);
-        self.connections.write(move |transaction| log::admit(transaction, group, &auth_public, &device, now_ms)).await
+        let admission =
+            self.connections.read(move |snapshot| read::admit(snapshot, group, &auth_public, &device)).await?;
+        match admission {
+            Some(admission) => Ok(admission),
+            None => {
+                let list = move |db: &Transaction<'_>| log::list_now(db, group, &auth_public, &device, now_ms);
+                self.connections.write(list).await
+            }
+        }
     }
 
     async fn create(&self, log: NewLog, now_ms: u64) -> Result<Option<GroupKey>> {
         self.connections.write(move |transaction| log::create(transaction, &log, now_ms)).await
     }
 
-    async fn append(&self, request: AppendRequest) -> Result<Append> {
-        self.connections.write(move |transaction| log::append(transaction, &request)).await
+    fn writers(&self) -> usize {
+        1
+    }
+
+    async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Append>> {
+        let flush = if commit::is_promised(&batch) { Flush::AtCommit } else { Flush::WithTheNext };
+        self.connections.write_with(flush, move |transaction| commit::commit(transaction, &batch)).await
     }
 
     async fn state(&self, group: GroupKey) -> Result<Option<LogState>> {
@@ -124,25 +140,6 @@ impl Store for Sqlite {
 
     async fn rotate(&self, request: RotateRequest) -> Result<Rotated> {
         self.connections.write(move |transaction| log::rotate(transaction, &request)).await
-    }
-
-    async fn slot_put(&self, group: GroupKey, device: &NoisePublicKey, data: Bytes) -> Result<()> {
-        let device = *device;
-        self.connections.write(move |transaction| log::slot_put(transaction, group, &device, &data)).await
-    }
-
-    async fn ack(
-        &self,
-        group: GroupKey,
-        device: &NoisePublicKey,
-        cursor: u64,
-        receipt: Option<Bytes>,
-        now_ms: u64,
-    ) -> Result<()> {
-        let device = *device;
-        self.connections
-            .write(move |transaction| log::ack(transaction, group, &device, cursor, receipt.as_deref(), now_ms))
-            .await
     }
 
     async fn mailbox_open(

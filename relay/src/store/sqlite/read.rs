@@ -1,16 +1,18 @@
 //! Queries on one snapshot: names, states, pages of the log.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::limits::SUPERSEDED_LOGS_MAX;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, NoisePublicKey, Timeline};
 
-use crate::store::rules::{GroupRow, Page, fixed, from_db, present, to_db};
-use crate::store::{GroupKey, KnownLog, Lookup, Result, Standing, StoredEntry};
+use crate::store::rules::{
+    Entrance, GroupRow, KnownRow, Members, Page, admission, entrance, fixed, from_db, present, to_db,
+};
+use crate::store::{Admission, GroupKey, KnownLog, Lookup, Result, Standing, StoredEntry};
 
 pub(super) fn lookup(db: &Connection, name: &LogName) -> Result<Lookup> {
     // A deleted log keeps its names until its removal begins: a member's Hello brings it back.
@@ -42,7 +44,7 @@ pub(super) fn logs_of(db: &Connection, device: &NoisePublicKey) -> Result<Vec<Kn
 /// The row of a log that is served. Inside a writing transaction it is locked: that transaction is the only one.
 pub(super) fn group(db: &Connection, group: GroupKey) -> Result<Option<GroupRow>> {
     let mut statement = db.prepare_cached(
-        "SELECT auth_pub, auth_gen, timeline, head, head_blob_id, floor, floor_blob_id, bytes, restricted
+        "SELECT group_id, auth_pub, auth_gen, timeline, head, head_blob_id, floor, floor_blob_id, bytes, restricted
          FROM groups WHERE group_id = ?1 AND delete_at = 0",
     )?;
     let mut rows = statement.query([&group.0])?;
@@ -50,15 +52,16 @@ pub(super) fn group(db: &Connection, group: GroupKey) -> Result<Option<GroupRow>
     let bytes = |column: usize| row.get::<_, Vec<u8>>(column);
     let number = |column: usize| from_db(row.get(column)?);
     Ok(Some(GroupRow {
-        auth_public: AuthPublicKey(fixed(&bytes(0)?)?),
-        auth_gen: number(1)?,
-        timeline: Timeline(fixed(&bytes(2)?)?),
-        head: number(3)?,
-        head_blob_id: BlobId(fixed(&bytes(4)?)?),
-        floor: number(5)?,
-        floor_blob_id: BlobId(fixed(&bytes(6)?)?),
-        bytes: number(7)?,
-        restricted: row.get(8)?,
+        group: GroupKey(fixed(&bytes(0)?)?),
+        auth_public: AuthPublicKey(fixed(&bytes(1)?)?),
+        auth_gen: number(2)?,
+        timeline: Timeline(fixed(&bytes(3)?)?),
+        head: number(4)?,
+        head_blob_id: BlobId(fixed(&bytes(5)?)?),
+        floor: number(6)?,
+        floor_blob_id: BlobId(fixed(&bytes(7)?)?),
+        bytes: number(8)?,
+        restricted: row.get(9)?,
     }))
 }
 
@@ -69,6 +72,57 @@ pub(super) fn standings(db: &Connection, groups: &[GroupKey]) -> Result<Vec<(Gro
         standings.extend(row.map(|row| (*key, Standing { state: row.state(), restricted: row.restricted })));
     }
     Ok(standings)
+}
+
+pub(super) fn allow_list(db: &Connection, group: GroupKey) -> Result<Vec<NoisePublicKey>> {
+    let mut statement = db.prepare_cached("SELECT noise_key FROM devices WHERE group_id = ?1 ORDER BY noise_key")?;
+    let mut rows = statement.query([&group.0])?;
+    let mut allow = Vec::new();
+    while let Some(row) = rows.next()? {
+        allow.push(NoisePublicKey(fixed(blob(row, 0)?)?));
+    }
+    Ok(allow)
+}
+
+/// The allow-list, and what is kept for one device of it.
+pub(super) fn members(db: &Connection, group: GroupKey, device: &NoisePublicKey) -> Result<Members> {
+    let slot: Option<Vec<u8>> = db
+        .prepare_cached("SELECT slot FROM devices WHERE group_id = ?1 AND noise_key = ?2")?
+        .query_row(params![&group.0, &device.0], |row| row.get(0))
+        .optional()?;
+    Ok(Members { allow: allow_list(db, group)?, slot: slot.map(Bytes::from) })
+}
+
+/// The answer to a device that asks for entrance; `None` if something has to be written first. One
+/// that is listed only reads: that is what nearly every Hello is.
+pub(super) fn admit(
+    db: &Connection,
+    group: GroupKey,
+    auth_public: &AuthPublicKey,
+    device: &NoisePublicKey,
+) -> Result<Option<Admission>> {
+    let Some(row) = self::group(db, group)? else { return Ok(None) };
+    let members = members(db, group, device)?;
+    let entrance = entrance(&row, auth_public, members.slot.is_some(), members.allow.len());
+    Ok((entrance != Entrance::ListNow).then(|| admission(entrance, row, members)))
+}
+
+/// Of these blob ids the stored ones, with their rows. Nothing is read for an id that is not there.
+pub(super) fn known_rows(
+    db: &Connection,
+    wanted: &BTreeSet<(GroupKey, BlobId)>,
+) -> Result<HashMap<(GroupKey, BlobId), KnownRow>> {
+    let mut statement =
+        db.prepare_cached("SELECT cursor, envelope FROM entries WHERE group_id = ?1 AND blob_id = ?2")?;
+    let mut known = HashMap::new();
+    for (group, id) in wanted {
+        let mut rows = statement.query(params![&group.0, &id.0])?;
+        if let Some(row) = rows.next()? {
+            let sound = blob_id(blob(row, 1)?) == *id;
+            known.insert((*group, *id), KnownRow { cursor: from_db(row.get(0)?)?, sound });
+        }
+    }
+    Ok(known)
 }
 
 pub(super) fn epoch_envelope(db: &Connection, group: GroupKey) -> Result<Bytes> {
@@ -118,11 +172,11 @@ pub(super) fn blob_ids(db: &Connection, group: GroupKey, cursors: &[u64]) -> Res
 
 pub(super) fn missing(db: &Connection, group: GroupKey, blob_ids: &[BlobId]) -> Result<Vec<bool>> {
     present(self::group(db, group)?)?;
-    let mut statement = db.prepare_cached("SELECT envelope FROM entries WHERE group_id = ?1 AND blob_id = ?2")?;
-    let mut missing = Vec::with_capacity(blob_ids.len());
-    for id in blob_ids {
-        let envelope: Option<Vec<u8>> = statement.query_row(params![&group.0, &id.0], |row| row.get(0)).optional()?;
-        missing.push(envelope.is_none_or(|envelope| blob_id(&envelope) != *id));
-    }
-    Ok(missing)
+    let known = known_rows(db, &blob_ids.iter().map(|id| (group, *id)).collect())?;
+    Ok(blob_ids.iter().map(|id| known.get(&(group, *id)).is_none_or(|row| !row.sound)).collect())
+}
+
+/// A column's bytes without a copy.
+fn blob<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a [u8]> {
+    Ok(row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?)
 }

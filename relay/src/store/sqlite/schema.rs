@@ -5,6 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::connections::Flush;
 use crate::store::{Result, StoreError};
 
 /// Version of the tables below. Another version's file is refused, never guessed at.
@@ -124,16 +125,27 @@ pub(super) fn check(connection: &Connection) -> Result<()> {
 pub(super) fn configure_writer(connection: &Connection) -> Result<()> {
     // On macOS only F_FULLFSYNC reaches the disk; elsewhere these two change nothing.
     connection.execute_batch("PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON")?;
-    connection.execute_batch("PRAGMA synchronous = FULL")?;
     let journal: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if !journal.eq_ignore_ascii_case("wal") {
         return Err(unsettled("journal_mode", "WAL", "put the file on a local disk"));
     }
-    let synchronous: i64 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0))?;
-    if synchronous < 2 {
-        return Err(unsettled("synchronous", "FULL", "use the SQLite this relay is built with"));
-    }
+    set_flush(connection, Flush::AtCommit)?;
     configure(connection)
+}
+
+/// Sets when the commits of a writing connection are flushed. In WAL mode a flush takes along all
+/// that was committed before it.
+pub(super) fn set_flush(connection: &Connection, flush: Flush) -> Result<()> {
+    let (name, level) = match flush {
+        Flush::AtCommit => ("FULL", 2_i64),
+        Flush::WithTheNext => ("NORMAL", 1),
+    };
+    connection.execute_batch(match flush {
+        Flush::AtCommit => "PRAGMA synchronous = FULL",
+        Flush::WithTheNext => "PRAGMA synchronous = NORMAL",
+    })?;
+    let set: i64 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0))?;
+    if set == level { Ok(()) } else { Err(unsettled("synchronous", name, "use the SQLite this relay is built with")) }
 }
 
 /// Settings of a reading connection.
