@@ -81,6 +81,8 @@ test("every relay in a compose file has a read-only root and no privileges", () 
     assert.deepEqual([relay.cap_drop, relay.security_opt, relay.tmpfs], [["ALL"], ["no-new-privileges:true"], ["/tmp"]], name);
     assert.ok(relay.ports.includes("127.0.0.1:8080:8080/tcp"), `${name} offers plain HTTP to this machine only`);
   }
+  const { relay, caddy } = compose("caddy").services;
+  assert.equal(relay.environment.ZEROK_RELAY_TRUSTED_PROXIES, caddy.networks.front.ipv4_address, "Caddy and nobody else is believed");
 });
 
 test("every variable that the compose files and the image set is a setting of the relay", () => {

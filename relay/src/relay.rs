@@ -178,6 +178,7 @@ impl Relay {
         if matches!(config.store, StoreConfig::Postgres(_)) {
             tasks.push(tokio::spawn(poll_heads(core.clone(), stopped)));
         }
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), store = kind_of(&config.store), "started");
         Ok(RunningRelay {
             addr,
             metrics_addr,
@@ -207,6 +208,7 @@ impl RunningRelay {
     /// Says goodbye to every session with a `retry_after` of its own, waits until they are gone
     /// (a few seconds at most), finishes the commits under way, and stops.
     pub async fn shutdown(mut self) {
+        tracing::info!("shutting down");
         let mut rng = self.core.rng();
         let spread_ms = self.core.limits.shutdown_spread_ms.max(1);
         self.core.hub.close(|| u64::from(rng.next_u32()) % spread_ms);
@@ -252,11 +254,14 @@ async fn listen(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErro
 
 /// What `build_info` says.
 fn build_info(store: &StoreConfig) -> [(&'static str, String); 2] {
-    let store = match store {
+    [("version", env!("CARGO_PKG_VERSION").to_owned()), ("store", kind_of(store).to_owned())]
+}
+
+const fn kind_of(store: &StoreConfig) -> &'static str {
+    match store {
         StoreConfig::Sqlite(_) => "sqlite",
         StoreConfig::Postgres(_) => "postgres",
-    };
-    [("version", env!("CARGO_PKG_VERSION").to_owned()), ("store", store.to_owned())]
+    }
 }
 
 async fn keep_history(core: Arc<Core>, history: Arc<History>) {

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use rand_core::Rng;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use tracing::Instrument;
 
 use super::Session;
 use crate::admission::Peer;
@@ -31,6 +33,14 @@ enum Outgoing {
 
 /// Runs one client's session to its end.
 pub async fn run_session(core: Arc<Core>, link: Link, peer: Peer) {
+    // A random number by which the log lines of one session are read together. It is nowhere else.
+    let number = || core.rng().next_u32();
+    let span = tracing::debug_span!("session", number = number(), transport = peer.transport.as_str());
+    drive(core, link, peer).instrument(span).await;
+}
+
+async fn drive(core: Arc<Core>, link: Link, peer: Peer) {
+    tracing::debug!("begins");
     let Link { mut reader, writer } = link;
     let mut session = Session::new(core.clone(), peer);
     let (outgoing, writing) = start_writer(writer);
@@ -39,6 +49,7 @@ pub async fn run_session(core: Arc<Core>, link: Link, peer: Peer) {
         if !session.has_output()
             && let Some(close) = session.closing()
         {
+            tracing::debug!(code = close.code, "says goodbye");
             say_goodbye(outgoing, writing, close.clone()).await;
             break true;
         }
@@ -78,6 +89,7 @@ pub async fn run_session(core: Arc<Core>, link: Link, peer: Peer) {
         }
     };
     session.leave().await;
+    tracing::debug!("ended");
     if said_goodbye {
         // A socket that is closed over unread bytes is reset, and the goodbye may be lost.
         let _ = timeout(LINGER, async { while let Ok(Some(_)) = reader.recv(usize::MAX).await {} }).await;

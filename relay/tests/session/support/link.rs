@@ -204,8 +204,12 @@ fn iroh_address(relay: &RunningRelay) -> EndpointAddr {
 }
 
 pub async fn iroh(relay: &RunningRelay) -> TestLink {
+    iroh_at(iroh_address(relay)).await
+}
+
+pub async fn iroh_at(address: EndpointAddr) -> TestLink {
     let endpoint = Endpoint::builder(presets::Minimal).relay_mode(RelayMode::Disabled).bind().await.unwrap();
-    let connection = endpoint.connect(iroh_address(relay), b"0k-sync/1").await.unwrap();
+    let connection = endpoint.connect(address, b"0k-sync/1").await.unwrap();
     let (send, recv) = connection.open_bi().await.unwrap();
     TestLink::Iroh(Box::new(IrohLink { endpoint, connection, send, recv }))
 }
