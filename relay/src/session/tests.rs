@@ -3,12 +3,15 @@
 use std::sync::Mutex;
 
 use bytes::Bytes;
+use ed25519_dalek::SigningKey;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use zerok_sync_protocol::channel::{Initiator, StaticKey};
-use zerok_sync_protocol::frame::Who;
+use zerok_sync_protocol::envelope::ENVELOPE_BYTES_MIN;
+use zerok_sync_protocol::frame::{PushResult, Who};
 use zerok_sync_protocol::record::SecureStream;
-use zerok_sync_protocol::{ClientFrame, RelayFrame};
+use zerok_sync_protocol::wire::List;
+use zerok_sync_protocol::{AuthPublicKey, ClientFrame, RelayFrame, hello};
 
 use super::*;
 use crate::admission::Admission;
@@ -20,19 +23,33 @@ use crate::metrics::Metrics;
 use crate::store::{DynStore, Sqlite};
 use crate::writer::Writer;
 
-#[derive(Clone, Default)]
-struct ManualClock(Arc<Mutex<u64>>);
+const START_UNIX_MS: u64 = 1_700_000_000_000;
+const YEAR_MS: u64 = 365 * 24 * 60 * 60 * 1_000;
+
+#[derive(Clone)]
+struct ManualClock(Arc<Mutex<Now>>);
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Now { monotonic_ms: 0, unix_ms: START_UNIX_MS })))
+    }
+}
 
 impl ManualClock {
     fn advance(&self, ms: u64) {
-        *self.0.lock().expect("no test panics while it holds the lock") += ms;
+        let mut now = self.0.lock().expect("no test panics while it holds the lock");
+        *now = Now { monotonic_ms: now.monotonic_ms + ms, unix_ms: now.unix_ms + ms };
+    }
+
+    /// What NTP, an operator or a virtual machine that was asleep does to the wall clock.
+    fn set_wall(&self, unix_ms: u64) {
+        self.0.lock().expect("no test panics while it holds the lock").unix_ms = unix_ms;
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Now {
-        let now_ms = *self.0.lock().expect("no test panics while it holds the lock");
-        Now { monotonic_ms: now_ms, unix_ms: 1_700_000_000_000 + now_ms }
+        *self.0.lock().expect("no test panics while it holds the lock")
     }
 }
 
@@ -196,4 +213,35 @@ async fn a_device_over_its_bytes_is_not_read_from_and_not_taken_for_dead_meanwhi
     assert_eq!(rig.pass(20_000), None);
     assert!(rig.session.wants_input());
     assert_eq!(rig.pass(60_000), Some(Close::TIMEOUT), "now silence counts again");
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_jumps_ends_no_session_and_disorders_no_log() {
+    let mut rig = Rig::new();
+    rig.handshake().await;
+    let group = SigningKey::from_bytes(&[7; 32]);
+    let auth_public = AuthPublicKey(group.verifying_key().to_bytes());
+    let hash = rig.client.as_ref().expect("the handshake is done").handshake_hash();
+    let who = Who::Member { auth_public, signature: hello::sign(&group, &hash, true) };
+    rig.say(ClientFrame::Hello { minor_min: 0, minor_max: 0, who, create: true, token: None }).await;
+    let allow = List::try_from(vec![StaticKey::from_bytes([2; 32]).public()]).expect("one device");
+    let create = ClientFrame::Create { allow, epoch_envelope: envelope(0), envelopes: List::default() };
+    rig.say(create).await;
+    assert_eq!(rig.hear().len(), 2, "welcome to create, welcome");
+
+    for (push, wall_ms) in [(1, START_UNIX_MS + YEAR_MS), (2, START_UNIX_MS - YEAR_MS), (3, 0), (4, START_UNIX_MS)] {
+        rig.clock.set_wall(wall_ms);
+        assert_eq!(rig.pass(1_000), None, "deadlines are of the monotonic clock");
+        let envelopes = List::try_from(vec![envelope(push)]).expect("one envelope");
+        rig.say(ClientFrame::Push { push: u64::from(push), envelopes, resume: false }).await;
+        let results = List::try_from(vec![PushResult::Stored { cursor: u64::from(push) + 1 }]).expect("one result");
+        assert_eq!(rig.hear(), [RelayFrame::PushAck { push: u64::from(push), results }]);
+    }
+    assert_eq!(rig.pass(59_999), None);
+    assert_eq!(rig.pass(1), Some(Close::TIMEOUT), "and they hold");
+}
+
+/// Bytes that a relay takes for an envelope.
+fn envelope(seed: u8) -> Bytes {
+    vec![seed; ENVELOPE_BYTES_MIN].into()
 }
