@@ -2,7 +2,7 @@
 //! total and for each address, deadlines for headers, idle connections and slow readers, no request
 //! bodies, small buffers. Whoever is refused is told to come back, before any work.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +43,10 @@ const _: () = assert!(BUSY_RETRY_AFTER_MS == 5_000);
 /// Who is at the other end of the connection itself: the client, or a proxy in front of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// What is taken for the client's address: the peer's, or what a trusted proxy says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SeenAs(pub(crate) IpAddr);
 
 /// From whom a request comes, for the routes. Holds the connection's place as long as it lives: an
 /// upgraded connection takes it along.
@@ -182,7 +186,8 @@ impl Door {
             return Err(Box::new(why.into_response()));
         }
         let address = peer.0.ip();
-        let origin = self.core.admission.origin(self.proxies.client(address, request.headers()));
+        let client = self.proxies.client(address, request.headers());
+        let origin = self.core.admission.origin(client);
         let share = match self.proxies.trust(address).then(|| self.connections.share(origin)) {
             Some(Err(full)) => {
                 self.core.metrics.refused(refusal(full));
@@ -194,6 +199,7 @@ impl Door {
         };
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(SeenAs(client));
         request.extensions_mut().insert(Client { origin, connection: connection.clone(), _share: share });
         Ok(request)
     }

@@ -2,6 +2,7 @@
 //! pages, a WebSocket, a Noise handshake. Everything that answers is a stranger: answers are
 //! bounded in size and time.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use zerok_sync_protocol::channel::{Initiator, StaticKey};
 use zerok_sync_protocol::label::{WELL_KNOWN_PATH, WS_PATH, WS_SUBPROTOCOL};
 
 use crate::clock::{self, SystemEntropy};
+use crate::http::SEEN_AS_PATH;
 
 /// For each answer; a relay that is reached answers far sooner.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -86,23 +88,37 @@ impl Fetcher {
         Ok(response.status())
     }
 
+    /// What the relay takes for the address of this machine.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub(super) async fn seen_as(&self) -> Result<IpAddr, String> {
+        let (status, body) = self.get(SEEN_AS_PATH).await?;
+        let told = std::str::from_utf8(&body).ok().and_then(|text| text.trim().parse().ok());
+        told.filter(|_| status == StatusCode::OK).ok_or_else(|| format!("{SEEN_AS_PATH} tells no address"))
+    }
+
     /// # Errors
     /// A sentence.
     pub(super) async fn well_known(&self) -> Result<WellKnown, String> {
         let url = self.at(WELL_KNOWN_PATH);
-        let failed = |error: reqwest::Error| format!("{url}: {}", innermost(&error));
-        let mut response = self.client.get(url.clone()).send().await.map_err(failed)?;
-        if response.status() != StatusCode::OK {
-            return Err(format!("{url} answered HTTP {}", response.status().as_u16()));
+        let (status, body) = self.get(WELL_KNOWN_PATH).await.map_err(|error| format!("{url}: {error}"))?;
+        if status != StatusCode::OK {
+            return Err(format!("{url} answered HTTP {}", status.as_u16()));
         }
+        serde_json::from_slice(&body).map_err(|_| format!("{url} is not a relay's description"))
+    }
+
+    async fn get(&self, path: &str) -> Result<(StatusCode, Vec<u8>), String> {
+        let mut response = self.client.get(self.at(path)).send().await.map_err(|error| innermost(&error))?;
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| innermost(&error))? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(format!("{url} is longer than a relay's description"));
+                return Err("the answer is longer than a relay's".to_owned());
             }
             body.extend_from_slice(&chunk);
         }
-        serde_json::from_slice(&body).map_err(|_| format!("{url} is not a relay's description"))
+        Ok((response.status(), body))
     }
 
     /// Connects as clients do, up to the message in which the relay proves its key.

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::identity::Identity;
 
 const REACHED: &str = "outside";
+const CLIENT_ADDRESS: &str = "client address";
 
 pub(super) async fn examine(config: &Config, url: &str, identity: Option<&Identity>, findings: &mut Findings) {
     let fetcher = match Fetcher::new(url) {
@@ -32,6 +33,7 @@ pub(super) async fn examine(config: &Config, url: &str, identity: Option<&Identi
     key(&described.noise_key, identity, findings);
     websocket(&fetcher, &described.noise_key, findings).await;
     operator_pages(&fetcher, findings).await;
+    client_address(&fetcher, findings).await;
     if config.iroh_port.is_some() && !is_local(&fetcher) {
         iroh(&described.iroh, findings);
     }
@@ -100,6 +102,32 @@ async fn operator_pages(fetcher: &Fetcher, findings: &mut Findings) {
     }
 }
 
+async fn client_address(fetcher: &Fetcher, findings: &mut Findings) {
+    // From this machine to this machine everybody is loopback.
+    if is_local(fetcher) {
+        return;
+    }
+    match fetcher.seen_as().await {
+        Ok(address) => seen_as(address, findings),
+        Err(error) => findings.warn(CLIENT_ADDRESS, error),
+    }
+}
+
+fn seen_as(address: IpAddr, findings: &mut Findings) {
+    if address.is_loopback() {
+        findings.warn(
+            CLIENT_ADDRESS,
+            format!(
+                "the relay takes {address} for the address of whoever comes this way, so that all clients share one \
+                 address's limits: let the proxy send X-Forwarded-For, and name the proxy in trusted_proxies"
+            ),
+        );
+    } else {
+        let note = if is_global(address) { "" } else { ": right if that is this machine and not the proxy" };
+        findings.ok(CLIENT_ADDRESS, format!("the relay sees {address}{note}"));
+    }
+}
+
 fn iroh(listed: &[Listed], findings: &mut Findings) {
     const NAME: &str = "iroh addresses";
     let addrs: Vec<&str> = listed.iter().flat_map(|endpoint| &endpoint.addrs).map(String::as_str).collect();
@@ -140,6 +168,17 @@ mod tests {
         for url in ["https://relay.example", "http://localhost:8080", "http://127.0.0.1:8080", "http://[::1]:8080"] {
             assert_eq!(verdict(url), Verdict::Ok, "{url}");
         }
+    }
+
+    #[test]
+    fn a_proxy_that_hides_its_clients_is_warned_about() {
+        let verdict = |address: &str| {
+            let mut findings = Findings::default();
+            seen_as(address.parse().expect("an address"), &mut findings);
+            findings.0[0].verdict
+        };
+        assert_eq!([verdict("127.0.0.1"), verdict("::1")], [Verdict::Warn; 2]);
+        assert_eq!([verdict("203.0.113.9"), verdict("192.168.1.9")], [Verdict::Ok; 2]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `readiness.rs` | `/health`, `/ready` |
 //! | `well_known.rs` | `/.well-known/0k-sync` |
+//! | `seen_as.rs` | `/v1/seen-as` |
 //! | `operator.rs` | `/metrics`, `/status` and what that page loads |
 //! | `access.rs` | who may see these |
 //! | `demo.rs` | everything else |
@@ -14,6 +15,7 @@ mod access;
 mod demo;
 mod operator;
 mod readiness;
+mod seen_as;
 mod well_known;
 
 use std::path::Path;
@@ -28,6 +30,7 @@ use zerok_sync_protocol::label::{WELL_KNOWN_PATH, WS_PATH};
 
 pub(crate) use self::access::OperatorToken;
 pub(crate) use self::readiness::ReadinessProbe;
+pub(crate) use self::seen_as::SEEN_AS_PATH;
 use crate::core::Core;
 use crate::history::History;
 use crate::iroh::IrohAddress;
@@ -56,6 +59,7 @@ pub(crate) fn public(app: &App, web_root: Option<&Path>) -> Router {
     Router::new()
         .route(WELL_KNOWN_PATH, get(well_known::describe))
         .route(WS_PATH, get(websocket::upgrade))
+        .route(SEEN_AS_PATH, get(seen_as::tell))
         .merge(health())
         .with_state(app.clone())
         .merge(demo::routes(web_root))

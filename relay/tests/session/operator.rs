@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::link::{get, get_at};
+use crate::support::link::{get, get_at, http};
 use crate::support::openmetrics::Exposition;
 use crate::support::{Group, TestRelay, device, envelope};
 
@@ -132,4 +132,12 @@ async fn the_status_has_a_row_for_each_second() {
     let newer: Value =
         serde_json::from_str(body(&get(&relay.running, &format!("/status.json?from={next}")).await)).unwrap();
     assert!(newer["rows"].as_array().unwrap().len() <= 1, "nothing is sent twice");
+}
+
+#[tokio::test]
+async fn whoever_asks_is_told_as_whom_the_relay_sees_it() {
+    let relay = TestRelay::start().await;
+    assert_eq!(body(&get(&relay.running, "/v1/seen-as").await), "127.0.0.1\n");
+    let forwarded = b"GET /v1/seen-as HTTP/1.1\r\nHost: r\r\nX-Forwarded-For: 203.0.113.9\r\nConnection: close\r\n\r\n";
+    assert_eq!(body(&http(&relay.running, forwarded).await), "203.0.113.9\n");
 }
