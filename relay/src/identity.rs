@@ -3,12 +3,13 @@
 
 use iroh::SecretKey;
 use serde::Serialize;
+use zeroize::Zeroizing;
 use zerok_sync_protocol::channel::StaticKey;
 
 use crate::config::{Config, StoreConfig};
-use crate::keys::{self, KeyError, Secret};
+use crate::keys::{self, KeyError};
 use crate::relay::StartError;
-use crate::store::inspect;
+use crate::store::{Store, inspect};
 
 /// The public side of a relay's keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -29,7 +30,7 @@ pub struct Identity {
 /// [`StartError`]; [`KeyError::Missing`] where the relay never ran.
 pub async fn read(config: &Config) -> Result<Identity, StartError> {
     let (secret, kept_in) = noise_secret(config).await?;
-    let noise_key = StaticKey::from_bytes(*secret).public().to_string();
+    let noise_key = public_half(&secret);
     let iroh = keys::load_if_there(&config.data_dir.join(keys::IROH_KEY_FILE))?;
     Ok(Identity {
         fingerprint: in_groups(&noise_key),
@@ -39,8 +40,50 @@ pub async fn read(config: &Config) -> Result<Identity, StartError> {
     })
 }
 
-/// In the order in which a starting relay looks for it.
-async fn noise_secret(config: &Config) -> Result<(Secret, String), StartError> {
+/// The Noise key's public half, as clients write it.
+#[must_use]
+pub fn public_half(secret: &Zeroizing<[u8; 32]>) -> String {
+    StaticKey::from_bytes(**secret).public().to_string()
+}
+
+/// What became of a key out of a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyRestored {
+    /// The relay has it now, or had it already.
+    InPlace,
+    /// Another one is where it would go; it stays.
+    AnotherIsThere {
+        /// Where: a file, or `the database`.
+        kept_in: String,
+    },
+}
+
+/// Puts a key out of a backup where a starting relay looks for it. A key that is there already is
+/// never overwritten.
+///
+/// # Errors
+/// [`StartError`] if it can neither be read nor written.
+pub async fn restore(
+    config: &Config,
+    store: &dyn Store,
+    secret: &Zeroizing<[u8; 32]>,
+) -> Result<KeyRestored, StartError> {
+    let (found, kept_in) = if let Some(path) = &config.key_file {
+        (keys::load(path)?, path.display().to_string())
+    } else if let Some(shared) = store.shared_noise_secret(secret).await? {
+        (shared, "the database".to_owned())
+    } else {
+        let path = config.data_dir.join(keys::NOISE_KEY_FILE);
+        (keys::load_or_keep(&path, secret)?, path.display().to_string())
+    };
+    if found == *secret { Ok(KeyRestored::InPlace) } else { Ok(KeyRestored::AnotherIsThere { kept_in }) }
+}
+
+/// The Noise secret and where it is, in the order in which a starting relay looks for it.
+///
+/// # Errors
+/// [`StartError`]; [`KeyError::NoneYet`] where the relay never ran.
+pub async fn noise_secret(config: &Config) -> Result<(Zeroizing<[u8; 32]>, String), StartError> {
     if let Some(path) = &config.key_file {
         return Ok((keys::load(path)?, path.display().to_string()));
     }

@@ -74,10 +74,15 @@ pub(crate) fn load(path: &Path) -> Result<Secret, KeyError> {
 
 /// Reads a key, or makes one where there is none.
 pub(crate) fn load_or_create(path: &Path, entropy: &dyn Entropy) -> Result<Secret, KeyError> {
-    if let Some(secret) = load_if_there(path)? {
-        return Ok(secret);
+    load_or_keep(path, &Zeroizing::new(entropy.seed()))
+}
+
+/// Reads a key, or keeps this one where there is none.
+pub(crate) fn load_or_keep(path: &Path, secret: &Secret) -> Result<Secret, KeyError> {
+    if let Some(found) = load_if_there(path)? {
+        return Ok(found);
     }
-    create(path, &Zeroizing::new(entropy.seed()))?;
+    create(path, secret)?;
     // Read back: of two processes that start at once, the file has one's key.
     load(path)
 }

@@ -17,11 +17,12 @@ use crate::store::{DynStore, Postgres, Sqlite, StoreError};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Opens the store that `config` names and brings it up to date.
+/// Opens the store that `config` names and brings it up to date; makes the data directory.
 ///
 /// # Errors
 /// [`StartError::Store`] at once for what stays wrong, [`StartError::StoreWait`] when the wait is over.
 pub async fn open_store(config: &Config) -> Result<DynStore, StartError> {
+    make_data_dir(config)?;
     let url = match &config.store {
         StoreConfig::Sqlite(path) => return Ok(Arc::new(Sqlite::open(path)?)),
         StoreConfig::Postgres(url) => url,
@@ -42,4 +43,23 @@ pub async fn open_store(config: &Config) -> Result<DynStore, StartError> {
         sleep(pause).await;
         pause = (2 * pause).min(LAST_PAUSE);
     }
+}
+
+/// Opens the store to look at it: a SQLite file beside the relay that runs on it.
+///
+/// # Errors
+/// As for [`open_store`].
+pub async fn open_beside(config: &Config) -> Result<DynStore, StartError> {
+    match &config.store {
+        StoreConfig::Sqlite(path) => Ok(Arc::new(Sqlite::inspect(path)?)),
+        StoreConfig::Postgres(_) => open_store(config).await,
+    }
+}
+
+fn make_data_dir(config: &Config) -> Result<(), StartError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(&config.data_dir).map_err(|source| StartError::DataDir { path: config.data_dir.clone(), source })
 }

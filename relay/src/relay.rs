@@ -103,7 +103,6 @@ impl Relay {
     /// # Errors
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<RunningRelay, StartError> {
-        make_data_dir(&config)?;
         let entropy = SystemEntropy;
         let store = open_store(&config).await?;
         let noise_key = noise_key(&config, &store, &entropy).await?;
@@ -235,14 +234,6 @@ impl Drop for RunningRelay {
         self.stop.send_replace(true);
         self.tasks.iter().for_each(JoinHandle::abort);
     }
-}
-
-fn make_data_dir(config: &Config) -> Result<(), StartError> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(&config.data_dir).map_err(|source| StartError::DataDir { path: config.data_dir.clone(), source })
 }
 
 async fn listen(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

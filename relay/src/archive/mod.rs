@@ -55,7 +55,7 @@ pub enum ArchiveError {
         source: FormatError,
     },
     /// The store is not empty.
-    #[error("the database holds logs already: restore into an empty one, or say that they are to be replaced")]
+    #[error("the database holds logs already: restore into an empty one, or replace them with --replace")]
     NotEmpty,
     /// A thread ended early.
     #[error("the work was interrupted: try again")]

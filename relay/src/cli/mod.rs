@@ -3,12 +3,17 @@
 //!
 //! Exit codes: 0 done, 1 it could not be done, 2 what was asked for makes no sense.
 
+mod backup;
 mod check_config;
+mod declare_restore;
 mod doctor;
+mod gc;
 mod health;
 mod keys;
 mod migrate;
+mod restore;
 mod serve;
+mod stats;
 mod systemd;
 
 use std::ffi::OsString;
@@ -16,6 +21,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{FromArgMatches, Subcommand};
+use zerok_sync_relay::clock::{Clock, SystemClock};
 use zerok_sync_relay::config::{self, Settings};
 
 /// Exit code of a usage error.
@@ -35,6 +41,21 @@ enum Command {
     /// Look at everything that has to be right: database, disk, keys, ports, and the way in from outside
     #[command(after_help = doctor::EXAMPLE)]
     Doctor(doctor::Arguments),
+    /// Count what is in the database
+    #[command(after_help = stats::EXAMPLE)]
+    Stats(stats::Arguments),
+    /// Remove what floors, deletions and expiry have given up, now
+    #[command(after_help = gc::EXAMPLE)]
+    Gc(gc::Arguments),
+    /// Write everything to one file
+    #[command(after_help = backup::EXAMPLE)]
+    Backup(backup::Arguments),
+    /// Read a backup into an empty database
+    #[command(after_help = restore::EXAMPLE)]
+    Restore(restore::Arguments),
+    /// Tell clients that the database was brought back to an earlier state
+    #[command(after_help = declare_restore::EXAMPLE)]
+    DeclareRestore(declare_restore::Arguments),
     /// Bring the database's tables to this version, as `serve` does by itself
     #[command(after_help = migrate::EXAMPLE)]
     Migrate,
@@ -54,6 +75,11 @@ pub fn main() -> ExitCode {
         Command::CheckConfig(arguments) => check_config::run(&arguments, &settings),
         Command::Health => health::run(&settings),
         Command::Doctor(arguments) => doctor::run(&arguments, &settings),
+        Command::Stats(arguments) => stats::run(&arguments, &settings),
+        Command::Gc(arguments) => gc::run(&arguments, &settings),
+        Command::Backup(arguments) => backup::run(&arguments, &settings),
+        Command::Restore(arguments) => restore::run(&arguments, &settings),
+        Command::DeclareRestore(arguments) => declare_restore::run(&arguments, &settings),
         Command::Migrate => migrate::run(&settings),
         Command::Keys(command) => keys::run(&command, &settings),
     };
@@ -117,4 +143,33 @@ fn print(text: &str) -> anyhow::Result<()> {
 /// One JSON value on a line of its own.
 fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     print(&format!("{}\n", serde_json::to_string(value)?))
+}
+
+/// Said after timelines have changed.
+const WHAT_CLIENTS_SEE: &str = "\
+Clients compare at their next connection, put back what they have and the database lacks, and
+report no rollback. What was acknowledged and no device has any more is gone.
+";
+
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Runtime::new()?.block_on(work)
+}
+
+fn unix_ms() -> u64 {
+    SystemClock::new().now().unix_ms
+}
+
+/// `12.3 MiB`.
+fn size(bytes: u64) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "a digit behind the point is shown")]
+    let mut value = bytes as f64;
+    let mut units = ["B", "KiB", "MiB", "GiB"].iter();
+    let mut unit = units.next();
+    while value >= 1024.0
+        && let Some(next) = units.next()
+    {
+        value /= 1024.0;
+        unit = Some(next);
+    }
+    format!("{value:.1} {}", unit.expect("there are units"))
 }

@@ -4,14 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Running, relay};
-
-/// Exit code, stdout, stderr.
-fn command(dir: &Path, args: &[&str]) -> (Option<i32>, String, String) {
-    let output = relay(dir).args(args).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
+use crate::support::{Running, command, relay};
 
 fn succeed(dir: &Path, args: &[&str]) -> String {
     let (code, stdout, stderr) = command(dir, args);
@@ -39,7 +32,12 @@ fn every_command_has_a_help_with_an_example() {
 #[test]
 fn an_unknown_command_or_flag_suggests_the_near_one() {
     let dir = tempfile::tempdir().unwrap();
-    for (typed, meant) in [("chek-config", "check-config"), ("--lissten=x", "--listen")] {
+    for (typed, meant) in [
+        ("doctr", "doctor"),
+        ("declare-restor", "declare-restore"),
+        ("chek-config", "check-config"),
+        ("--lissten=x", "--listen"),
+    ] {
         let (code, _, stderr) = command(dir.path(), &[typed]);
         assert_eq!(code, Some(2), "{stderr}");
         assert!(stderr.contains(meant), "{typed}: {stderr}");

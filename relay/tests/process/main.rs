@@ -13,6 +13,7 @@ mod logs;
 mod start;
 mod stop;
 mod support;
+mod upkeep;
 
 use std::process::Command;
 

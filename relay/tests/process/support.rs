@@ -117,3 +117,10 @@ pub fn after(preparation: &str, command: &Command) -> Command {
     shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     shell
 }
+
+/// A run to its end: exit code, stdout, stderr.
+pub fn command(dir: &Path, args: &[&str]) -> (Option<i32>, String, String) {
+    let output = relay(dir).args(args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
