@@ -26,6 +26,7 @@ pub mod clock;
 pub mod config;
 pub mod core;
 pub mod doctor;
+pub mod doorbell;
 pub mod gc;
 mod history;
 mod http;

@@ -56,6 +56,15 @@ pub const OWN_RUNS_MAX: usize = 256;
 /// Notices (`Acked`, `Whispered`) that may wait for a session; more are dropped. They are
 /// ephemeral by definition, and the newest receipt is in the slot.
 pub const NOTICES_MAX: usize = 16;
+/// Longest payload of a `NOTIFY`: Postgres takes less than 8,000 bytes.
+pub const NOTIFY_PAYLOAD_BYTES_MAX: usize = 7_900;
+/// Logs, and mailboxes, that other instances have still to hear of. More are left to their poll.
+pub const DOORBELL_PENDING_MAX: usize = 10_000;
+/// Bytes of notices that wait for other instances; more are dropped.
+pub const DOORBELL_NOTICES_BYTES_MAX: usize = 1024 * 1024;
+/// Pages read at a time for sessions that wait for what another instance committed. Beyond it each
+/// session reads for itself.
+pub const DOORBELL_READS_MAX: usize = 4;
 /// `Hello` frames on one session: enough for a long keyring, too few to make the relay verify
 /// signatures for a living.
 pub const HELLOS_MAX: u8 = 32;

@@ -1,13 +1,12 @@
 //! A running relay: opens the store, loads the keys, binds, serves, and stops in order.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand_core::Rng;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use zerok_sync_protocol::NoisePublicKey;
@@ -17,6 +16,7 @@ use crate::admission::{Admission, Places, TrustedProxies};
 use crate::clock::{Entropy, SystemClock, SystemEntropy};
 use crate::config::{Config, StoreConfig};
 use crate::core::Core;
+use crate::doorbell::{PostgresDoorbell, Silent, poll_followed};
 use crate::gc;
 use crate::history::History;
 use crate::http::{self, App, OperatorToken, ReadinessProbe};
@@ -27,7 +27,7 @@ use crate::limits::{HISTORY_INTERVAL_MS, METRICS_CONNECTIONS_MAX};
 use crate::metrics::Metrics;
 use crate::opening::open_store;
 use crate::server::{self, Door};
-use crate::store::{DynStore, GroupKey, Standing, StoreError};
+use crate::store::{DynStore, StoreError};
 use crate::writer::Writer;
 
 /// Why a relay does not start. Each message is a sentence for its operator.
@@ -108,7 +108,14 @@ impl Relay {
         let noise_key = noise_key(&config, &store, &entropy).await?;
         let metrics = Metrics::new();
         metrics.connections_max.set(i64::try_from(config.limits.connections_max).unwrap_or(i64::MAX));
-        let hub = Hub::new(&config.limits, &metrics);
+        let doorbell = match &config.store {
+            StoreConfig::Postgres(url) => Some(PostgresDoorbell::new(url, &entropy)),
+            StoreConfig::Sqlite(_) => None,
+        };
+        let hub = match &doorbell {
+            Some(doorbell) => Hub::new(&config.limits, &metrics, doorbell.clone()),
+            None => Hub::new(&config.limits, &metrics, Arc::new(Silent)),
+        };
         let writer = Writer::start(store.clone(), hub.clone(), &config.limits, metrics.clone());
         let core = Arc::new(Core {
             store,
@@ -174,8 +181,10 @@ impl Relay {
         };
         tasks.push(tokio::spawn(server::serve(listener, door, stopped.clone())));
         tasks.push(tokio::spawn(gc::run(core.clone(), stopped.clone())));
-        if matches!(config.store, StoreConfig::Postgres(_)) {
-            tasks.push(tokio::spawn(poll_heads(core.clone(), stopped)));
+        if let Some(doorbell) = doorbell {
+            let look_up = Arc::new(Notify::new());
+            tasks.extend(doorbell.run(&core, look_up.clone()));
+            tasks.push(tokio::spawn(poll_followed(core.clone(), look_up, stopped)));
         }
         tracing::info!(version = env!("CARGO_PKG_VERSION"), store = kind_of(&config.store), "started");
         Ok(RunningRelay {
@@ -275,30 +284,5 @@ async fn noise_key(config: &Config, store: &DynStore, entropy: &dyn Entropy) -> 
     match store.shared_noise_secret(&fresh).await? {
         Some(shared) => Ok(shared),
         None => Ok(keys::load_or_create(&config.data_dir.join(keys::NOISE_KEY_FILE), entropy)?),
-    }
-}
-
-/// The backstop behind the doorbells where other instances write to the same database.
-async fn poll_heads(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
-    let mut ticks = interval(Duration::from_millis(core.limits.backstop_poll_ms));
-    let poll = async {
-        loop {
-            ticks.tick().await;
-            let followed = core.hub.followed();
-            let groups: Vec<GroupKey> = followed.iter().map(|(group, _)| *group).collect();
-            match core.store.standings(&groups).await {
-                Ok(standings) => {
-                    let standings: HashMap<GroupKey, Standing> = standings.into_iter().collect();
-                    for (group, known) in followed {
-                        core.hub.looked_up(group, known, standings.get(&group));
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "cannot look for news of other instances"),
-            }
-        }
-    };
-    tokio::select! {
-        () = poll => {}
-        () = server::stopped(&mut stop) => {}
     }
 }

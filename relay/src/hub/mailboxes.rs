@@ -12,8 +12,8 @@ pub(super) struct Waiting {
 }
 
 impl Hub {
-    /// Wakes whoever waits at a mailbox.
-    pub fn ring_mailbox(&self, mailbox: &MailboxId) {
+    /// Wakes whoever waits at a mailbox on this instance.
+    pub(super) fn ring_mailbox_here(&self, mailbox: &MailboxId) {
         if let Some(waiting) = self.lock().mailboxes.get(mailbox) {
             waiting.bell.send_modify(|rings| *rings += 1);
         }

@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use zerok_sync_protocol::frame::LogState;
 use zerok_sync_protocol::limits::SESSIONS_PER_DEVICE_MAX;
-use zerok_sync_protocol::{MailboxId, NoisePublicKey};
+use zerok_sync_protocol::{LogName, MailboxId, NoisePublicKey};
 
 pub use self::fresh::{Fresh, Slice};
 pub use self::mailboxes::MailboxWatch;
@@ -38,6 +38,7 @@ use self::fresh::Budget;
 use self::mailboxes::Waiting;
 use self::presence::{Occupant, Signal};
 use self::room::Room;
+use crate::doorbell::{Doorbell, News};
 use crate::limits::RelayLimits;
 use crate::metrics::Metrics;
 use crate::store::{GroupKey, Standing};
@@ -47,6 +48,7 @@ use crate::store::{GroupKey, Standing};
 pub struct Hub(Arc<Shared>);
 
 struct Shared {
+    doorbell: Arc<dyn Doorbell>,
     state: Mutex<State>,
     next_session: AtomicU64,
     budget: Arc<Budget>,
@@ -61,10 +63,11 @@ struct State {
 }
 
 impl Hub {
-    /// An empty hub.
+    /// An empty hub; `doorbell` carries its news to the other instances.
     #[must_use]
-    pub fn new(limits: &RelayLimits, metrics: &Metrics) -> Self {
+    pub fn new(limits: &RelayLimits, metrics: &Metrics, doorbell: Arc<dyn Doorbell>) -> Self {
         Self(Arc::new(Shared {
+            doorbell,
             state: Mutex::default(),
             next_session: AtomicU64::new(0),
             budget: Arc::new(Budget::new(limits, metrics)),
@@ -92,19 +95,32 @@ impl Hub {
         Some(Presence { hub: self.clone(), session, device, signal })
     }
 
-    /// Tells a group's sessions what was committed, and hands the fresh entries to those that are
-    /// caught up.
+    /// Tells a group's sessions what was committed here, on every instance, and hands the fresh
+    /// entries to those of this one that are caught up.
     pub fn publish(&self, group: GroupKey, auth_gen: u64, fresh: &Fresh) {
+        self.share(group, auth_gen, fresh);
+        self.tell(News::Log { group: LogName(group.0), head: fresh.last_cursor(), auth_gen });
+    }
+
+    /// Hands fresh entries to the sessions of this instance: whoever committed them has told the
+    /// others.
+    pub fn share(&self, group: GroupKey, auth_gen: u64, fresh: &Fresh) {
         if let Some(room) = self.room(group) {
             room.publish(auth_gen, fresh);
         }
     }
 
-    /// Tells a group's sessions where the store says that the log stands.
+    /// Takes in where the store says that the log stands.
     pub fn heard(&self, group: GroupKey, state: &LogState) {
         if let Some(room) = self.room(group) {
             room.heard(state);
         }
+    }
+
+    /// The log has another history since a moment ago.
+    pub fn timeline_changed(&self, group: GroupKey, state: &LogState) {
+        self.heard(group, state);
+        self.tell(News::Timeline { group: LogName(group.0) });
     }
 
     /// Gives an encoded frame to a group's sessions other than `from`. Full queues drop it.
@@ -112,6 +128,7 @@ impl Hub {
         if let Some(room) = self.room(group) {
             room.notify(Some(from.session()), frame);
         }
+        self.tell(News::Notice { group: LogName(group.0), frame: frame.clone() });
     }
 
     /// Ends a group's sessions whose device is not listed.
@@ -119,6 +136,44 @@ impl Hub {
         if let Some(room) = self.room(group) {
             room.kick_unlisted(allow);
         }
+        self.tell(News::Members { group: LogName(group.0) });
+    }
+
+    /// Wakes whoever waits at a mailbox.
+    pub fn ring_mailbox(&self, mailbox: &MailboxId) {
+        self.ring_mailbox_here(mailbox);
+        self.tell(News::Mailbox { mailbox: mailbox.clone() });
+    }
+
+    /// Takes in what another instance tells.
+    pub fn hear(&self, news: News) {
+        let room = |group: LogName| self.room(GroupKey(group.0));
+        match news {
+            News::Log { group, head, auth_gen } => {
+                room(group).inspect(|room| room.ring(head, auth_gen));
+            }
+            News::Timeline { group } => {
+                room(group).inspect(|room| room.compare());
+            }
+            News::Members { group } => {
+                room(group).inspect(|room| room.recount());
+            }
+            News::Notice { group, frame } => {
+                room(group).inspect(|room| room.notify(None, &frame));
+            }
+            News::Mailbox { mailbox } => self.ring_mailbox_here(&mailbox),
+        }
+    }
+
+    /// If more than one session of the group waits live for what comes up to `head`: from which
+    /// cursor on.
+    #[must_use]
+    pub fn several_wait_for(&self, group: GroupKey, head: u64) -> Option<u64> {
+        self.room(group).and_then(|room| room.several_wait_for(head))
+    }
+
+    fn tell(&self, news: News) {
+        self.0.doorbell.ring(news);
     }
 
     /// Ends all sessions of a group that is not served any more.
@@ -126,6 +181,7 @@ impl Hub {
         if let Some(room) = self.room(group) {
             room.kick_all(Kick::Gone);
         }
+        self.tell(News::Members { group: LogName(group.0) });
     }
 
     /// Logs that have a session here, each with the head that is known of it: what to look up in

@@ -52,6 +52,8 @@ struct State {
     bell: Bell,
     timeline: Option<Timeline>,
     restricted: bool,
+    /// A head that the poll was the first to tell of.
+    found: Option<u64>,
     places: HashMap<u64, Place>,
     kept: VecDeque<Kept>,
     kept_bytes: usize,
@@ -108,11 +110,35 @@ impl Room {
         if standing.state.head < known {
             self.doubt(&mut self.lock(), standing.state.head);
         }
+        let is_news = standing.state.head > self.head();
         self.heard(&standing.state);
         let mut state = self.lock();
+        // By the next look, a doorbell that was merely slower has rung.
+        if state.found.take().is_some() {
+            self.budget.metrics.doorbell_missed.inc();
+        }
+        state.found = is_news.then_some(standing.state.head);
         if standing.restricted != std::mem::replace(&mut state.restricted, standing.restricted) && standing.restricted {
             state.recount();
         }
+    }
+
+    pub fn ring(&self, head: u64, auth_gen: u64) {
+        self.lock().ring(head, auth_gen);
+    }
+
+    /// The log may have another history.
+    pub fn compare(&self) {
+        let mut state = self.lock();
+        let head = state.bell.head;
+        self.doubt(&mut state, head);
+    }
+
+    /// See [`Hub::several_wait_for`].
+    pub fn several_wait_for(&self, head: u64) -> Option<u64> {
+        let state = self.lock();
+        let next = state.bell.head + 1;
+        (next <= head && state.live_at_or_before(next).nth(1).is_some()).then_some(next)
     }
 
     pub fn recount(&self) {
@@ -210,6 +236,7 @@ impl Room {
 
 impl State {
     fn ring(&mut self, head: u64, auth_gen: u64) {
+        self.found = self.found.filter(|found| head < *found);
         let newer = Bell { head: self.bell.head.max(head), auth_gen: self.bell.auth_gen.max(auth_gen), ..self.bell };
         if newer != self.bell {
             self.bell = newer;

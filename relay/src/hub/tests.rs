@@ -2,6 +2,7 @@ use futures_util::FutureExt;
 use zerok_sync_protocol::BlobId;
 
 use super::*;
+use crate::doorbell::Silent;
 use crate::limits::NOTICES_MAX;
 
 const GROUP: GroupKey = GroupKey([1; 32]);
@@ -9,13 +10,13 @@ const GROUP: GroupKey = GroupKey([1; 32]);
 const PLENTY: i64 = i64::MAX;
 
 fn hub() -> Hub {
-    Hub::new(&RelayLimits::default(), &Metrics::new())
+    Hub::new(&RelayLimits::default(), &Metrics::new(), Arc::new(Silent))
 }
 
 fn hub_keeping(room_bytes: u64, all_bytes: u64) -> Hub {
     let limits =
         RelayLimits { fanout_bytes_per_session_max: room_bytes, fanout_bytes_max: all_bytes, ..RelayLimits::default() };
-    Hub::new(&limits, &Metrics::new())
+    Hub::new(&limits, &Metrics::new(), Arc::new(Silent))
 }
 
 fn device(id: u8) -> NoisePublicKey {

@@ -4,6 +4,8 @@
 //!
 //! The hub and the subscription are the real ones; the store is a vector.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -12,6 +14,7 @@ use zerok_sync_protocol::{BlobId, NoisePublicKey, RelayFrame, Timeline};
 
 use super::own::OwnCursors;
 use super::subscription::{Misplaced, PageRequest, Step, Subscription};
+use crate::doorbell::Silent;
 use crate::hub::{Fresh, Hub, Presence, Seat};
 use crate::limits::RelayLimits;
 use crate::metrics::Metrics;
@@ -224,7 +227,7 @@ impl Reader {
 
 fn small_hub() -> Hub {
     let limits = RelayLimits { fanout_bytes_per_session_max: 2_000, fanout_bytes_max: 3_000, ..RelayLimits::default() };
-    Hub::new(&limits, &Metrics::new())
+    Hub::new(&limits, &Metrics::new(), Arc::new(Silent))
 }
 
 fn run(ops: Vec<Op>) {

@@ -199,7 +199,7 @@ impl Member {
             wire.send(&RelayFrame::TimelineChanged { timeline });
             // Whoever still reads the old history is told.
             let state = core.store.state(self.group).await?.ok_or(StoreError::Gone)?;
-            core.hub.heard(self.group, &state);
+            core.hub.timeline_changed(self.group, &state);
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use super::*;
 use crate::admission::Admission;
 use crate::clock::{Clock, Now, SystemEntropy};
 use crate::core::CreatePolicy;
+use crate::doorbell::Silent;
 use crate::hub::Hub;
 use crate::limits::RelayLimits;
 use crate::metrics::Metrics;
@@ -70,7 +71,7 @@ impl Rig {
         let clock = ManualClock::default();
         let store: DynStore = Arc::new(Sqlite::open(dir.path().join("relay.db")).expect("a fresh database"));
         let metrics = Metrics::new();
-        let hub = Hub::new(&limits, &metrics);
+        let hub = Hub::new(&limits, &metrics, Arc::new(Silent));
         let core = Core {
             writer: Writer::start(store.clone(), hub.clone(), &limits, metrics.clone()),
             store,

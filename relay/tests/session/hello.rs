@@ -227,7 +227,7 @@ async fn a_full_allow_list_is_2003() {
 
 #[tokio::test]
 async fn a_fifth_session_of_a_device_closes_the_one_idle_longest() {
-    let relay = TestRelay::start().await;
+    let relay = TestRelay::start_alone().await;
     let group = Group::new(1);
     let mut sessions = vec![relay.founder(&group, &device(1)).await];
     for _ in 0..3 {

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod bad_input;
+mod everywhere;
 mod hello;
 mod instances;
 mod limits;

@@ -103,7 +103,7 @@ async fn a_bye_ends_the_session_after_what_was_pushed_before_it() {
 #[tokio::test]
 async fn a_shutdown_says_when_to_come_back() {
     let (relay, mut a, mut b) = pair().await;
-    let stopping = tokio::spawn(relay.running.shutdown());
+    let stopping = tokio::spawn(relay.shutdown());
     for client in [&mut a, &mut b] {
         assert!(matches!(client.next().await, RelayFrame::Bye { retry_after_ms } if retry_after_ms <= 3_000));
         assert_eq!(client.ended().await.code, Some(1001));

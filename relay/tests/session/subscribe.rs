@@ -180,8 +180,8 @@ async fn what_does_not_match_what_the_client_read_is_1009_and_says_where_the_log
 #[tokio::test]
 async fn below_the_floor_is_1011_and_right_at_it_is_compared() {
     let (relay, group, state) = log_of(5).await;
-    relay.tamper("UPDATE groups SET floor = 4, floor_blob_id = (SELECT blob_id FROM entries WHERE cursor = 3)");
-    relay.tamper("DELETE FROM entries WHERE cursor < 4");
+    relay.tamper("UPDATE groups SET floor = 4, floor_blob_id = (SELECT blob_id FROM entries WHERE cursor = 3)").await;
+    relay.tamper("DELETE FROM entries WHERE cursor < 4").await;
     let mut client = relay.member(&group, &device(2)).await;
 
     for after in [0, 2] {
@@ -198,8 +198,8 @@ async fn below_the_floor_is_1011_and_right_at_it_is_compared() {
 #[tokio::test]
 async fn a_row_that_is_gone_or_rotten_is_said_to_be_absent_and_heals_by_another_push() {
     let (relay, group, _) = log_of(4).await;
-    relay.tamper("DELETE FROM entries WHERE cursor = 3");
-    relay.tamper("UPDATE entries SET envelope = zeroblob(340) WHERE cursor = 4");
+    relay.tamper("DELETE FROM entries WHERE cursor = 3").await;
+    relay.tamper("UPDATE entries SET envelope = epoch_envelope FROM groups WHERE cursor = 4").await;
     let mut client = relay.member(&group, &device(2)).await;
     let entries = client.follow().await;
     assert_eq!(entries[1], stored(2, &envelope(1)));
@@ -220,8 +220,8 @@ async fn a_log_that_shrinks_under_a_slow_reader_is_1009() {
     let mut reader = relay.member(&group, &device(2)).await;
     reader.send(subscribe_frame(Timeline::ZERO, 0, BlobId::ZERO, 380, true)).await;
     assert_eq!(reader.entries().await, [stored(1, &epoch_envelope(0))]);
-    relay.tamper("DELETE FROM entries WHERE cursor > 1");
-    relay.tamper("UPDATE groups SET head = 1");
+    relay.tamper("DELETE FROM entries WHERE cursor > 1").await;
+    relay.tamper("UPDATE groups SET head = 1").await;
 
     reader.send(ClientFrame::Credit { bytes: PLENTY }).await;
     let (code, diverged) = refusal(&mut reader).await;

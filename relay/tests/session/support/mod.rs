@@ -2,7 +2,9 @@
 
 pub mod link;
 pub mod openmetrics;
+pub mod stores;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,9 +22,10 @@ use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{
     AuthPublicKey, BlobId, ClientFrame, ErrorCode, LogName, NoisePublicKey, RelayFrame, Timeline, hello,
 };
-use zerok_sync_relay::{Config, Relay, RunningRelay};
+use zerok_sync_relay::{Config, Relay, RunningRelay, StoreConfig};
 
 use self::link::{Ended, TestLink};
+use self::stores::Backend;
 
 /// A test that waits this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,8 +33,12 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Credit that no test uses up.
 pub const PLENTY: u64 = 1 << 40;
 
+/// One relay, or two instances of it that share a database.
 pub struct TestRelay {
     pub running: RunningRelay,
+    other: Option<(RunningRelay, TempDir)>,
+    arrivals: AtomicUsize,
+    config: Config,
     pub dir: TempDir,
 }
 
@@ -40,9 +47,36 @@ impl TestRelay {
         Self::start_with(|_| {}).await
     }
 
+    /// On what the suite runs on this time.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        Self { running: Relay::start(config(&dir, change)).await.unwrap(), dir }
+        let backend = Backend::of_this_run();
+        let (dir, config) = config_on(backend, change).await;
+        Self::start_as(dir, config, backend == Backend::Instances).await
+    }
+
+    /// For what is about the sessions of one process.
+    pub async fn start_alone() -> Self {
+        let (dir, config) = config_on(Backend::of_this_run(), |_| {}).await;
+        Self::start_as(dir, config, false).await
+    }
+
+    /// One instance on a store of the caller's.
+    pub async fn start_on(store: &StoreConfig, change: impl FnOnce(&mut Config)) -> Self {
+        let (dir, mut config) = config_on(Backend::Sqlite, change).await;
+        config.store = store.clone();
+        Self::start_as(dir, config, false).await
+    }
+
+    async fn start_as(dir: TempDir, config: Config, two: bool) -> Self {
+        let running = Relay::start(config.clone()).await.unwrap();
+        let other = if two {
+            let dir = tempfile::tempdir().unwrap();
+            let config = Config { data_dir: dir.path().to_owned(), ..config.clone() };
+            Some((Relay::start(config).await.unwrap(), dir))
+        } else {
+            None
+        };
+        Self { running, other, arrivals: AtomicUsize::new(0), config, dir }
     }
 
     /// Stops it and starts another one in the same directory.
@@ -51,24 +85,50 @@ impl TestRelay {
     }
 
     pub async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
-        let Self { running, dir } = self;
+        let Self { running, other, mut config, dir, .. } = self;
         running.shutdown().await;
-        Self { running: Relay::start(config(&dir, change)).await.unwrap(), dir }
+        let two = other.is_some();
+        if let Some((other, _dir)) = other {
+            other.shutdown().await;
+        }
+        change(&mut config);
+        Self::start_as(dir, config, two).await
+    }
+
+    pub async fn shutdown(self) {
+        self.running.shutdown().await;
+        if let Some((other, _dir)) = self.other {
+            other.shutdown().await;
+        }
     }
 
     /// Does to the database what a relay never does.
-    pub fn tamper(&self, sql: &str) {
-        let database = rusqlite::Connection::open(self.dir.path().join("relay.db")).unwrap();
-        database.busy_timeout(PATIENCE).unwrap();
-        assert!(database.execute(sql, []).unwrap() > 0, "changes something: {sql}");
+    pub async fn tamper(&self, statement: &str) {
+        let touched = match &self.config.store {
+            StoreConfig::Sqlite(path) => {
+                let database = rusqlite::Connection::open(path).unwrap();
+                database.busy_timeout(PATIENCE).unwrap();
+                database.execute(statement, []).unwrap() as u64
+            }
+            StoreConfig::Postgres(url) => stores::sql(url, statement).await,
+        };
+        assert!(touched > 0, "changes something: {statement}");
+    }
+
+    /// The instance at which the next client arrives.
+    fn next(&self) -> &RunningRelay {
+        match &self.other {
+            Some((other, _)) if self.arrivals.fetch_add(1, Ordering::Relaxed) % 2 == 1 => other,
+            _ => &self.running,
+        }
     }
 
     pub async fn ws(&self, device: &StaticKey) -> Client {
-        Client::open(link::ws(&self.running).await, device, &self.running.noise_key).await
+        Client::open(link::ws(self.next()).await, device, &self.running.noise_key).await
     }
 
     pub async fn iroh(&self, device: &StaticKey) -> Client {
-        Client::open(link::iroh(&self.running).await, device, &self.running.noise_key).await
+        Client::open(link::iroh(self.next()).await, device, &self.running.noise_key).await
     }
 
     /// A member's session over WebSocket.
@@ -93,10 +153,14 @@ impl TestRelay {
     }
 }
 
-fn config(dir: &TempDir, change: impl FnOnce(&mut Config)) -> Config {
+async fn config_on(backend: Backend, change: impl FnOnce(&mut Config)) -> (TempDir, Config) {
+    let dir = tempfile::tempdir().unwrap();
     let mut config = Config::in_dir(dir.path());
+    if backend != Backend::Sqlite {
+        config.store = stores::fresh_postgres().await;
+    }
     change(&mut config);
-    config
+    (dir, config)
 }
 
 /// A group as a relay sees it: an auth key.
