@@ -7,11 +7,10 @@ use zerok_sync_protocol::diverged::Diverged;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{BlobId, ClientFrame, ErrorCode, RelayFrame, Timeline};
-use zerok_sync_relay::StoreConfig;
-use zerok_sync_testkit::postgres::shared;
 
 use crate::support::{
-    Client, Group, PATIENCE, PLENTY, TestRelay, device, envelope, epoch_envelope, rotate_frame, stored, subscribe_frame,
+    Client, Group, PATIENCE, PLENTY, TestRelay, device, envelope, epoch_envelope, rotate_frame, stored, stores,
+    subscribe_frame,
 };
 
 /// A log of five entries, acknowledged by both devices.
@@ -44,7 +43,7 @@ async fn truncate(client: &mut Client, below: u64) -> RelayFrame {
 /// Waits for the collector to have removed something.
 async fn until_collected(relay: &TestRelay) {
     let collected = async {
-        while relay.running.metrics().collected_bytes.get() == 0 {
+        while relay.instances().all(|instance| instance.metrics().collected_bytes.get() == 0) {
             sleep(Duration::from_millis(5)).await;
         }
     };
@@ -158,10 +157,9 @@ async fn delete_group_ends_every_session_of_the_group_and_no_other() {
 
 #[tokio::test]
 async fn a_deleted_group_is_told_of_to_its_other_sessions_on_other_instances() {
-    let url = tokio::task::spawn_blocking(|| shared().database()).await.unwrap();
-    let on = |url: &String| StoreConfig::Postgres(url.clone().into());
-    let one = TestRelay::start_with(|config| config.store = on(&url)).await;
-    let other = TestRelay::start_with(|config| config.store = on(&url)).await;
+    let store = stores::fresh_postgres().await;
+    let one = TestRelay::start_on(&store, |_| {}).await;
+    let other = TestRelay::start_on(&store, |_| {}).await;
     let mut a = one.founder(&Group::new(1), &device(1)).await;
     let mut b = other.member(&Group::new(1), &device(2)).await;
     a.send(ClientFrame::DeleteGroup {}).await;

@@ -115,6 +115,10 @@ impl TestRelay {
         assert!(touched > 0, "changes something: {statement}");
     }
 
+    pub fn instances(&self) -> impl Iterator<Item = &RunningRelay> {
+        std::iter::once(&self.running).chain(self.other.as_ref().map(|(other, _)| other))
+    }
+
     /// The instance at which the next client arrives.
     fn next(&self) -> &RunningRelay {
         match &self.other {
