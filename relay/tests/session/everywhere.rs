@@ -8,8 +8,8 @@ use zerok_sync_testkit::postgres::shared;
 
 use crate::support::stores::{DATABASE_VARIABLE, STORE_VARIABLE};
 
-/// About one process, whatever its store, or about instances by name.
-const ONCE: &[&str] = &["everywhere::", "instances::", "bad_input::", "operator::"];
+/// About one process and its own limits, whatever its store, or about instances by name.
+const ONCE: &[&str] = &["everywhere::", "instances::", "bad_input::", "operator::", "limits::", "limits_connections::"];
 
 #[test]
 fn the_suite_passes_on_postgres() {
