@@ -117,13 +117,13 @@ impl PostgresDoorbell {
                     listening = true;
                     look_up.notify_one();
                 }
-                message = poll_fn(|context| connection.poll_message(context)) => match message.ok_or(Failed)?? {
-                    AsyncMessage::Notification(notification) => {
-                        let letter = news::open(notification.payload());
-                        letter.into_iter().for_each(|letter| self.read(core, &reads, letter));
+                message = poll_fn(|context| connection.poll_message(context)) => {
+                    if let AsyncMessage::Notification(notification) = message.ok_or(Failed)??
+                        && let Some(letter) = news::open(notification.payload())
+                    {
+                        self.read(core, &reads, letter);
                     }
-                    _ => {}
-                },
+                }
             }
         }
     }
