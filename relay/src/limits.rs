@@ -88,6 +88,8 @@ pub const GIVE_BACK_PAGES_PER_STEP: u64 = 256;
 pub const EVICTION_UPTIME_MS: u64 = 24 * HOUR_MS;
 /// How far the time of a log's last use may be behind, beside `gc_interval_ms`.
 pub const ACTIVITY_SLACK_MS: u64 = HOUR_MS;
+/// How long a closed mailbox keeps its last messages for the other side, which looks each second.
+pub const MAILBOX_LAST_WORDS_MS: u64 = 60_000;
 /// `retry_after` of an error that storage trouble caused.
 pub const STORAGE_RETRY_AFTER_MS: u64 = 1_000;
 /// How often the status page's history gets a sample.
@@ -281,8 +283,8 @@ limits! {
         "The same for all subscribers together.";
     mailboxes_max = 1_000,
         "Open pairing mailboxes at a time. Short ids are guessable by their number: with 1,000 open, one guess in 32 hits one, and still needs its password.";
-    mailboxes_per_group_max = 4,
-        "Open mailboxes of one log.";
+    mailboxes_per_group_max = 16,
+        "The same of one log. A closed one counts for another minute: until then its last messages can be read.";
     mailbox_ttl_ms_max = MAILBOX_TTL_MS,
         "How long a mailbox stays open.";
     mailbox_joins_per_minute_per_address = 10,

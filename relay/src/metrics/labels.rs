@@ -104,6 +104,10 @@ label! {
     HandshakeRate = "handshakes_per_minute_per_address",
     /// More sessions of a device than it may have.
     SessionsPerDevice = "sessions_per_device_max",
+    /// More `Hello`s on one session than there are reasons for.
+    Hellos = "hellos_max",
+    /// More devices of a log than there may be.
+    Devices = "allow_list_max",
     /// `groups_per_address_per_day`.
     GroupsPerAddress = "groups_per_address_per_day",
     /// Creation is closed, or the token is wrong.
@@ -112,6 +116,8 @@ label! {
     EnvelopeBytes = "envelope_bytes_max",
     /// `push_envelopes_max`.
     PushEnvelopes = "push_envelopes_max",
+    /// `push_bytes_in_flight_max`.
+    PushBytes = "push_bytes_in_flight_max",
     /// `group_bytes_max`.
     GroupBytes = "group_bytes_max",
     /// `frames_per_second` or `bytes_per_second`: read later, not refused.

@@ -45,6 +45,7 @@ impl Open {
         }
         self.hellos = self.hellos.saturating_add(1);
         if self.hellos > HELLOS_MAX {
+            self.wire.count(Refusal::Hellos);
             return self.wire.fail(ErrorCode::RateLimited, "too many Hellos on one session: connect again");
         }
         self.finish_pushes(core).await;
@@ -88,6 +89,9 @@ impl Open {
         if let Some(code) =
             std::iter::once(&epoch_envelope).chain(&envelopes).find_map(|envelope| refusal_of(&core.limits, envelope))
         {
+            if code == ErrorCode::EnvelopeTooLarge {
+                self.wire.count(Refusal::EnvelopeBytes);
+            }
             return self.wire.fail(code, "an envelope of Create is too short or too long");
         }
         // Looked at again: several sessions may have been told that there is room for one.
@@ -195,6 +199,7 @@ impl Open {
                 core.writer.note(seen).await;
             }
             Admission::ListFull => {
+                self.wire.count(Refusal::Devices);
                 self.wire.fail(ErrorCode::TooManyConnections, "the group has as many devices as it may: remove one");
             }
             Admission::Restricted => {

@@ -12,9 +12,9 @@ use zerok_sync_protocol::{ErrorCode, MailboxId, RelayFrame};
 use super::open::{Open, Role};
 use crate::core::Core;
 use crate::hub::MailboxWatch;
-use crate::limits::SHORT_MAILBOX_CANDIDATES;
+use crate::limits::{MAILBOX_LAST_WORDS_MS, SHORT_MAILBOX_CANDIDATES};
 use crate::metrics::Refusal;
-use crate::store::{Mailbox, MailboxInbox, MailboxSide};
+use crate::store::{Mailbox, MailboxInbox, MailboxOpening, MailboxRequest, MailboxSide};
 
 /// The session's place at its mailbox.
 pub(super) struct MailboxDoor {
@@ -48,27 +48,35 @@ impl MailboxDoor {
 impl Open {
     /// Answers `MailboxOpen`.
     pub(super) async fn mailbox_open(&mut self, core: &Arc<Core>, short: bool, ttl_ms: u64) {
-        if !matches!(self.role, Role::Member(_)) {
+        let Role::Member(member) = &self.role else {
             return self.wire.fail(ErrorCode::Unauthorized, "only members open mailboxes");
-        }
+        };
         if self.mailbox.is_some() {
             return self.wire.refuse(ErrorCode::MailboxGone, 0, "one mailbox per session: close the other one first");
         }
         let now_ms = core.now().unix_ms;
         let expires_at_ms = now_ms + ttl_ms.min(core.limits.mailbox_ttl_ms_max);
         let (candidates, salt) = candidates(core, short);
-        if let Err(error) = core.store.mailbox_sweep(now_ms).await {
-            return self.wire.storage_failed(&error);
-        }
-        match core.store.mailbox_open(&candidates, salt, expires_at_ms).await {
-            Ok(Some(mailbox)) => self.enter_mailbox(core, mailbox, MailboxSide::Inviter),
-            Ok(None) => self.wire.refuse(
-                ErrorCode::Overloaded,
-                core.limits.backstop_poll_ms,
-                "no mailbox is free: try again shortly",
-            ),
-            Err(error) => self.wire.storage_failed(&error),
-        }
+        let request = MailboxRequest {
+            group: member.group,
+            candidates,
+            salt,
+            now_ms,
+            expires_at_ms,
+            total_max: core.limits.mailboxes_max,
+            per_group_max: core.limits.mailboxes_per_group_max,
+        };
+        let (code, why) = match core.store.mailbox_open(request).await {
+            Ok(MailboxOpening::Opened(mailbox)) => return self.enter_mailbox(core, mailbox, MailboxSide::Inviter),
+            Err(error) => return self.wire.storage_failed(&error),
+            Ok(MailboxOpening::Full) => (ErrorCode::Overloaded, "no mailbox is free: try again shortly"),
+            Ok(MailboxOpening::GroupFull) => {
+                (ErrorCode::RateLimited, "the group has many invitations open: wait a minute")
+            }
+        };
+        self.wire.count(Refusal::Mailboxes);
+        // By then the last words of one that was closed are gone.
+        self.wire.refuse(code, MAILBOX_LAST_WORDS_MS, why);
     }
 
     /// Answers `MailboxJoin`.
@@ -80,7 +88,7 @@ impl Open {
             return self.wire.fail(ErrorCode::MailboxGone, "this session has joined a mailbox already");
         }
         if let Err(retry_after_ms) = core.admission.join_mailbox(self.origin, core.now().monotonic_ms) {
-            core.metrics.refused(Refusal::MailboxJoins);
+            self.wire.count(Refusal::MailboxJoins);
             return self.wire.refuse(
                 ErrorCode::RateLimited,
                 retry_after_ms,
@@ -116,7 +124,7 @@ impl Open {
     /// Ends the session's mailbox for both parties.
     pub(super) async fn leave_mailbox(&mut self, core: &Arc<Core>) {
         let Some(door) = self.mailbox.take() else { return };
-        if let Err(error) = core.store.mailbox_close(&door.id).await {
+        if let Err(error) = core.store.mailbox_close(&door.id, core.now().unix_ms + MAILBOX_LAST_WORDS_MS).await {
             // It expires by itself.
             tracing::warn!(%error, "a mailbox could not be closed");
         }

@@ -13,6 +13,7 @@ use crate::admission::Origin;
 use crate::core::Core;
 use crate::hub::{Kick, Presence};
 use crate::link::Close;
+use crate::metrics::Refusal;
 
 /// A session whose channel stands.
 pub(super) struct Open {
@@ -147,6 +148,7 @@ impl Open {
 fn say_goodbye(wire: &mut Wire, kick: Kick) {
     match kick {
         Kick::TooManySessions => {
+            wire.count(Refusal::SessionsPerDevice);
             wire.fail(ErrorCode::TooManyConnections, "this device opened another session and has too many");
         }
         Kick::Revoked => wire.fail(ErrorCode::DeviceRevoked, REVOKED),

@@ -19,7 +19,8 @@ use super::hello::refusal_of;
 use super::member::{Member, REVOKED};
 use super::wire::Wire;
 use crate::core::Core;
-use crate::limits::{APPEND_BYTES_MAX, APPEND_ENVELOPES_MAX};
+use crate::limits::{APPEND_BYTES_MAX, APPEND_ENVELOPES_MAX, RelayLimits};
+use crate::metrics::Refusal;
 use crate::store::{Append, AppendRequest, Appended, StoreError};
 
 /// Pushes that wait for their append.
@@ -53,12 +54,25 @@ impl Pushes {
         self.refusing = true;
     }
 
-    fn enqueue(&mut self, push: u64, envelopes: Vec<Bytes>, refusal: impl Fn(&Bytes) -> Option<ErrorCode>) {
+    /// Takes what a Push may append; the limit it went over, if it did. The bytes that wait may be
+    /// gone over by one Push, as a client does that sends while there is room.
+    fn enqueue(&mut self, push: u64, envelopes: Vec<Bytes>, limits: &RelayLimits) -> Option<Refusal> {
         let mut waiting = Waiting { push, accepted: 0, total: envelopes.len(), code: ErrorCode::OutOfOrder };
+        let mut over = None;
         if !self.refusing {
-            for envelope in envelopes {
-                if let Some(code) = refusal(&envelope) {
+            let room = (self.bytes as u64) < limits.push_bytes_in_flight_max;
+            for (index, envelope) in envelopes.into_iter().enumerate() {
+                let refused = if !room {
+                    Some((ErrorCode::RateLimited, Some(Refusal::PushBytes)))
+                } else if index as u64 >= limits.push_envelopes_max {
+                    Some((ErrorCode::RateLimited, Some(Refusal::PushEnvelopes)))
+                } else {
+                    refusal_of(limits, &envelope)
+                        .map(|code| (code, (code == ErrorCode::EnvelopeTooLarge).then_some(Refusal::EnvelopeBytes)))
+                };
+                if let Some((code, limit)) = refused {
                     waiting.code = code;
+                    over = limit;
                     self.refusing = true;
                     break;
                 }
@@ -68,6 +82,7 @@ impl Pushes {
             }
         }
         self.waiting.push(waiting);
+        over
     }
 }
 
@@ -86,8 +101,9 @@ impl Member {
             let clean = self.finish_pushes(core, wire).await;
             self.pushes.refusing = !clean;
         }
-        let limits = &core.limits;
-        self.pushes.enqueue(push, envelopes, |envelope| refusal_of(limits, envelope));
+        if let Some(limit) = self.pushes.enqueue(push, envelopes, &core.limits) {
+            wire.count(limit);
+        }
         if self.pushes.is_full() {
             self.finish_pushes(core, wire).await;
         }
@@ -127,7 +143,10 @@ impl Member {
     ) -> (Vec<Appended>, Option<ErrorCode>) {
         match core.writer.append(self.append_request(core, wire, envelopes)).await {
             Ok(Append::Stored { cursors, .. }) => (cursors, None),
-            Ok(Append::QuotaExceeded { cursors, .. }) => (cursors, Some(ErrorCode::GroupQuotaExceeded)),
+            Ok(Append::QuotaExceeded { cursors, .. }) => {
+                wire.count(Refusal::GroupBytes);
+                (cursors, Some(ErrorCode::GroupQuotaExceeded))
+            }
             Ok(Append::Superseded { epoch_envelope }) => {
                 self.tell_superseded(core, wire, epoch_envelope).await;
                 (Vec::new(), Some(ErrorCode::OutOfOrder))
@@ -141,7 +160,10 @@ impl Member {
                 (Vec::new(), Some(ErrorCode::UnknownLog))
             }
             // The writer has said why.
-            Err(_) => (Vec::new(), Some(ErrorCode::StorageUnavailable)),
+            Err(_) => {
+                wire.count(Refusal::Storage);
+                (Vec::new(), Some(ErrorCode::StorageUnavailable))
+            }
         }
     }
 
@@ -190,10 +212,15 @@ fn results(waiting: &[Waiting], cursors: &[Appended], refused: Option<ErrorCode>
 
 #[cfg(test)]
 mod tests {
+    use zerok_sync_protocol::envelope::ENVELOPE_BYTES_MIN;
+
     use super::*;
 
-    fn accept_short(envelope: &Bytes) -> Option<ErrorCode> {
-        (envelope.len() > 3).then_some(ErrorCode::EnvelopeTooLarge)
+    const OK: usize = ENVELOPE_BYTES_MIN;
+    const LONG: usize = ENVELOPE_BYTES_MIN + 1;
+
+    fn limits() -> RelayLimits {
+        RelayLimits { envelope_bytes_max: OK as u64, ..RelayLimits::default() }
     }
 
     fn answer(pushes: &Pushes, stored: u64, refused: Option<ErrorCode>) -> Vec<Vec<u16>> {
@@ -212,31 +239,52 @@ mod tests {
             .collect()
     }
 
-    fn pushes(list: &[&[&'static [u8]]]) -> Pushes {
+    fn pushes(list: &[&[usize]]) -> Pushes {
+        pushes_within(&limits(), list).0
+    }
+
+    fn pushes_within(limits: &RelayLimits, list: &[&[usize]]) -> (Pushes, Vec<Refusal>) {
         let mut pushes = Pushes::default();
-        for (number, envelopes) in list.iter().enumerate() {
-            let envelopes = envelopes.iter().map(|bytes| Bytes::from_static(bytes)).collect();
-            pushes.enqueue(number as u64, envelopes, accept_short);
-        }
-        pushes
+        let refused = list.iter().enumerate().filter_map(|(number, envelopes)| {
+            let envelopes = envelopes.iter().map(|&len| Bytes::from(vec![0; len])).collect();
+            pushes.enqueue(number as u64, envelopes, limits)
+        });
+        let refused = refused.collect();
+        (pushes, refused)
     }
 
     #[test]
     fn after_a_refused_envelope_everything_behind_it_is_out_of_order() {
-        let pushes = pushes(&[&[b"a", b"long"], &[b"b"], &[b"c", b"long"]]);
+        let pushes = pushes(&[&[OK, LONG], &[OK], &[OK, LONG]]);
         assert_eq!(pushes.envelopes.len(), 1, "nothing behind the refusal is appended");
         assert_eq!(answer(&pushes, 1, None), [vec![1, 2001], vec![1010], vec![1010, 1010]]);
     }
 
     #[test]
     fn where_the_store_stops_the_prefix_ends() {
-        let pushes = pushes(&[&[b"a", b"b"], &[b"c", b"d"], &[b"e", b"long"]]);
+        let pushes = pushes(&[&[OK, OK], &[OK, OK], &[OK, LONG]]);
         let quota = Some(ErrorCode::GroupQuotaExceeded);
         assert_eq!(answer(&pushes, 3, quota), [vec![1, 2], vec![3, 2002], vec![1010, 1010]]);
     }
 
     #[test]
+    fn a_client_that_ignores_what_may_be_unanswered_is_refused() {
+        let limits = RelayLimits { push_bytes_in_flight_max: OK as u64 + 1, ..limits() };
+        let (pushes, refused) = pushes_within(&limits, &[&[OK], &[OK], &[OK], &[OK]]);
+        assert_eq!(answer(&pushes, 2, None), [vec![1], vec![2], vec![2000], vec![1010]]);
+        assert_eq!(refused, [Refusal::PushBytes]);
+    }
+
+    #[test]
+    fn what_is_more_than_a_push_may_hold_is_refused() {
+        let limits = RelayLimits { push_envelopes_max: 2, ..limits() };
+        let (pushes, refused) = pushes_within(&limits, &[&[OK, OK, OK, OK], &[OK]]);
+        assert_eq!(answer(&pushes, 2, None), [vec![1, 2, 2000, 1010], vec![1010]]);
+        assert_eq!(refused, [Refusal::PushEnvelopes]);
+    }
+
+    #[test]
     fn an_empty_push_has_an_empty_answer() {
-        assert_eq!(answer(&pushes(&[&[], &[b"a"]]), 1, None), [vec![], vec![1]]);
+        assert_eq!(answer(&pushes(&[&[], &[OK]]), 1, None), [vec![], vec![1]]);
     }
 }

@@ -1,6 +1,8 @@
 //! The session's side of the secure channel: typed frames out, and the two ways to say no.
 
 use bytes::Bytes;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use zerok_sync_protocol::channel::Channel;
 use zerok_sync_protocol::hello::HandshakeHash;
 use zerok_sync_protocol::limits::{ERROR_DETAIL_BYTES_MAX, FRAME_BYTES_MAX_HELLO};
@@ -9,6 +11,7 @@ use zerok_sync_protocol::{ClientFrame, ErrorCode, NoisePublicKey, RelayFrame};
 
 use crate::limits::{OUTGOING_BYTES_MAX, STORAGE_RETRY_AFTER_MS};
 use crate::link::Close;
+use crate::metrics::{Metrics, Refusal, RefusalLabel};
 use crate::store::StoreError;
 
 /// See the module's documentation.
@@ -24,13 +27,23 @@ pub(super) struct Wire {
     abandoned: bool,
     /// Frames taken since they were last counted.
     frames_taken: u64,
+    /// Where refusals are counted.
+    refusals: Family<RefusalLabel, Counter>,
 }
 
 impl Wire {
-    pub(super) fn new(channel: Channel) -> Self {
+    pub(super) fn new(channel: Channel, metrics: &Metrics) -> Self {
         let stream = SecureStream::new(channel, FRAME_BYTES_MAX_HELLO);
         let (device, handshake) = (stream.remote_static(), stream.handshake_hash());
-        Self { stream, device, handshake, closing: None, abandoned: false, frames_taken: 0 }
+        Self {
+            stream,
+            device,
+            handshake,
+            closing: None,
+            abandoned: false,
+            frames_taken: 0,
+            refusals: metrics.refusals.clone(),
+        }
     }
 
     /// Takes a link message in.
@@ -111,6 +124,11 @@ impl Wire {
         self.send(&RelayFrame::Error { code: code.number(), retry_after_ms, detail });
     }
 
+    /// Counts that a limit was reached, once for each refusal.
+    pub(super) fn count(&self, limit: Refusal) {
+        self.refusals.get_or_create(&limit.into()).inc();
+    }
+
     /// Says why, then ends the session.
     pub(super) fn fail(&mut self, code: ErrorCode, detail: &str) {
         self.refuse(code, 0, detail);
@@ -123,6 +141,7 @@ impl Wire {
             return self.fail(ErrorCode::UnknownLog, ErrorCode::UnknownLog.advice());
         }
         tracing::error!(%error, "the store failed");
+        self.count(Refusal::Storage);
         self.refuse(
             ErrorCode::StorageUnavailable,
             STORAGE_RETRY_AFTER_MS,

@@ -323,6 +323,37 @@ pub struct Mailbox {
     pub expires_at_ms: u64,
 }
 
+/// A mailbox wanted.
+#[derive(Debug, Clone)]
+pub struct MailboxRequest {
+    /// The log whose member asks.
+    pub group: GroupKey,
+    /// Ids to try, in order.
+    pub candidates: Vec<MailboxId>,
+    /// The PAKE's session id.
+    pub salt: [u8; 16],
+    /// Unix milliseconds.
+    pub now_ms: u64,
+    /// Unix milliseconds.
+    pub expires_at_ms: u64,
+    /// So many there may be, of all logs.
+    pub total_max: u64,
+    /// And so many of one.
+    pub per_group_max: u64,
+}
+
+/// Outcome of a [`MailboxRequest`]. Counted are all that have not expired: a closed one is kept
+/// for its last words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MailboxOpening {
+    /// Done.
+    Opened(Mailbox),
+    /// The log has as many as it may.
+    GroupFull,
+    /// The relay has as many as it may, or every id that was tried is taken.
+    Full,
+}
+
 /// Messages for one side of a mailbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MailboxInbox {
@@ -407,21 +438,18 @@ pub trait Store: Retention + Snapshot {
     /// Compare-and-swap of the auth key; see [`Rotated`].
     async fn rotate(&self, request: RotateRequest) -> Result<Rotated>;
 
-    /// Opens a mailbox under a free id (`candidates` are tried in order); `None` if all are taken.
-    async fn mailbox_open(
-        &self,
-        candidates: &[MailboxId],
-        salt: [u8; 16],
-        expires_at_ms: u64,
-    ) -> Result<Option<Mailbox>>;
+    /// Opens a mailbox under a free id, within the limits of the request. An id whose mailbox has
+    /// expired is free, swept or not.
+    async fn mailbox_open(&self, request: MailboxRequest) -> Result<MailboxOpening>;
     /// Enters as the joiner; `None` if it is gone, expired or was joined before.
     async fn mailbox_join(&self, id: &MailboxId, now_ms: u64) -> Result<Option<Mailbox>>;
     /// Sends to the other side; `false` if the mailbox is gone, expired or full.
     async fn mailbox_send(&self, id: &MailboxId, from: MailboxSide, data: Bytes, now_ms: u64) -> Result<bool>;
     /// Messages for `side`, leaving out the first `skip` it has had.
     async fn mailbox_read(&self, id: &MailboxId, side: MailboxSide, skip: usize, now_ms: u64) -> Result<MailboxInbox>;
-    /// Ends a mailbox; no error if it has ended.
-    async fn mailbox_close(&self, id: &MailboxId) -> Result<()>;
+    /// Ends a mailbox; no error if it has ended. Its last messages can be read until
+    /// `forget_at_ms`, if it does not expire before.
+    async fn mailbox_close(&self, id: &MailboxId, forget_at_ms: u64) -> Result<()>;
     /// Forgets mailboxes that expired; answers how many.
     async fn mailbox_sweep(&self, now_ms: u64) -> Result<u64>;
 

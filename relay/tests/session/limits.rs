@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use zerok_sync_protocol::{ClientFrame, ErrorCode, MailboxId, RelayFrame};
 use zerok_sync_relay::metrics::Refusal;
 
-use crate::support::{Client, Group, TestRelay, create_frame, device};
+use crate::support::{Client, Group, TestRelay, create_frame, device, envelope, envelope_of, push_frame};
 
 #[tokio::test]
 async fn a_device_that_sends_too_many_frames_is_read_more_slowly_and_not_cut_off() {
@@ -83,6 +83,87 @@ async fn an_address_that_tries_too_many_mailboxes_is_told_to_wait() {
         other => panic!("expected 2000, not {other:?}"),
     }
     assert_eq!(refused_for(&relay, Refusal::MailboxJoins), 1);
+}
+
+#[tokio::test]
+async fn a_log_and_a_relay_with_as_many_mailboxes_as_they_may_have_say_so() {
+    let relay = TestRelay::start_with(|config| {
+        config.limits.mailboxes_per_group_max = 1;
+        config.limits.mailboxes_max = 2;
+    })
+    .await;
+    let mut one = relay.founder(&Group::new(1), &device(1)).await;
+    let mut two = relay.founder(&Group::new(2), &device(2)).await;
+    let mut three = relay.founder(&Group::new(3), &device(3)).await;
+    let mut another_of_one = relay.member(&Group::new(1), &device(1)).await;
+    let open = ClientFrame::MailboxOpen { short: true, ttl_ms: 60_000 };
+    for inviter in [&mut one, &mut two] {
+        inviter.send(open.clone()).await;
+        assert!(matches!(inviter.next().await, RelayFrame::MailboxOpened { .. }));
+    }
+
+    three.send(open.clone()).await;
+    assert_eq!(three.error().await, ErrorCode::Overloaded);
+    another_of_one.send(open).await;
+    assert_eq!(another_of_one.error().await, ErrorCode::RateLimited);
+    assert_eq!(refused_for(&relay, Refusal::Mailboxes), 2);
+}
+
+#[tokio::test]
+async fn a_full_log_refuses_what_is_over_and_tells_what_is_used() {
+    let bytes = 3 * envelope(0).len() as u64;
+    let relay = TestRelay::start_with(|config| config.limits.group_bytes_max = bytes).await;
+    let mut client = relay.founder(&Group::new(1), &device(1)).await;
+
+    let answers = client.push(1, &[envelope(1), envelope(2), envelope(3)]).await;
+
+    assert_eq!(answers, [Ok(2), Ok(3), Err(ErrorCode::GroupQuotaExceeded)]);
+    assert_eq!(refused_for(&relay, Refusal::GroupBytes), 1);
+    match client.hello(&Group::new(1)).await {
+        RelayFrame::Welcome { limits, usage, .. } => {
+            assert_eq!((limits.group_bytes_max, usage.group_bytes), (bytes, bytes));
+        }
+        other => panic!("expected a Welcome, not {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn pushes_over_what_may_be_unanswered_or_in_one_push_are_refused_with_2000() {
+    let relay = TestRelay::start_with(|config| {
+        config.limits.push_bytes_in_flight_max = 2 * envelope(0).len() as u64;
+        config.limits.push_envelopes_max = 2;
+    })
+    .await;
+    let mut client = relay.founder(&Group::new(1), &device(1)).await;
+    // In one link message: none is answered before the last is there.
+    for push in 1..=3 {
+        client.queue(push_frame(push, &[envelope(push)], false));
+    }
+    client.flush().await;
+    assert_eq!(client.push_ack(1).await, [Ok(2)]);
+    assert_eq!(client.push_ack(2).await, [Ok(3)]);
+    assert_eq!(client.push_ack(3).await, [Err(ErrorCode::RateLimited)]);
+
+    client.send(push_frame(4, &[envelope(3), envelope(4), envelope(5)], true)).await;
+    assert_eq!(client.push_ack(4).await, [Ok(4), Ok(5), Err(ErrorCode::RateLimited)]);
+    assert_eq!(refused_for(&relay, Refusal::PushBytes), 1);
+    assert_eq!(refused_for(&relay, Refusal::PushEnvelopes), 1);
+}
+
+#[tokio::test]
+async fn an_envelope_over_the_limit_and_a_fifth_session_are_counted() {
+    let relay = TestRelay::start_with(|config| config.limits.envelope_bytes_max = 4_096).await;
+    let mut first = relay.founder(&Group::new(1), &device(1)).await;
+    assert_eq!(first.push(1, &[envelope_of(1, 4_097)]).await, [Err(ErrorCode::EnvelopeTooLarge)]);
+    assert_eq!(refused_for(&relay, Refusal::EnvelopeBytes), 1);
+    let _others = [
+        relay.member(&Group::new(1), &device(1)).await,
+        relay.member(&Group::new(1), &device(1)).await,
+        relay.member(&Group::new(1), &device(1)).await,
+        relay.member(&Group::new(1), &device(1)).await,
+    ];
+    first.ends_with(ErrorCode::TooManyConnections).await;
+    assert_eq!(refused_for(&relay, Refusal::SessionsPerDevice), 1);
 }
 
 fn guess() -> ClientFrame {

@@ -14,5 +14,6 @@ mod operator;
 mod push;
 mod removal;
 mod retention;
+mod slow;
 mod subscribe;
 mod support;

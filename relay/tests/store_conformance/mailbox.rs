@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use zerok_sync_protocol::MailboxId;
 use zerok_sync_protocol::limits::MAILBOX_MESSAGES_MAX;
-use zerok_sync_relay::store::{Mailbox, MailboxInbox, MailboxSide, Store};
+use zerok_sync_relay::store::{GroupKey, Mailbox, MailboxInbox, MailboxOpening, MailboxRequest, MailboxSide, Store};
 
 use crate::subject::{NOW, Subject};
 
@@ -15,9 +15,21 @@ fn id(n: u8) -> MailboxId {
 }
 
 async fn opened(store: &dyn Store, n: u8) -> MailboxId {
-    let mailbox = store.mailbox_open(&[id(n)], SALT, END).await.unwrap();
-    assert_eq!(mailbox, Some(Mailbox { id: id(n), salt: SALT, expires_at_ms: END }));
+    let mailbox = store.mailbox_open(request(&[id(n)], END)).await.unwrap();
+    assert_eq!(mailbox, MailboxOpening::Opened(Mailbox { id: id(n), salt: SALT, expires_at_ms: END }));
     id(n)
+}
+
+pub fn request(candidates: &[MailboxId], expires_at_ms: u64) -> MailboxRequest {
+    MailboxRequest {
+        group: GroupKey([1; 32]),
+        candidates: candidates.to_vec(),
+        salt: SALT,
+        now_ms: NOW,
+        expires_at_ms,
+        total_max: 100,
+        per_group_max: 100,
+    }
 }
 
 async fn send(store: &dyn Store, id: &MailboxId, from: MailboxSide, text: &str) -> bool {
@@ -47,10 +59,42 @@ pub async fn a_mailbox_is_opened_under_the_first_free_id(store: Subject) {
     opened(&*store, 1).await;
     let long = MailboxId::from_slice(&[3; 16]).unwrap();
 
-    let second = store.mailbox_open(&[id(1), long.clone(), id(4)], SALT, END).await.unwrap();
+    let second = store.mailbox_open(request(&[id(1), long.clone(), id(4)], END)).await.unwrap();
 
-    assert_eq!(second.map(|mailbox| mailbox.id), Some(long));
-    assert_eq!(store.mailbox_open(&[id(1)], SALT, END).await.unwrap(), None);
+    assert!(matches!(second, MailboxOpening::Opened(mailbox) if mailbox.id == long));
+    assert_eq!(store.mailbox_open(request(&[id(1)], END)).await.unwrap(), MailboxOpening::Full);
+}
+
+pub async fn an_expired_id_is_free_again_with_nothing_left_in_it(store: Subject) {
+    let id = opened(&*store, 1).await;
+    assert!(store.mailbox_join(&id, NOW).await.unwrap().is_some());
+    send(&*store, &id, MailboxSide::Joiner, "old").await;
+
+    let later = MailboxRequest { now_ms: END, ..request(std::slice::from_ref(&id), END + 1_000) };
+    assert!(matches!(store.mailbox_open(later).await.unwrap(), MailboxOpening::Opened(_)));
+
+    assert_eq!(store.mailbox_read(&id, MailboxSide::Inviter, 0, END).await.unwrap(), open(&[]));
+    assert!(store.mailbox_join(&id, END).await.unwrap().is_some(), "a joiner of its own");
+}
+
+pub async fn mailboxes_are_limited_in_total_and_for_each_log(store: Subject) {
+    let limited = |group: u8, n: u8, now_ms| MailboxRequest {
+        group: GroupKey([group; 32]),
+        now_ms,
+        total_max: 3,
+        per_group_max: 2,
+        ..request(&[id(n)], END)
+    };
+    for n in 1..=2 {
+        assert!(matches!(store.mailbox_open(limited(1, n, NOW)).await.unwrap(), MailboxOpening::Opened(_)));
+    }
+    assert_eq!(store.mailbox_open(limited(1, 3, NOW)).await.unwrap(), MailboxOpening::GroupFull);
+    assert!(matches!(store.mailbox_open(limited(2, 3, NOW)).await.unwrap(), MailboxOpening::Opened(_)));
+    assert_eq!(store.mailbox_open(limited(2, 4, NOW)).await.unwrap(), MailboxOpening::Full);
+
+    store.mailbox_close(&id(1), NOW + 10).await.unwrap();
+    assert_eq!(store.mailbox_open(limited(2, 4, NOW + 9)).await.unwrap(), MailboxOpening::Full, "its last words");
+    assert!(matches!(store.mailbox_open(limited(2, 4, NOW + 10)).await.unwrap(), MailboxOpening::Opened(_)));
 }
 
 pub async fn messages_reach_the_other_side_in_order_once_skipped_never_again(store: Subject) {
@@ -111,8 +155,8 @@ pub async fn a_closed_mailbox_still_gives_its_last_messages(store: Subject) {
     let id = opened(&*store, 1).await;
     send(&*store, &id, MailboxSide::Joiner, "last words").await;
 
-    store.mailbox_close(&id).await.unwrap();
-    store.mailbox_close(&id).await.unwrap();
+    store.mailbox_close(&id, END).await.unwrap();
+    store.mailbox_close(&id, END).await.unwrap();
 
     assert_eq!(store.mailbox_read(&id, MailboxSide::Inviter, 0, NOW).await.unwrap(), closed(&["last words"]));
     assert_eq!(store.mailbox_read(&id, MailboxSide::Inviter, 1, NOW).await.unwrap(), closed(&[]));
@@ -133,7 +177,7 @@ pub async fn an_expired_mailbox_is_over(store: Subject) {
 pub async fn a_sweep_forgets_only_what_expired(store: Subject) {
     let old = opened(&*store, 1).await;
     send(&*store, &old, MailboxSide::Joiner, "old").await;
-    store.mailbox_open(&[id(2)], SALT, END + 1).await.unwrap().unwrap();
+    store.mailbox_open(request(&[id(2)], END + 1)).await.unwrap();
     send(&*store, &id(2), MailboxSide::Joiner, "young").await;
 
     store.mailbox_sweep(END).await.unwrap();

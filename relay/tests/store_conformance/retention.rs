@@ -422,8 +422,8 @@ pub async fn a_collector_is_alone(store: Subject) {
 
 pub async fn a_round_sweeps_mailboxes(store: Subject) {
     let mailbox = |n| [MailboxId::from_slice(&[0, n]).expect("two bytes")];
-    store.mailbox_open(&mailbox(1), [0; 16], NOW).await.unwrap();
-    store.mailbox_open(&mailbox(2), [0; 16], NOW + 1).await.unwrap();
+    store.mailbox_open(crate::mailbox::request(&mailbox(1), NOW)).await.unwrap();
+    store.mailbox_open(crate::mailbox::request(&mailbox(2), NOW + 1)).await.unwrap();
 
     let metrics = Metrics::new();
     let round = gc::collect(&*store, &policy(), NOW, &metrics).await.unwrap();

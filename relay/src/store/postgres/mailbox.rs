@@ -8,28 +8,49 @@ use zerok_sync_protocol::limits::MAILBOX_MESSAGES_MAX;
 use super::pool::failed;
 use super::read::bytes;
 use crate::store::rules::{fixed, from_db, to_db};
-use crate::store::{Mailbox, MailboxInbox, MailboxSide, Result};
+use crate::store::{Mailbox, MailboxInbox, MailboxOpening, MailboxRequest, MailboxSide, Result};
 
-pub(super) async fn open(
-    db: &Client,
-    candidates: &[MailboxId],
-    salt: [u8; 16],
-    expires_at_ms: u64,
-) -> Result<Option<Mailbox>> {
+/// Requests that come at the same moment are counted one by one: they may go over a limit by
+/// their number, and no further.
+pub(super) async fn open(client: &mut Client, request: MailboxRequest) -> Result<MailboxOpening> {
+    let MailboxRequest { group, candidates, salt, now_ms, expires_at_ms, total_max, per_group_max } = request;
+    let db = client.transaction().await.map_err(failed)?;
+    let count = db
+        .prepare_cached("SELECT count(*), count(*) FILTER (WHERE group_id = $1) FROM mailboxes WHERE expires_at > $2")
+        .await
+        .map_err(failed)?;
+    let row = db.query_one(&count, &[&&group.0[..], &to_db(now_ms)]).await.map_err(failed)?;
+    let (total, of_group): (i64, i64) = (row.get(0), row.get(1));
+    if of_group >= to_db(per_group_max) {
+        return Ok(MailboxOpening::GroupFull);
+    }
+    if total >= to_db(total_max) {
+        return Ok(MailboxOpening::Full);
+    }
     let insert = db
         .prepare_cached(
-            "INSERT INTO mailboxes (mailbox_id, salt, expires_at, joined, closed) VALUES ($1, $2, $3, false, false)
-             ON CONFLICT DO NOTHING",
+            "INSERT INTO mailboxes (mailbox_id, group_id, salt, expires_at, joined, closed)
+             VALUES ($1, $2, $3, $4, false, false)
+             ON CONFLICT (mailbox_id) DO UPDATE
+             SET group_id = excluded.group_id, salt = excluded.salt, expires_at = excluded.expires_at,
+                 joined = false, closed = false
+             WHERE mailboxes.expires_at <= $5",
         )
         .await
         .map_err(failed)?;
     for id in candidates {
-        let opened = db.execute(&insert, &[&id.as_bytes(), &&salt[..], &to_db(expires_at_ms)]).await.map_err(failed)?;
+        let opened = db
+            .execute(&insert, &[&id.as_bytes(), &&group.0[..], &&salt[..], &to_db(expires_at_ms), &to_db(now_ms)])
+            .await
+            .map_err(failed)?;
         if opened == 1 {
-            return Ok(Some(Mailbox { id: id.clone(), salt, expires_at_ms }));
+            let forget = "DELETE FROM mailbox_messages WHERE mailbox_id = $1";
+            db.execute(forget, &[&id.as_bytes()]).await.map_err(failed)?;
+            db.commit().await.map_err(failed)?;
+            return Ok(MailboxOpening::Opened(Mailbox { id, salt, expires_at_ms }));
         }
     }
-    Ok(None)
+    Ok(MailboxOpening::Full)
 }
 
 pub(super) async fn join(db: &Client, id: &MailboxId, now_ms: u64) -> Result<Option<Mailbox>> {
@@ -103,9 +124,12 @@ pub(super) async fn inbox(
     Ok(if open { MailboxInbox::Open(messages) } else { MailboxInbox::Closed(messages) })
 }
 
-pub(super) async fn close(db: &Client, id: &MailboxId) -> Result<()> {
-    let update = db.prepare_cached("UPDATE mailboxes SET closed = true WHERE mailbox_id = $1").await.map_err(failed)?;
-    db.execute(&update, &[&id.as_bytes()]).await.map_err(failed)?;
+pub(super) async fn close(db: &Client, id: &MailboxId, forget_at_ms: u64) -> Result<()> {
+    let update = db
+        .prepare_cached("UPDATE mailboxes SET closed = true, expires_at = least(expires_at, $2) WHERE mailbox_id = $1")
+        .await
+        .map_err(failed)?;
+    db.execute(&update, &[&id.as_bytes(), &to_db(forget_at_ms)]).await.map_err(failed)?;
     Ok(())
 }
 

@@ -26,8 +26,8 @@ use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, MailboxId, NoisePublic
 use self::pool::failed;
 use super::rules::fixed;
 use super::{
-    Admission, Append, Batch, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxSide, NewLog, RestrictRequest,
-    Restricted, Result, RotateRequest, Rotated, Standing, Store, StoredEntry,
+    Admission, Append, Batch, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxOpening, MailboxRequest,
+    MailboxSide, NewLog, RestrictRequest, Restricted, Result, RotateRequest, Rotated, Standing, Store, StoredEntry,
 };
 
 /// A log in a Postgres database.
@@ -138,13 +138,8 @@ impl Store for Postgres {
         log::rotate(&mut self.connection().await?, &request).await
     }
 
-    async fn mailbox_open(
-        &self,
-        candidates: &[MailboxId],
-        salt: [u8; 16],
-        expires_at_ms: u64,
-    ) -> Result<Option<Mailbox>> {
-        mailbox::open(&self.connection().await?, candidates, salt, expires_at_ms).await
+    async fn mailbox_open(&self, request: MailboxRequest) -> Result<MailboxOpening> {
+        mailbox::open(&mut self.connection().await?, request).await
     }
 
     async fn mailbox_join(&self, id: &MailboxId, now_ms: u64) -> Result<Option<Mailbox>> {
@@ -159,8 +154,8 @@ impl Store for Postgres {
         mailbox::inbox(&self.connection().await?, id, side, skip, now_ms).await
     }
 
-    async fn mailbox_close(&self, id: &MailboxId) -> Result<()> {
-        mailbox::close(&self.connection().await?, id).await
+    async fn mailbox_close(&self, id: &MailboxId, forget_at_ms: u64) -> Result<()> {
+        mailbox::close(&self.connection().await?, id, forget_at_ms).await
     }
 
     async fn mailbox_sweep(&self, now_ms: u64) -> Result<u64> {

@@ -82,6 +82,7 @@ ALTER TABLE devices SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuu
 
 CREATE TABLE mailboxes (
     mailbox_id bytea PRIMARY KEY,
+    group_id   bytea NOT NULL,
     salt       bytea NOT NULL,
     expires_at bigint NOT NULL,
     joined     boolean NOT NULL,

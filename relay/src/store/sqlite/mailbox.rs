@@ -7,24 +7,34 @@ use zerok_sync_protocol::MailboxId;
 use zerok_sync_protocol::limits::MAILBOX_MESSAGES_MAX;
 
 use crate::store::rules::{fixed, from_db, to_db};
-use crate::store::{Mailbox, MailboxInbox, MailboxSide, Result};
+use crate::store::{Mailbox, MailboxInbox, MailboxOpening, MailboxRequest, MailboxSide, Result};
 
-pub(super) fn open(
-    db: &Transaction<'_>,
-    candidates: Vec<MailboxId>,
-    salt: [u8; 16],
-    expires_at_ms: u64,
-) -> Result<Option<Mailbox>> {
+pub(super) fn open(db: &Transaction<'_>, request: MailboxRequest) -> Result<MailboxOpening> {
+    let MailboxRequest { group, candidates, salt, now_ms, expires_at_ms, total_max, per_group_max } = request;
+    let (total, of_group): (i64, i64) = db
+        .prepare_cached("SELECT count(*), count(*) FILTER (WHERE group_id = ?1) FROM mailboxes WHERE expires_at > ?2")?
+        .query_row(params![&group.0, to_db(now_ms)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if of_group >= to_db(per_group_max) {
+        return Ok(MailboxOpening::GroupFull);
+    }
+    if total >= to_db(total_max) {
+        return Ok(MailboxOpening::Full);
+    }
     let mut insert = db.prepare_cached(
-        "INSERT INTO mailboxes (mailbox_id, salt, expires_at, joined, closed) VALUES (?1, ?2, ?3, 0, 0)
-         ON CONFLICT DO NOTHING",
+        "INSERT INTO mailboxes (mailbox_id, group_id, salt, expires_at, joined, closed) VALUES (?1, ?2, ?3, ?4, 0, 0)
+         ON CONFLICT (mailbox_id) DO UPDATE
+         SET group_id = excluded.group_id, salt = excluded.salt, expires_at = excluded.expires_at,
+             joined = 0, closed = 0
+         WHERE expires_at <= ?5",
     )?;
     for id in candidates {
-        if insert.execute(params![id.as_bytes(), &salt, to_db(expires_at_ms)])? == 1 {
-            return Ok(Some(Mailbox { id, salt, expires_at_ms }));
+        let values = params![id.as_bytes(), &group.0, &salt, to_db(expires_at_ms), to_db(now_ms)];
+        if insert.execute(values)? == 1 {
+            db.prepare_cached("DELETE FROM mailbox_messages WHERE mailbox_id = ?1")?.execute([id.as_bytes()])?;
+            return Ok(MailboxOpening::Opened(Mailbox { id, salt, expires_at_ms }));
         }
     }
-    Ok(None)
+    Ok(MailboxOpening::Full)
 }
 
 pub(super) fn join(db: &Transaction<'_>, id: MailboxId, now_ms: u64) -> Result<Option<Mailbox>> {
@@ -80,8 +90,9 @@ pub(super) fn inbox(
     Ok(if open { MailboxInbox::Open(messages) } else { MailboxInbox::Closed(messages) })
 }
 
-pub(super) fn close(db: &Transaction<'_>, id: &MailboxId) -> Result<()> {
-    db.prepare_cached("UPDATE mailboxes SET closed = 1 WHERE mailbox_id = ?1")?.execute([id.as_bytes()])?;
+pub(super) fn close(db: &Transaction<'_>, id: &MailboxId, forget_at_ms: u64) -> Result<()> {
+    db.prepare_cached("UPDATE mailboxes SET closed = 1, expires_at = min(expires_at, ?2) WHERE mailbox_id = ?1")?
+        .execute(params![id.as_bytes(), to_db(forget_at_ms)])?;
     Ok(())
 }
 

@@ -27,8 +27,9 @@ use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, MailboxId, NoisePublic
 pub(super) use self::connections::lock_path;
 use self::connections::{Connections, Flush};
 use super::{
-    Admission, Append, Batch, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxSide, NewLog, RestrictRequest,
-    Restricted, Result, RotateRequest, Rotated, Standing, Store, StoreError, StoredEntry,
+    Admission, Append, Batch, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxOpening, MailboxRequest,
+    MailboxSide, NewLog, RestrictRequest, Restricted, Result, RotateRequest, Rotated, Standing, Store, StoreError,
+    StoredEntry,
 };
 
 /// A log in a SQLite file.
@@ -142,14 +143,8 @@ impl Store for Sqlite {
         self.connections.write(move |transaction| log::rotate(transaction, &request)).await
     }
 
-    async fn mailbox_open(
-        &self,
-        candidates: &[MailboxId],
-        salt: [u8; 16],
-        expires_at_ms: u64,
-    ) -> Result<Option<Mailbox>> {
-        let candidates = candidates.to_vec();
-        self.connections.write(move |transaction| mailbox::open(transaction, candidates, salt, expires_at_ms)).await
+    async fn mailbox_open(&self, request: MailboxRequest) -> Result<MailboxOpening> {
+        self.connections.write(move |transaction| mailbox::open(transaction, request)).await
     }
 
     async fn mailbox_join(&self, id: &MailboxId, now_ms: u64) -> Result<Option<Mailbox>> {
@@ -167,9 +162,9 @@ impl Store for Sqlite {
         self.connections.read(move |snapshot| mailbox::inbox(snapshot, &id, side, skip, now_ms)).await
     }
 
-    async fn mailbox_close(&self, id: &MailboxId) -> Result<()> {
+    async fn mailbox_close(&self, id: &MailboxId, forget_at_ms: u64) -> Result<()> {
         let id = id.clone();
-        self.connections.write(move |transaction| mailbox::close(transaction, &id)).await
+        self.connections.write(move |transaction| mailbox::close(transaction, &id, forget_at_ms)).await
     }
 
     async fn mailbox_sweep(&self, now_ms: u64) -> Result<u64> {

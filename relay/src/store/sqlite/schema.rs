@@ -73,6 +73,7 @@ CREATE INDEX devices_by_noise_key ON devices (noise_key);
 
 CREATE TABLE mailboxes (
     mailbox_id BLOB PRIMARY KEY,
+    group_id   BLOB NOT NULL,
     salt       BLOB NOT NULL,
     expires_at INTEGER NOT NULL,
     joined     INTEGER NOT NULL,
