@@ -8,8 +8,13 @@ import { delimiter, join } from "node:path";
 
 const VERSIONS = "/usr/lib/postgresql";
 
-/** Starts a cluster; answers the URL of an empty database. */
-export async function startPostgres() {
+/**
+ * Starts a cluster; answers the URL of an empty database.
+ *
+ * @param {object} options
+ * @param {boolean} [options.flushes] whether commits reach the disk, as in production
+ */
+export async function startPostgres({ flushes = false } = {}) {
   const bin = binFolder();
   const directory = mkdtempSync(join(tmpdir(), "zerok-pg-"));
   const data = join(directory, "data");
@@ -23,7 +28,7 @@ export async function startPostgres() {
     if (status !== 0) throw new Error(`${program} failed: ${error?.message ?? `exit code ${status}`}`);
   };
   run("initdb", "-D", data, "-U", "zerok", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync");
-  run("pg_ctl", "-D", data, "-w", "-o", `-c listen_addresses=127.0.0.1 -c port=${port} -c unix_socket_directories='${directory}' -c fsync=off`, "start");
+  run("pg_ctl", "-D", data, "-w", "-o", `-c listen_addresses=127.0.0.1 -c port=${port} -c unix_socket_directories='${directory}' -c fsync=${flushes ? "on" : "off"}`, "start");
   return {
     url: `postgres://zerok@127.0.0.1:${port}/postgres`,
     stop() {
