@@ -203,3 +203,23 @@ async fn a_newer_schema_is_refused() {
 
     assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("schema version 999")), "{error}");
 }
+
+#[tokio::test]
+async fn autovacuum_does_not_wait_for_a_fifth_of_a_table() {
+    let url = database().await;
+    Postgres::connect(&url).await.unwrap();
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let options = "SELECT tables.relname::text, tables.reloptions, toast.reloptions
+                   FROM pg_class AS tables LEFT JOIN pg_class AS toast ON toast.oid = tables.reltoastrelid
+                   WHERE tables.relname IN ('entries', 'groups', 'devices') ORDER BY 1";
+    let has =
+        |options: Option<Vec<String>>, wanted: &str| options.unwrap_or_default().iter().any(|found| found == wanted);
+    let rows = client.query(options, &[]).await.unwrap();
+    let scales = ["0.05", "0.02", "0.02"].map(|scale| format!("autovacuum_vacuum_scale_factor={scale}"));
+    for (row, scale) in rows.iter().zip(&scales) {
+        assert!(has(row.get(1), scale), "{}", row.get::<_, String>(0));
+    }
+    assert_eq!(rows.len(), 3);
+    assert!(has(rows[1].get(2), &scales[1]), "large envelopes lie in the toast table");
+}

@@ -7,11 +7,17 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{AuthPublicKey, LogName, NoisePublicKey, Timeline};
-use zerok_sync_relay::store::{Append, AppendRequest, Batch, GroupKey, NewLog, Sqlite, Store, StoreError, StoredEntry};
+use zerok_sync_relay::gc::{self, Policy};
+use zerok_sync_relay::metrics::Metrics;
+use zerok_sync_relay::store::{
+    Append, AppendRequest, Batch, Budget, DeleteRequest, Deleted, GroupKey, NewLog, Retention, Sqlite, Store,
+    StoreError, StoredEntry,
+};
 
 const DEVICE: NoisePublicKey = NoisePublicKey([1; 32]);
 const AUTH: AuthPublicKey = AuthPublicKey([1; 32]);
@@ -45,6 +51,10 @@ async fn append(store: &Sqlite, n: u64) -> Append {
         group_bytes_max: u64::MAX,
         now_ms: 1,
     };
+    commit(store, request).await
+}
+
+async fn commit(store: &Sqlite, request: AppendRequest) -> Append {
     one(store.commit(Arc::new(Batch { appends: vec![request], notes: Vec::new() })).await.unwrap())
 }
 
@@ -87,6 +97,97 @@ async fn a_file_is_looked_at_beside_the_relay_that_runs_on_it() {
     assert!(refused.to_string().contains("opened to look at it"), "{refused}");
     append(&running, 1).await;
     assert_eq!(looking.state(group()).await.unwrap().unwrap().head, 2);
+}
+
+/// A log of `entries` rows, deleted without grace.
+async fn deleted_log(store: &Sqlite, entries: u64, bytes: usize) {
+    create(store).await;
+    let envelopes: Vec<Bytes> = (1..=entries).map(|n| n.to_le_bytes().repeat(bytes / 8).into()).collect();
+    for envelopes in envelopes.chunks(500) {
+        let envelopes = envelopes.iter().map(|envelope| (blob_id(envelope), envelope.clone())).collect();
+        let request = AppendRequest {
+            group: group(),
+            auth_gen: 0,
+            device: DEVICE,
+            envelopes,
+            group_bytes_max: u64::MAX,
+            now_ms: 1,
+        };
+        assert!(matches!(commit(store, request).await, Append::Stored { .. }));
+    }
+    let request = DeleteRequest { group: group(), auth_gen: 0, device: DEVICE, grace_ms: 0, now_ms: 1 };
+    assert_eq!(store.delete_group(request).await.unwrap(), Deleted::Done);
+}
+
+fn policy(entries_max: u64) -> Policy {
+    let budget = Budget { entries_max, bytes_max: u64::MAX };
+    Policy { budget, truncate_grace_ms: 0, idle_ms_max: None, pause_factor: 4 }
+}
+
+#[tokio::test]
+async fn what_is_collected_goes_back_to_the_file_system() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("relay.db");
+    let store = Sqlite::open(&path).unwrap();
+    deleted_log(&store, 1_000, 8_192).await;
+    let full = store.storage().await.unwrap().database_bytes;
+    assert!(full > 8_000_000);
+
+    gc::collect(&store, &policy(500), 1, &Metrics::new()).await.unwrap();
+
+    let storage = store.storage().await.unwrap();
+    assert!(storage.database_bytes < full / 20, "{storage:?}");
+    assert_eq!(storage.free_bytes, Some(0));
+    drop(store);
+    assert!(path.metadata().unwrap().len() < full / 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pushes_are_served_between_the_steps_of_a_large_collection() {
+    const ROWS: u64 = 6_000;
+    const ROWS_PER_STEP: u64 = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Sqlite::open(dir.path().join("relay.db")).unwrap());
+    deleted_log(&store, ROWS, 1_024).await;
+    let pushed = NewLog {
+        auth_public: AuthPublicKey([2; 32]),
+        timeline: Timeline([2; 8]),
+        allow: vec![DEVICE],
+        epoch_envelope: envelope(0),
+        envelopes: Vec::new(),
+    };
+    let group = store.create(pushed, 1).await.unwrap().unwrap();
+    let push = async |n: u64| {
+        let begun = Instant::now();
+        let envelopes = vec![(blob_id(&envelope(n)), envelope(n))];
+        let request =
+            AppendRequest { group, auth_gen: 0, device: DEVICE, envelopes, group_bytes_max: u64::MAX, now_ms: 1 };
+        assert!(matches!(commit(&store, request).await, Append::Stored { .. }));
+        begun.elapsed()
+    };
+    let median = |mut took: Vec<Duration>| {
+        took.sort();
+        took[took.len() / 2]
+    };
+
+    let mut alone = Vec::new();
+    for n in 1..=100 {
+        alone.push(push(n).await);
+    }
+    let collecting = tokio::spawn({
+        let store = store.clone();
+        async move { gc::collect(&*store, &policy(ROWS_PER_STEP), 1, &Metrics::new()).await.unwrap() }
+    });
+    let mut beside = Vec::new();
+    while !collecting.is_finished() {
+        beside.push(push(101 + beside.len() as u64).await);
+    }
+
+    let collected = collecting.await.unwrap().collected.expect("nobody else collects");
+    assert_eq!((collected.deleted_groups, collected.entries), (1, ROWS + 1));
+    assert!(beside.len() as u64 > ROWS / ROWS_PER_STEP / 2, "only {} pushes meanwhile", beside.len());
+    let (alone, beside) = (median(alone), median(beside));
+    assert!(beside < 10 * alone + Duration::from_millis(5), "{alone:?} alone, {beside:?} beside the collection");
 }
 
 #[cfg(unix)]

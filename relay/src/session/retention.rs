@@ -16,6 +16,8 @@ impl Member {
     /// Answers `Truncate`.
     pub(super) async fn truncate(&mut self, core: &Arc<Core>, wire: &mut Wire, below: u64) -> Result<(), StoreError> {
         self.finish_pushes(core, wire).await;
+        // Nothing is appended, but what the group's devices have acknowledged here is noted then.
+        core.writer.append(self.append_request(core, wire, Vec::new())).await?;
         let request = TruncateRequest {
             group: self.group,
             auth_gen: self.auth_gen,

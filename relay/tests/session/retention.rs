@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 use zerok_sync_protocol::diverged::Diverged;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{BlobId, ClientFrame, ErrorCode, RelayFrame, Timeline};
+use zerok_sync_relay::store::{Retention, Sqlite};
+use zerok_sync_relay::{StoreConfig, archive};
 
 use crate::support::{
     Client, Group, PATIENCE, PLENTY, TestRelay, device, envelope, epoch_envelope, rotate_frame, stored, stores,
@@ -29,9 +32,12 @@ async fn pair_at(relay: &TestRelay) -> (Client, Client) {
     for client in [&mut a, &mut b] {
         client.send(ClientFrame::Ack { cursor: 5, receipt: None }).await;
     }
-    // Each hears of the other's, in whatever order; from now on nothing more is under way.
-    assert!(matches!(a.next().await, RelayFrame::Acked { .. }));
-    assert!(matches!(b.next().await, RelayFrame::Acked { .. }));
+    for client in [&mut a, &mut b] {
+        assert!(matches!(client.next().await, RelayFrame::Acked { .. }), "of the other's");
+        // A slot is on disk when what follows is answered, and an acknowledgement before it.
+        client.send(ClientFrame::SlotPut { data: Bytes::new() }).await;
+        assert!(client.is_quiet().await);
+    }
     (a, b)
 }
 
@@ -194,4 +200,36 @@ async fn a_deleted_group_is_gone_after_its_grace_and_its_name_is_free() {
     assert!(matches!(outsider.hello(&Group::new(1)).await, RelayFrame::Error { code: 1001, .. }));
     let mut founder = relay.founder(&Group::new(1), &device(2)).await;
     assert_eq!(founder.follow().await, [stored(1, &epoch_envelope(0))]);
+}
+
+#[tokio::test]
+async fn after_a_restore_and_its_declaration_the_old_timeline_is_1009_with_the_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let [before, after, archive] = ["before.db", "after.db", "relay.0k"].map(|name| dir.path().join(name));
+    let relay = TestRelay::start_on(&StoreConfig::Sqlite(before.clone()), |_| {}).await;
+    let group = Group::new(1);
+    let mut a = relay.ws(&device(1)).await;
+    let old = a.found(&group).await.timeline;
+    a.push(1, &[envelope(1)]).await;
+    let live = Sqlite::inspect(&before).unwrap();
+    archive::backup(&live, &archive, None, 1).await.unwrap();
+    a.push(2, &[envelope(2), envelope(3)]).await;
+
+    let store = Sqlite::open(&after).unwrap();
+    archive::restore(&store, &archive, false).await.unwrap();
+    assert_eq!(store.declare_restore().await.unwrap(), 1);
+    drop(store);
+    let restored = TestRelay::start_on(&StoreConfig::Sqlite(after), |_| {}).await;
+
+    let mut a = restored.member(&group, &device(1)).await;
+    a.send(subscribe_frame(old, 4, blob_id(&envelope(3)), PLENTY, true)).await;
+    let RelayFrame::Error { code, detail, .. } = a.next().await else { panic!("expected 1009") };
+    assert_eq!(code, ErrorCode::Diverged.number());
+    let Diverged { timeline, head, floor } = detail.parse().unwrap();
+    assert!(timeline != old && !timeline.is_zero());
+    assert_eq!((head, floor), (2, 1));
+
+    a.send(subscribe_frame(timeline, 2, blob_id(&envelope(1)), PLENTY, true)).await;
+    assert_eq!(a.until_caught_up().await, (vec![], 2), "the last cursor both have");
+    assert_eq!(a.push(1, &[envelope(2), envelope(3)]).await, [Ok(3), Ok(4)], "and what is missing comes back");
 }

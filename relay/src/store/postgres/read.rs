@@ -127,8 +127,25 @@ pub(super) async fn page(
     bytes_max: usize,
     count_max: usize,
 ) -> Result<Vec<StoredEntry>> {
-    let row = present(self::group(db, group).await?)?;
-    let Some(mut page) = Page::new(&row, from, bytes_max, count_max) else { return Ok(Vec::new()) };
+    loop {
+        let row = present(self::group(db, group).await?)?;
+        let page = page_of(db, &row, from, bytes_max, count_max).await?;
+        // A floor that rose between the two statements may have taken rows along: not a loss.
+        let whole = !page.iter().any(|entry| matches!(entry, StoredEntry::Absent { .. }));
+        if whole || present(self::group(db, group).await?)?.floor == row.floor {
+            return Ok(page);
+        }
+    }
+}
+
+async fn page_of(
+    db: &Client,
+    row: &GroupRow,
+    from: u64,
+    bytes_max: usize,
+    count_max: usize,
+) -> Result<Vec<StoredEntry>> {
+    let Some(mut page) = Page::new(row, from, bytes_max, count_max) else { return Ok(Vec::new()) };
     let (first, last) = page.range();
     // The length of a stored value is known without reading it, so a page of large envelopes
     // costs their number in rows and only `bytes_max` in bytes.
@@ -144,7 +161,8 @@ pub(super) async fn page(
         .await
         .map_err(failed)?;
     let bytes_max = to_db(bytes_max.max(1) as u64);
-    let rows = db.query(&statement, &[&&group.0[..], &to_db(first), &to_db(last), &bytes_max]).await.map_err(failed)?;
+    let rows =
+        db.query(&statement, &[&&row.group.0[..], &to_db(first), &to_db(last), &bytes_max]).await.map_err(failed)?;
     for row in &rows {
         let cursor = from_db(row.get(0))?;
         if let ControlFlow::Break(()) = page.push(cursor, BlobId::from_slice(row.get(1)), bytes(row, 2)) {
@@ -155,18 +173,25 @@ pub(super) async fn page(
 }
 
 pub(super) async fn blob_ids(db: &Client, group: GroupKey, cursors: &[u64]) -> Result<Vec<Option<BlobId>>> {
-    let row = present(self::group(db, group).await?)?;
     let statement = db
         .prepare_cached("SELECT cursor, blob_id FROM entries WHERE group_id = $1 AND cursor = ANY($2)")
         .await
         .map_err(failed)?;
     let wanted: Vec<i64> = cursors.iter().map(|cursor| to_db(*cursor)).collect();
-    let mut found = HashMap::new();
-    for row in db.query(&statement, &[&&group.0[..], &wanted]).await.map_err(failed)? {
-        let cursor = from_db(row.get(0))?;
-        found.extend(BlobId::from_slice(row.get(1)).map(|id| (cursor, id)));
+    loop {
+        let row = present(self::group(db, group).await?)?;
+        let mut found = HashMap::new();
+        for row in db.query(&statement, &[&&group.0[..], &wanted]).await.map_err(failed)? {
+            let cursor = from_db(row.get(0))?;
+            found.extend(BlobId::from_slice(row.get(1)).map(|id| (cursor, id)));
+        }
+        let blob_ids = row.blob_ids(cursors, &found);
+        // As for a page.
+        let lost = |(cursor, id): (&u64, &Option<BlobId>)| id.is_none() && (row.floor..=row.head).contains(cursor);
+        if !cursors.iter().zip(&blob_ids).any(lost) || present(self::group(db, group).await?)?.floor == row.floor {
+            return Ok(blob_ids);
+        }
     }
-    Ok(row.blob_ids(cursors, &found))
 }
 
 pub(super) async fn missing(db: &Client, group: GroupKey, blob_ids: &[BlobId]) -> Result<Vec<bool>> {

@@ -134,3 +134,137 @@ impl Doomed {
         ControlFlow::Continue(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::{Rng, SeedableRng};
+    use zerok_sync_protocol::{AuthPublicKey, NoisePublicKey, Timeline};
+
+    use super::*;
+    use crate::store::GroupKey;
+
+    const GRACE: u64 = 24;
+    const INTERVAL: u64 = 1;
+
+    /// A log of nothing but numbers. Each cursor's blob id tells the cursor.
+    struct Log {
+        row: GroupRow,
+        floors: Floors,
+        /// Since when each cursor lies below the floor, if it does, and whether its row is there.
+        entries: Vec<(Option<u64>, bool)>,
+    }
+
+    fn id(cursor: u64) -> BlobId {
+        let mut id = BlobId::ZERO;
+        id.0[..8].copy_from_slice(&cursor.to_le_bytes());
+        id
+    }
+
+    impl Log {
+        fn new(head: u64) -> Self {
+            let row = GroupRow {
+                group: GroupKey([0; 32]),
+                auth_public: AuthPublicKey([0; 32]),
+                auth_gen: 0,
+                timeline: Timeline([1; 8]),
+                head,
+                head_blob_id: id(head),
+                floor: 1,
+                floor_blob_id: BlobId::ZERO,
+                bytes: 0,
+                restricted: false,
+            };
+            let floors = Floors { kept_from: 1, kept_blob_id: BlobId::ZERO, raised_at: 0, purge_below: 1, purge_at: 0 };
+            Self { row, floors, entries: vec![(None, true); usize::try_from(head).expect("small")] }
+        }
+
+        fn truncate(&mut self, below: u64, acked_min: u64, now_ms: u64) -> Aim {
+            let request = TruncateRequest {
+                group: GroupKey([0; 32]),
+                auth_gen: 0,
+                device: NoisePublicKey([0; 32]),
+                below,
+                grace_ms: GRACE,
+                interval_ms: INTERVAL,
+                now_ms,
+            };
+            let aim = aim(&self.row, &self.floors, &request, acked_min);
+            if let Aim::Move { below } = aim {
+                self.floors = self.floors.moved(&self.row, below, &request);
+                (self.row.floor, self.row.floor_blob_id) = (below, id(below - 1));
+                for (cursor, (below_since, _)) in (1..).zip(&mut self.entries) {
+                    *below_since = (cursor < below).then(|| below_since.unwrap_or(now_ms));
+                }
+            }
+            aim
+        }
+
+        fn purge(&mut self, entries_max: u64, now_ms: u64) {
+            if !self.floors.is_due(now_ms) {
+                return;
+            }
+            let mut doomed = Doomed::new(Budget { entries_max, bytes_max: u64::MAX });
+            for cursor in self.floors.kept_from..self.floors.purge_below {
+                if doomed.push(cursor, Some(id(cursor)), 1).is_break() {
+                    break;
+                }
+            }
+            let (last, _) = doomed.last.expect("something is due");
+            for cursor in self.floors.kept_from..=last {
+                let (below_since, there) = &mut self.entries[usize::try_from(cursor - 1).expect("small")];
+                let below_since = below_since.expect("nothing from the floor on is removed");
+                assert!(below_since + GRACE <= now_ms, "cursor {cursor} had its grace");
+                assert!(std::mem::replace(there, false), "each row is removed once");
+            }
+            self.floors = self.floors.purged(&self.row, &doomed, now_ms, GRACE);
+        }
+
+        fn check(&self) {
+            let Floors { kept_from, purge_below, .. } = self.floors;
+            let order = [1, kept_from, purge_below, self.row.floor, self.row.head + 1];
+            assert!(order.is_sorted(), "{order:?}");
+            let first = self.entries.iter().position(|(_, there)| *there).map_or(self.row.head, |at| at as u64);
+            assert_eq!(kept_from, first + 1, "it says which rows are there");
+            assert_eq!(self.floors.kept_blob_id, if kept_from == 1 { BlobId::ZERO } else { id(kept_from - 1) });
+            assert_eq!(self.row.floor_blob_id, if self.row.floor == 1 { BlobId::ZERO } else { id(self.row.floor - 1) });
+        }
+    }
+
+    #[test]
+    fn whatever_is_asked_nothing_goes_before_its_grace_or_from_the_floor_on() {
+        for seed in 0..200 {
+            let mut rng = ChaCha20Rng::seed_from_u64(seed);
+            let mut below = |n: u64| u64::from(rng.next_u32()) % n;
+            let mut log = Log::new(1 + below(30));
+            let mut now_ms = 1;
+            for _ in 0..300 {
+                now_ms += below(8);
+                match below(3) {
+                    0 => drop(log.truncate(below(40), below(40), now_ms)),
+                    1 => log.purge(1 + below(4), now_ms),
+                    _ => {}
+                }
+                log.check();
+            }
+        }
+    }
+
+    #[test]
+    fn what_stays_below_the_floor_is_gone_after_twice_the_grace() {
+        for seed in 0..50 {
+            let mut rng = ChaCha20Rng::seed_from_u64(seed);
+            let mut log = Log::new(30);
+            for now_ms in 1..1_000 {
+                let below = 1 + u64::from(rng.next_u32()) % 35;
+                log.truncate(below.max(log.row.floor), 30, now_ms);
+                log.purge(100, now_ms);
+                let overdue = |&(below_since, there): &(Option<u64>, bool)| {
+                    there && below_since.is_some_and(|since| since + 2 * GRACE <= now_ms)
+                };
+                assert!(!log.entries.iter().any(overdue), "at {now_ms}");
+            }
+            assert_eq!(log.floors.kept_from, log.row.floor);
+        }
+    }
+}
