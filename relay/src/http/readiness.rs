@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::App;
 use crate::core::Core;
 use crate::limits::{READINESS_BELIEVED_MS, READINESS_DEADLINE_MS};
+use crate::store::DynStore;
 
 /// Whether the relay can do its job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,42 +37,49 @@ impl Readiness {
     }
 }
 
-/// Finds out, and remembers for a moment.
+/// Finds out.
 pub(crate) struct ReadinessProbe {
     core: Arc<Core>,
     stopped: watch::Receiver<bool>,
-    /// Held while the store is asked: who comes meanwhile waits for that answer.
-    last: Mutex<Option<Answer>>,
-}
-
-#[derive(Clone, Copy)]
-struct Answer {
-    at_monotonic_ms: u64,
-    store_ready: bool,
+    store: StoreProbe,
 }
 
 impl ReadinessProbe {
     pub(crate) fn new(core: Arc<Core>, stopped: watch::Receiver<bool>) -> Self {
-        Self { core, stopped, last: Mutex::new(None) }
+        Self { core, stopped, store: StoreProbe::default() }
     }
 
     pub(crate) async fn ask(&self) -> Readiness {
         if *self.stopped.borrow() {
             return Readiness::Draining;
         }
-        if self.store_ready().await { Readiness::Ready } else { Readiness::Store }
-    }
-
-    async fn store_ready(&self) -> bool {
-        let mut last = self.last.lock().await;
         let now_ms = self.core.now().monotonic_ms;
+        if self.store.ask(&self.core.store, now_ms).await { Readiness::Ready } else { Readiness::Store }
+    }
+}
+
+/// Asks the store, and remembers the answer for a moment.
+#[derive(Default)]
+struct StoreProbe {
+    /// Held while the store is asked: who comes meanwhile waits for that answer.
+    last: Mutex<Option<Answer>>,
+}
+
+#[derive(Clone, Copy)]
+struct Answer {
+    at_ms: u64,
+    is_ready: bool,
+}
+
+impl StoreProbe {
+    async fn ask(&self, store: &DynStore, now_ms: u64) -> bool {
+        let mut last = self.last.lock().await;
         if let Some(answer) = *last
-            && now_ms < answer.at_monotonic_ms + READINESS_BELIEVED_MS
+            && now_ms < answer.at_ms + READINESS_BELIEVED_MS
         {
-            return answer.store_ready;
+            return answer.is_ready;
         }
-        let deadline = Duration::from_millis(READINESS_DEADLINE_MS);
-        let store_ready = match timeout(deadline, self.core.store.ready()).await {
+        let is_ready = match timeout(Duration::from_millis(READINESS_DEADLINE_MS), store.ready()).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "not ready");
@@ -82,8 +90,8 @@ impl ReadinessProbe {
                 false
             }
         };
-        *last = Some(Answer { at_monotonic_ms: self.core.now().monotonic_ms, store_ready });
-        store_ready
+        *last = Some(Answer { at_ms: now_ms, is_ready });
+        is_ready
     }
 }
 
@@ -100,4 +108,28 @@ pub(super) async fn ready(State(app): State<App>) -> Response {
         Readiness::Store | Readiness::Draining => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, format!("{}\n", readiness.as_str())).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Sqlite;
+
+    #[tokio::test]
+    async fn the_store_is_asked_once_in_a_while_however_many_ask() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("relay.db");
+        let store: DynStore = Arc::new(Sqlite::open(&path).expect("a fresh database"));
+        let probe = StoreProbe::default();
+        assert!(probe.ask(&store, 0).await);
+
+        let database = rusqlite::Connection::open(&path).expect("there");
+        database.execute_batch("ALTER TABLE meta RENAME TO gone").expect("broken");
+        assert!(probe.ask(&store, READINESS_BELIEVED_MS - 1).await, "it is not asked again yet");
+        assert!(!probe.ask(&store, READINESS_BELIEVED_MS).await);
+
+        database.execute_batch("ALTER TABLE gone RENAME TO meta").expect("mended");
+        assert!(!probe.ask(&store, 2 * READINESS_BELIEVED_MS - 1).await, "nor when it said no");
+        assert!(probe.ask(&store, 2 * READINESS_BELIEVED_MS).await);
+    }
 }

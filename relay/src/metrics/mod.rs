@@ -57,7 +57,7 @@ metrics! {
     refusals: Family<RefusalLabel, Counter>, "Requests refused or delayed by a limit";
     pushes: Counter, "Push frames taken";
     acks: Counter, "PushAck frames sent";
-    entries_stored: Counter, "Entries stored for the first time";
+    entries_stored: Counter, "Pushed entries stored for the first time";
     entries_delivered: Family<DeliveryLabel, Counter>, "Entries sent to subscribers";
     link_bytes: Family<DirectionLabel, Counter>, "Bytes of link messages";
     commit_envelopes: CommitEnvelopes, "Envelopes per group commit";

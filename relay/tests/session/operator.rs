@@ -1,10 +1,14 @@
 //! What the operator sees: `/health`, `/ready`, `/metrics`, `/status`, and who sees it.
 
-use serde_json::Value;
+use std::time::Duration;
 
-use crate::support::link::{get, get_at, http};
+use serde_json::Value;
+use tokio::time::timeout;
+use zerok_sync_protocol::{ClientFrame, ErrorCode};
+
+use crate::support::link::{self, get, get_at, http};
 use crate::support::openmetrics::Exposition;
-use crate::support::{Group, TestRelay, device, envelope};
+use crate::support::{Group, PATIENCE, TestRelay, device, envelope};
 
 fn body(answer: &str) -> &str {
     answer.split_once("\r\n\r\n").expect("a whole answer").1
@@ -39,21 +43,85 @@ async fn every_family_is_there_before_anything_happened() {
     }
 }
 
+/// Scrapes until a gauge that is looked up now and then has this value.
+async fn scrape_until(relay: &TestRelay, sample: &str, value: f64) -> Exposition {
+    timeout(PATIENCE, async {
+        loop {
+            let exposition = scrape(relay).await;
+            if exposition.value(sample) == value {
+                return exposition;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("{sample} becomes {value}"))
+}
+
 #[tokio::test]
-async fn what_a_session_does_is_counted_exactly() {
-    let relay = TestRelay::start_with(|config| config.limits.envelope_bytes_max = 1 << 20).await;
+async fn what_clients_do_is_counted_exactly() {
+    let relay = TestRelay::start_with(|config| config.limits.gc_interval_ms = 50).await;
     let group = Group::new(1);
     let mut founder = relay.founder(&group, &device(1)).await;
     founder.push(1, &[envelope(1), envelope(2)]).await;
+    let mut reader = relay.iroh(&device(2)).await;
+    reader.admitted(&group).await;
+    assert_eq!(reader.follow().await.len(), 3, "the epoch envelope and two entries");
     founder.push(2, &[envelope(3)]).await;
+    reader.entries().await;
+    founder.push(3, &[envelope(3)]).await;
+    reader.send(ClientFrame::Truncate { below: 1_000 }).await;
+    reader.error().await;
+    let mut garbage = link::ws(&relay.running).await;
+    garbage.send(vec![1; 100]).await;
+    garbage.recv().await.expect_err("no handshake");
+    garbage.drop_it().await;
 
-    let exposition = scrape(&relay).await;
-    for (sample, count) in [("zerok_relay_pushes_total", 2.0), ("zerok_relay_acks_total", 2.0)] {
-        assert_eq!(exposition.value(sample), count, "{sample}");
+    scrape_until(&relay, "zerok_relay_connections{transport=\"websocket\"}", 1.0).await;
+    let stored_bytes = (4 * envelope(1).len()) as f64;
+    let exposition = scrape_until(&relay, "zerok_relay_stored_bytes", stored_bytes).await;
+    for (sample, count) in [
+        ("connections{transport=\"websocket\"}", 1.0),
+        ("connections{transport=\"iroh\"}", 1.0),
+        ("connections{transport=\"http\"}", 1.0),
+        ("connections_max", 10_000.0),
+        ("sessions{transport=\"websocket\"}", 1.0),
+        ("sessions{transport=\"iroh\"}", 1.0),
+        ("handshakes_total{outcome=\"done\"}", 2.0),
+        ("handshakes_total{outcome=\"invalid\"}", 1.0),
+        ("handshakes_total{outcome=\"refused\"}", 0.0),
+        ("refusals_total{limit=\"truncate\"}", 1.0),
+        ("refusals_total{limit=\"throttled\"}", 0.0),
+        ("pushes_total", 3.0),
+        ("acks_total", 3.0),
+        ("entries_stored_total", 3.0),
+        ("entries_delivered_total{from=\"stored\"}", 3.0),
+        ("entries_delivered_total{from=\"inline\"}", 1.0),
+        ("commit_envelopes_sum", 4.0),
+        ("commit_envelopes_count", 3.0),
+        ("commit_seconds_count", 3.0),
+        ("append_seconds_count", 3.0),
+        ("append_queue", 0.0),
+        ("commit_failures_total", 0.0),
+        ("fanout_bytes", 0.0),
+        ("fanout_behind_total", 0.0),
+        ("groups", 1.0),
+    ] {
+        assert_eq!(exposition.value(&format!("zerok_relay_{sample}")), count, "{sample}");
     }
-    let sent = envelope(1).len() as f64 * 4.0;
-    assert!(exposition.value("zerok_relay_link_bytes_total{direction=\"in\"}") > sent);
-    assert!(exposition.value("zerok_relay_link_bytes_total{direction=\"out\"}") > 1_000.0);
+    let pushed = 4.0 * envelope(1).len() as f64;
+    assert!(exposition.value("zerok_relay_link_bytes_total{direction=\"in\"}") > pushed);
+    assert!(exposition.value("zerok_relay_link_bytes_total{direction=\"out\"}") > pushed);
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_counted() {
+    let relay = TestRelay::start_with(|config| config.limits.commit_retry_ms = 1).await;
+    let mut founder = relay.founder(&Group::new(1), &device(1)).await;
+    let database = rusqlite::Connection::open(relay.dir.path().join("relay.db")).unwrap();
+    database.execute_batch("ALTER TABLE entries RENAME TO gone").unwrap();
+    assert_eq!(founder.push(1, &[envelope(1)]).await, [Err(ErrorCode::StorageUnavailable)]);
+    assert!(scrape(&relay).await.value("zerok_relay_commit_failures_total") >= 1.0);
 }
 
 #[tokio::test]
@@ -112,6 +180,25 @@ async fn metrics_listen_moves_the_numbers_to_an_address_of_their_own() {
 }
 
 #[tokio::test]
+async fn a_relay_that_shuts_down_says_so_where_it_still_answers() {
+    let loopback = "127.0.0.1:0".parse().ok();
+    let relay = TestRelay::start_with(|config| config.metrics_listen = loopback).await;
+    // Hears nothing, so that there is somebody to wait for.
+    let _deaf = relay.founder(&Group::new(1), &device(1)).await;
+    let TestRelay { running, dir: _dir, .. } = relay;
+    let own = running.metrics_addr.expect("bound");
+    let stopping = tokio::spawn(running.shutdown());
+    timeout(PATIENCE, async {
+        while body(&get_at(own, "/ready", &[]).await) != "draining\n" {
+            assert!(!stopping.is_finished(), "it says so before it has stopped");
+        }
+    })
+    .await
+    .expect("it says so in time");
+    stopping.await.unwrap();
+}
+
+#[tokio::test]
 async fn the_status_has_a_row_for_each_second() {
     let relay = TestRelay::start().await;
     let status = loop {
@@ -119,7 +206,7 @@ async fn the_status_has_a_row_for_each_second() {
         if status["next"].as_u64() > Some(0) {
             break status;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     };
     let columns = status["columns"].as_array().unwrap().len();
     for rows in [&status["rows"], &status["times"]] {
