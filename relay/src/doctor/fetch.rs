@@ -80,6 +80,15 @@ impl Fetcher {
         &self.base
     }
 
+    /// Whether the URL's name is an address of this machine alone, here.
+    pub(super) async fn leads_to_loopback(&self) -> bool {
+        let (host, port) = (self.base.host_str().unwrap_or_default(), self.base.port_or_known_default().unwrap_or(0));
+        match tokio::net::lookup_host((host, port)).await {
+            Ok(mut addrs) => addrs.all(|addr| addr.ip().is_loopback()),
+            Err(_) => false,
+        }
+    }
+
     /// # Errors
     /// A sentence.
     pub(super) async fn status(&self, path: &str) -> Result<StatusCode, String> {

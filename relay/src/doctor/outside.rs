@@ -104,8 +104,8 @@ async fn operator_pages(fetcher: &Fetcher, findings: &mut Findings) {
 
 async fn client_address(fetcher: &Fetcher, findings: &mut Findings) {
     // From this machine to this machine everybody is loopback.
-    if is_local(fetcher) {
-        return;
+    if is_local(fetcher) || fetcher.leads_to_loopback().await {
+        return findings.ok(CLIENT_ADDRESS, "not to be seen from this machine, where the name leads to itself");
     }
     match fetcher.seen_as().await {
         Ok(address) => seen_as(address, findings),
