@@ -282,3 +282,117 @@ async fn run_round(core: &Core, started_ms: u64) -> Result<()> {
 fn gauge(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+    use zerok_sync_protocol::channel::StaticKey;
+    use zerok_sync_protocol::{AuthPublicKey, NoisePublicKey, Timeline};
+
+    use super::*;
+    use crate::admission::Admission;
+    use crate::clock::{Clock, Now, SystemEntropy};
+    use crate::core::CreatePolicy;
+    use crate::doorbell::Silent;
+    use crate::hub::Hub;
+    use crate::store::{DynStore, NewLog, Sqlite};
+    use crate::writer::Writer;
+
+    const HOUR_MS: u64 = 60 * 60 * 1_000;
+    const START_MS: u64 = 1_700_000_000_000;
+    const DEVICE: NoisePublicKey = NoisePublicKey([1; 32]);
+
+    #[derive(Clone, Default)]
+    struct ManualClock(Arc<Mutex<u64>>);
+
+    impl Clock for ManualClock {
+        fn now(&self) -> Now {
+            let up_ms = *self.0.lock().expect("no test panics while it holds the lock");
+            Now { monotonic_ms: up_ms, unix_ms: START_MS + up_ms }
+        }
+    }
+
+    struct Rig {
+        core: Core,
+        clock: ManualClock,
+        log: GroupKey,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Rig {
+        /// A relay that evicts what was idle for two days, just started over a log as old as that.
+        async fn new() -> Self {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            let clock = ManualClock::default();
+            let limits = RelayLimits { idle_days_max: 2, gc_interval_ms: HOUR_MS, ..RelayLimits::default() };
+            let store: DynStore = Arc::new(Sqlite::open(dir.path().join("relay.db")).expect("a fresh database"));
+            let metrics = Metrics::new();
+            let hub = Hub::new(&limits, &metrics, Arc::new(Silent));
+            let core = Core {
+                writer: Writer::start(store.clone(), hub.clone(), &limits, metrics.clone()),
+                store,
+                hub,
+                admission: Admission::new(&limits),
+                limits,
+                metrics,
+                create: CreatePolicy::Open,
+                noise_key: StaticKey::from_bytes([1; 32]),
+                clock: Box::new(clock.clone()),
+                entropy: Box::new(SystemEntropy),
+            };
+            let log = NewLog {
+                auth_public: AuthPublicKey([1; 32]),
+                timeline: Timeline([1; 8]),
+                allow: vec![DEVICE],
+                epoch_envelope: Bytes::from_static(b"sealed"),
+                envelopes: Vec::new(),
+            };
+            let log = core.store.create(log, START_MS - 3 * DAY_MS).await.expect("stored").expect("the name is free");
+            Self { core, clock, log, _dir: dir }
+        }
+
+        async fn round_at(&self, up_ms: u64) {
+            *self.clock.0.lock().expect("no test panics while it holds the lock") = up_ms;
+            run_round(&self.core, 0).await.expect("the store works");
+        }
+
+        async fn has_the_log(&self) -> bool {
+            self.core.store.state(self.log).await.expect("the store works").is_some()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_idle_log_is_evicted_by_a_relay_that_has_run_for_a_day_and_not_before() {
+        let rig = Rig::new().await;
+        rig.round_at(EVICTION_UPTIME_MS - 1).await;
+        assert!(rig.has_the_log().await, "its devices may not have had the time to come back");
+        rig.round_at(EVICTION_UPTIME_MS).await;
+        assert!(!rig.has_the_log().await);
+        assert_eq!(rig.core.metrics.collected.get_or_create(&Garbage::IdleGroups.into()).get(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_log_with_an_open_session_is_in_use_until_it_has_none_for_days() {
+        let rig = Rig::new().await;
+        let presence = rig.core.hub.enter(DEVICE, 0).expect("the hub is open");
+        let seat = presence.sit(rig.log);
+        for hours in 0..72 {
+            rig.round_at(hours * HOUR_MS).await;
+        }
+        drop((seat, presence));
+
+        rig.round_at(71 * HOUR_MS + 2 * DAY_MS + HOUR_MS).await;
+        assert!(rig.has_the_log().await);
+        rig.round_at(71 * HOUR_MS + 2 * DAY_MS + 2 * HOUR_MS).await;
+        assert!(!rig.has_the_log().await);
+    }
+
+    #[tokio::test]
+    async fn a_round_says_how_much_there_is() {
+        let rig = Rig::new().await;
+        rig.round_at(0).await;
+        assert_eq!((rig.core.metrics.groups.get(), rig.core.metrics.stored_bytes.get()), (1, 6));
+    }
+}
