@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use zerok_sync_chaos::catalogue::{self, Scenario};
+use zerok_sync_chaos::load::bench::{self, BenchOptions};
 use zerok_sync_chaos::load::{self, options::LoadOptions};
 use zerok_sync_chaos::soak;
 use zerok_sync_chaos::trial::Tally;
@@ -39,6 +40,8 @@ enum Command {
     Load(Box<LoadOptions>),
     /// Kills relays and databases under a steady load, and checks that nothing is lost.
     Soak(soak::arguments::Arguments),
+    /// Measures every figure that is promised.
+    Bench(BenchOptions),
 }
 
 fn main() -> Result<ExitCode> {
@@ -53,6 +56,10 @@ fn main() -> Result<ExitCode> {
             let scenario = catalogue::find(&id).with_context(|| format!("no scenario {id}: see `zerok-chaos list`"))?;
             let (from, seeds) = seed.map_or((from, seeds.unwrap_or(scenario.seeds)), |seed| (seed, 1));
             run(scenario, from, seeds)
+        }
+        Command::Bench(options) => {
+            tokio::runtime::Runtime::new()?.block_on(bench::run(&options))?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Load(options) => {
             tokio::runtime::Runtime::new()?.block_on(load::run(&options))?;

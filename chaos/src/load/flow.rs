@@ -16,9 +16,9 @@ use super::pace::{Pace, Pacer};
 use super::population::{Connected, Dialer, connect};
 use super::record::{Latency, Recorder};
 use super::rig::{Cores, CoresSince, Rig};
-use super::session::{CREDIT_BYTES, Run, Seen, Session, subscribe};
+use super::session::{CREDIT_BYTES, Reader, Run, Seen, Session, subscribe};
 
-/// Between the last session's being ready and the first entry.
+/// Between the last session's being live and the first entry.
 const LEAD: Duration = Duration::from_millis(50);
 
 /// What happens in a flow.
@@ -137,7 +137,8 @@ async fn cast(
         Some(turns) => turns.iter().cloned().map(Pace::Scheduled).collect(),
         None => vec![Pace::FlatOut { in_flight: flow.in_flight }; pushing],
     };
-    let start = Instant::now() + LEAD + follow_time(connected.len(), flow.follow);
+    let connected = follow(connected, flow.follow).await?;
+    let start = Instant::now() + LEAD;
     let mut id = [0; 8];
     getrandom::fill(&mut id).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     let run = Arc::new(Run {
@@ -153,32 +154,32 @@ async fn cast(
         all_acked: watch::Sender::new(false),
     });
     let group_acked: Vec<Arc<AtomicU64>> = (0..groups).map(|_| Arc::default()).collect();
-    let mut following = JoinSet::new();
-    for (index, (connected, pushes)) in connected.into_iter().zip(pushes).enumerate() {
+    let mut sessions = Vec::with_capacity(connected.len());
+    for (index, ((connected, reader), pushes)) in connected.into_iter().zip(pushes).enumerate() {
         let pace = if pushes { paces.pop() } else { None };
         let number = u32::try_from(index).context("too many sessions")?;
-        let mut session =
-            Session::new(run.clone(), connected.client, number, pace, group_acked[connected.group].clone());
-        let follow = flow.follow;
-        following.spawn(async move {
-            if follow {
-                session.follow().await?;
-            }
-            anyhow::Ok((index, session))
-        });
+        let acked = group_acked[connected.group].clone();
+        sessions.push((index, Session::new(run.clone(), connected.client, number, pace, reader, acked)));
     }
-    let mut sessions = Vec::new();
-    while let Some(ready) = following.join_next().await {
-        sessions.push(ready??);
-    }
-    ensure!(Instant::now() < start, "the sessions took longer to be live than expected: the machine is too busy");
     let pacer = turns.map(|turns| Pacer::start(turns, start, run.end)).transpose()?;
     Ok((run, pacer, sessions))
 }
 
-/// Time for sessions to catch up with logs that are nearly empty.
-fn follow_time(sessions: usize, follow: bool) -> Duration {
-    if follow { Duration::from_secs(1) + Duration::from_millis(sessions as u64) } else { Duration::ZERO }
+/// Has all sessions follow their groups, if they are to; all are live when this returns.
+async fn follow(connected: Vec<Connected>, follow: bool) -> Result<Vec<(Connected, Option<Reader>)>> {
+    let mut following = JoinSet::new();
+    let mut places: Vec<_> = connected.iter().map(|_| None).collect();
+    for (index, mut session) in connected.into_iter().enumerate() {
+        following.spawn(async move {
+            let reader = if follow { Some(Reader::follow(&mut session.client).await?) } else { None };
+            anyhow::Ok((index, session, reader))
+        });
+    }
+    while let Some(live) = following.join_next().await {
+        let (index, session, reader) = live??;
+        places[index] = Some((session, reader));
+    }
+    Ok(places.into_iter().flatten().collect())
 }
 
 /// Reads every log back: at each acknowledged cursor stands what was sent.

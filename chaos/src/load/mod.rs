@@ -10,15 +10,18 @@
 //! a real store; [`population`] connects [`client`]s over [`link`]s; [`flow`], [`catch_up`],
 //! [`idle`] and [`storm`] are the modes, [`session`] what one device does in a flow and checks,
 //! [`pace`] when, [`record`] how long it took. [`baseline`] is what the same database does without a
-//! relay, [`conditions`] what must be said beside every figure.
+//! relay, [`conditions`] what must be said beside every figure. [`bench`] measures all that is
+//! promised.
 
 pub mod baseline;
+pub mod bench;
 pub mod catch_up;
 pub mod client;
 pub mod conditions;
 pub mod flow;
 pub mod idle;
 pub mod link;
+pub mod native;
 pub mod options;
 pub mod pace;
 pub mod population;
@@ -37,7 +40,7 @@ use serde_json::{Value, json};
 
 use self::baseline::Pgbench;
 use self::client::Group;
-use self::options::{LoadOptions, Mode};
+use self::options::{LoadOptions, Mode, Reader};
 use self::population::Dialer;
 use self::record::median;
 use self::rig::{CoresSince, Rig};
@@ -84,6 +87,10 @@ pub async fn run(options: &LoadOptions) -> Result<()> {
         }
     };
     population::found(&dialer, options.bystanders, 1).await?;
+    if options.mode == Mode::CatchUp && options.client == Reader::Native {
+        report["results"] = native(options, rig.as_ref(), &dialer).await?;
+        return write(options, &report);
+    }
     let groups = population::found(&dialer, options.groups, options.devices).await?;
     for group in &groups {
         if options.entries > 0 {
@@ -116,10 +123,29 @@ pub async fn run(options: &LoadOptions) -> Result<()> {
             json!(storm)
         }
     };
+    write(options, &report)
+}
+
+fn write(options: &LoadOptions, report: &Value) -> Result<()> {
     if let Some(path) = &options.json {
-        std::fs::write(path, serde_json::to_string_pretty(&report)?)?;
+        std::fs::write(path, serde_json::to_string_pretty(report)?)?;
     }
     Ok(())
+}
+
+async fn native(options: &LoadOptions, rig: Option<&Rig>, dialer: &Dialer) -> Result<Value> {
+    let homes = tempfile::tempdir()?;
+    let url = options.url.clone().unwrap_or_else(|| format!("http://{}", dialer.addr()));
+    let since = CoresSince::now(rig);
+    let read = native::native_catch_up(&url, homes.path(), options.entries, options.payload).await?;
+    println!("{} entries pushed at {:.0}/s", read.entries, read.pushed_per_second);
+    println!("read in {:.2} s: {:.0}/s", read.seconds, read.entries_per_second);
+    println!("  {:.1} µs of processor time for an entry", read.cpu_us_per_entry.unwrap_or_default());
+    println!("  cores   {} (of filling and reading)", since.cores());
+    if let (Some(before), Some(max)) = (read.rss_before_bytes, read.rss_max_bytes) {
+        println!("  client  {:.1} MiB before, {:.1} MiB at most", mib(before), mib(max));
+    }
+    Ok(json!(read))
 }
 
 /// Rounds of baseline and flow by turns, so that both see the same weather.

@@ -27,6 +27,16 @@ pub enum Mode {
     ReconnectStorm,
 }
 
+/// Who reads in mode catch-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reader {
+    /// A session without an engine: measures the relay.
+    Raw,
+    /// The crate zerok-sync on a home of its own: measures the client.
+    Native,
+}
+
 /// Puts load on a relay and measures it. By default on a relay that it starts itself: the
 /// `zerok-relay` of this workspace, on an empty store in the temporary directory, its limits per
 /// address lifted.
@@ -74,6 +84,9 @@ pub struct LoadOptions {
     /// Mode catch-up: entries of each log. Other modes: entries that the logs hold beforehand.
     #[arg(long, default_value_t = 0)]
     pub entries: u64,
+    /// Mode catch-up: who reads.
+    #[arg(long, value_enum, default_value = "raw")]
+    pub client: Reader,
     /// Other groups that the store holds beforehand.
     #[arg(long, default_value_t = 0, value_name = "GROUPS")]
     pub bystanders: usize,

@@ -64,6 +64,12 @@ impl Dialer {
         Ok(Self { websocket: relay.addr, iroh, noise_key: relay.noise_key, transport })
     }
 
+    /// Where the relay serves HTTP and WebSocket.
+    #[must_use]
+    pub fn addr(&self) -> std::net::SocketAddr {
+        self.websocket
+    }
+
     /// How session `index` is dialled.
     #[must_use]
     pub fn dial(&self, index: usize) -> Dial {

@@ -103,34 +103,27 @@ struct InFlight {
 }
 
 /// Where a follower stands.
-struct Reader {
+#[derive(Debug)]
+pub struct Reader {
     next: u64,
     credit_used: u64,
     /// The next entry of each sender, by the senders' numbers.
     senders: Vec<(u32, u64)>,
-    caught_up: bool,
 }
 
 impl Session {
-    /// A session that pushes at `pace`, if at all.
+    /// A session that pushes at `pace`, if at all, and reads as `reader`, if it follows.
     #[must_use]
-    pub fn new(run: Arc<Run>, client: Client, index: u32, pace: Option<Pace>, group_acked: Arc<AtomicU64>) -> Self {
+    pub fn new(
+        run: Arc<Run>,
+        client: Client,
+        index: u32,
+        pace: Option<Pace>,
+        reader: Option<Reader>,
+        group_acked: Arc<AtomicU64>,
+    ) -> Self {
         let (in_flight, seen) = (VecDeque::new(), Seen::default());
-        Self { run, client, index, pace, group_acked, in_flight, next_push: 0, reader: None, seen }
-    }
-
-    /// Subscribes from the start of the log and returns when the session is live.
-    ///
-    /// # Errors
-    /// When the relay refuses, or sends what no relay sends.
-    pub async fn follow(&mut self) -> Result<()> {
-        self.client.queue(&subscribe(true))?;
-        self.reader = Some(Reader { next: 1, credit_used: 0, senders: Vec::new(), caught_up: false });
-        while self.reader.as_ref().is_some_and(|reader| !reader.caught_up) {
-            let frame = self.client.next().await?;
-            self.take(frame)?;
-        }
-        Ok(())
+        Self { run, client, index, pace, group_acked, in_flight, next_push: 0, reader, seen }
     }
 
     /// Runs to the end.
@@ -245,10 +238,7 @@ impl Session {
             RelayFrame::PushAck { push, results } => self.take_ack(push, &results),
             RelayFrame::Entries { items } => self.take_entries(items.into_vec()),
             RelayFrame::CaughtUp { head } => {
-                let reader = self.reader.as_mut().context("CaughtUp without a Subscribe")?;
-                ensure!(head + 1 == reader.next, "CaughtUp at {head}, while {} comes next", reader.next);
-                reader.caught_up = true;
-                Ok(())
+                self.reader.as_ref().context("CaughtUp without a Subscribe")?.expect_caught_up_at(head)
             }
             RelayFrame::Acked { .. } | RelayFrame::Whispered { .. } | RelayFrame::Pong {} => Ok(()),
             other => bail!("an unexpected {}", other.name()),
@@ -297,9 +287,7 @@ impl Session {
         let (mut latencies, mut others) = (Vec::with_capacity(items.len()), 0);
         for item in &items {
             reader.take(item)?;
-            reader.credit_used += ITEM_OVERHEAD_BYTES;
             let EntryItem::Stored { envelope, .. } = item else { continue };
-            reader.credit_used += envelope.len() as u64;
             // Other runs' entries, and own ones that the relay did not recognise, are only counted.
             let is_of_others = |stamp: &Stamp| stamp.run == run.id && stamp.sender != self.index;
             let Some(stamp) = Stamp::of(envelope).filter(is_of_others) else { continue };
@@ -314,16 +302,48 @@ impl Session {
         if run.counts(now) {
             self.seen.delivered_counted += others;
         }
-        if reader.credit_used >= CREDIT_BYTES / 4 {
-            let bytes = std::mem::take(&mut reader.credit_used);
-            self.client.queue(&ClientFrame::Credit { bytes })?;
-        }
+        reader.give_credit(&mut self.client)?;
         run.deliveries.record(self.index as usize, latencies);
         Ok(())
     }
 }
 
 impl Reader {
+    /// Subscribes from the start of the log and returns when the session is live.
+    ///
+    /// # Errors
+    /// When the relay refuses, or sends what no relay sends.
+    pub async fn follow(client: &mut Client) -> Result<Self> {
+        client.queue(&subscribe(true))?;
+        let mut reader = Self { next: 1, credit_used: 0, senders: Vec::new() };
+        loop {
+            match client.next().await? {
+                RelayFrame::Entries { items } => {
+                    items.iter().try_for_each(|item| reader.take(item))?;
+                    reader.give_credit(client)?;
+                }
+                RelayFrame::CaughtUp { head } => {
+                    reader.expect_caught_up_at(head)?;
+                    return Ok(reader);
+                }
+                other => bail!("an unexpected {}", other.name()),
+            }
+        }
+    }
+
+    fn expect_caught_up_at(&self, head: u64) -> Result<()> {
+        ensure!(head + 1 == self.next, "CaughtUp at {head}, while {} comes next", self.next);
+        Ok(())
+    }
+
+    fn give_credit(&mut self, client: &mut Client) -> Result<()> {
+        if self.credit_used >= CREDIT_BYTES / 4 {
+            let bytes = std::mem::take(&mut self.credit_used);
+            client.queue(&ClientFrame::Credit { bytes })?;
+        }
+        Ok(())
+    }
+
     /// Cursors come one after another.
     fn take(&mut self, item: &EntryItem) -> Result<()> {
         let cursor = match item {
@@ -332,6 +352,10 @@ impl Reader {
         };
         ensure!(cursor == self.next, "cursor {cursor} came where {} was due", self.next);
         self.next += 1;
+        self.credit_used += ITEM_OVERHEAD_BYTES;
+        if let EntryItem::Stored { envelope, .. } = item {
+            self.credit_used += envelope.len() as u64;
+        }
         Ok(())
     }
 
@@ -359,5 +383,45 @@ pub fn subscribe(follow: bool) -> ClientFrame {
         blob_id_at_after: BlobId::ZERO,
         credit: CREDIT_BYTES,
         follow,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerok_sync_protocol::frame::AbsentReason;
+
+    use super::*;
+
+    fn reader() -> Reader {
+        Reader { next: 1, credit_used: 0, senders: Vec::new() }
+    }
+
+    fn own(cursor: u64) -> EntryItem {
+        EntryItem::Own { cursor, blob_id: BlobId::ZERO }
+    }
+
+    fn stamp(sender: u32, seq: u64) -> Stamp {
+        Stamp { run: 1, sender, seq, intended_ns: 0 }
+    }
+
+    #[test]
+    fn a_cursor_that_is_skipped_repeated_or_lost_ends_the_run() {
+        let mut reader = reader();
+        assert!(reader.take(&own(1)).is_ok());
+        assert!(reader.take(&own(1)).is_err(), "repeated");
+        assert!(reader.take(&own(3)).is_err(), "skipped");
+        let lost = EntryItem::Absent { cursor: 2, blob_id: None, reason: AbsentReason::Lost {} };
+        assert!(reader.take(&lost).is_err(), "lost");
+        assert!(reader.take(&own(2)).is_ok());
+    }
+
+    #[test]
+    fn a_senders_entry_that_is_skipped_or_repeated_ends_the_run() {
+        let mut reader = reader();
+        assert!(reader.expect_in_order(stamp(7, 0)).is_ok());
+        assert!(reader.expect_in_order(stamp(8, 0)).is_ok(), "senders have no order among themselves");
+        assert!(reader.expect_in_order(stamp(7, 0)).is_err(), "repeated");
+        assert!(reader.expect_in_order(stamp(7, 2)).is_err(), "skipped");
+        assert!(reader.expect_in_order(stamp(7, 1)).is_ok());
     }
 }
