@@ -97,8 +97,10 @@ fn forms(secret: &[u8]) -> Vec<String> {
 /// A relay at trace whose log is in a file: a pipe that nobody reads would stop it.
 fn start(dir: &Path, format: &str, store: &str) -> Running {
     let log = File::create(dir.join("log")).unwrap();
-    let settings = ["--log", "trace", "--log-format", format, "--store", store, "--gc-interval-ms", "200 ms"];
-    Running::spawn(relay(dir).args(["--listen", "127.0.0.1:0"]).args(settings).stderr(log))
+    let mut command = relay(dir);
+    command.args(["--listen", "127.0.0.1:0", "--log", "trace", "--log-format", format, "--store", store]);
+    command.args(["--gc-interval-ms", "200 ms", "--commit-retry-ms", "100 ms"]);
+    Running::spawn(command.stderr(log))
 }
 
 /// Everything that clients do, well and badly; what of it must not be told.

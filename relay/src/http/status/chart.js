@@ -120,9 +120,10 @@ export class Chart {
       const text = ago === 0 ? "now" : ago < MINUTE_MS ? `−${ago / 1000} s` : `−${ago / MINUTE_MS} min`;
       parts.push(drawn("text", { x: at, y: height - 4, "text-anchor": anchor }, text));
     }
-    seen.forEach((values, index) => {
+    // The first on top: where lines lie on one another, it is the one that is seen.
+    for (const [index, values] of [...seen.entries()].reverse()) {
       parts.push(drawn("path", { class: SERIES_CLASSES[index], d: this.#line(values, x, y) }));
-    });
+    }
 
     const marked = this.#at === null ? last : nearest(this.#samples, this.#at);
     if (this.#at !== null) {

@@ -10,6 +10,7 @@ let token = null;
 const TILE_SAMPLES = 10;
 const RETRY_MS = 2_000;
 const WINDOW_MS_MIN = 60_000;
+const DATABASE = "Database connections";
 
 function scaled(value, base, units) {
   let unit = 0;
@@ -37,7 +38,7 @@ const PLANS = [
   { title: "Appends that wait", unit: "for a writer", format: count, least: 3, series: [["append_queue", "waiting"]] },
   { title: "Fresh entries that wait", unit: "for live subscribers", format: bytes, base: 1024, least: 3, series: [["fanout_bytes", "in memory"]] },
   { title: "Stored", unit: "envelopes", format: bytes, base: 1024, least: 3, series: [["stored_bytes", "in the store"]] },
-  { title: "Database connections", unit: "in use", format: count, least: 3, series: [["store_connections_used", "in use"]] },
+  { title: DATABASE, unit: "in use", format: count, least: 3, series: [["store_connections_used", "in use"]] },
   { title: "Memory", unit: "of the process", format: bytes, base: 1024, series: [["resident_bytes", "resident"]] },
 ];
 
@@ -97,6 +98,8 @@ function show(status) {
   );
   table("refusals", status.refusals, "Nothing was refused.");
   table("handshakes", status.handshakes, "There was none.");
+  // A file needs no connections.
+  charts[PLANS.findIndex((plan) => plan.title === DATABASE)].root.hidden = status.store_connections_max === 0;
   // A young relay's minutes are not squeezed into a corner.
   const seen_ms = Math.max(now.time - samples[0].time, WINDOW_MS_MIN);
   for (const chart of charts) chart.show(samples, Math.min(seen_ms, status.interval_ms * status.samples_max));
