@@ -44,6 +44,7 @@ pub struct Admission {
     handshake_rate: Rates<Origin>,
     group_rate: Rates<Origin>,
     mailbox_join_rate: Rates<Origin>,
+    whisper_rate: Rates<NoisePublicKey>,
     devices: Budgets<NoisePublicKey>,
 }
 
@@ -71,6 +72,7 @@ impl Admission {
             handshake_rate: per_origin(Rate::per(limits.handshakes_per_minute_per_address, MINUTE_MS)),
             group_rate: per_origin(Rate::per(limits.groups_per_address_per_day, DAY_MS)),
             mailbox_join_rate: per_origin(Rate::per(limits.mailbox_joins_per_minute_per_address, MINUTE_MS)),
+            whisper_rate: Rates::new(Rate::per_second_with_reserve(limits.whispers_per_second), DEVICES_REMEMBERED_MAX),
             devices: Budgets::new(
                 Rate::per_second_with_reserve(limits.frames_per_second),
                 Rate::per_second_with_reserve(limits.bytes_per_second),
@@ -105,6 +107,14 @@ impl Admission {
         self.connections.are_scarce_for(origin)
             || self.handshakes.are_scarce_for(origin)
             || self.handshake_rate.is_scarce_for(origin, now_ms)
+    }
+
+    /// Counts one whisper of a device.
+    ///
+    /// # Errors
+    /// Milliseconds until it may whisper again.
+    pub fn whisper(&self, device: NoisePublicKey, now_ms: u64) -> Result<(), u64> {
+        self.whisper_rate.take(device, now_ms)
     }
 
     /// Counts one new log.

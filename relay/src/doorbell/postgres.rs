@@ -6,16 +6,18 @@
 //! does not listen.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use rand_core::Rng;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Socket, tls::NoTlsStream};
+use tokio_postgres::tls::TlsStream;
+use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Socket};
 use zerok_sync_protocol::limits::ENTRIES_ITEMS_MAX;
 
 use super::Doorbell;
@@ -75,8 +77,7 @@ impl PostgresDoorbell {
 
     /// Sends what is pending, until the connection fails.
     async fn speak(&self, coalesce: Duration) -> Result<Infallible, Failed> {
-        let (client, connection) = self.connect().await?;
-        let mut connection = pin!(connection);
+        let (client, mut messages) = self.connect().await?;
         let speak = async {
             client.batch_execute(NOTIFY_SETTINGS).await?;
             let notify = client.prepare("SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload").await?;
@@ -97,13 +98,14 @@ impl PostgresDoorbell {
         };
         tokio::select! {
             spoken = speak => spoken,
-            _ = connection.as_mut() => Err(Failed),
+            // Nobody listens on this connection, but it must be driven.
+            () = async { while let Some(Ok(_)) = messages.next().await {} } => Err(Failed),
         }
     }
 
     /// Listens until the connection fails.
     async fn listen(&self, core: &Arc<Core>, look_up: &Notify) -> Result<Infallible, Failed> {
-        let (client, mut connection) = self.connect().await?;
+        let (client, mut messages) = self.connect().await?;
         let reads = Arc::new(Semaphore::new(DOORBELL_READS_MAX));
         let mut listening = false;
         let mut listen = pin!(timeout(PATIENCE, async {
@@ -117,7 +119,7 @@ impl PostgresDoorbell {
                     listening = true;
                     look_up.notify_one();
                 }
-                message = poll_fn(|context| connection.poll_message(context)) => {
+                message = messages.next() => {
                     if let AsyncMessage::Notification(notification) = message.ok_or(Failed)??
                         && let Some(letter) = news::open(notification.payload())
                     {
@@ -152,11 +154,19 @@ impl PostgresDoorbell {
         }
     }
 
-    async fn connect(&self) -> Result<(Client, Connection<Socket, NoTlsStream>), Failed> {
+    async fn connect(&self) -> Result<(Client, Messages), Failed> {
         let mut config: tokio_postgres::Config = self.url.parse()?;
         config.connect_timeout(PATIENCE).keepalives_idle(PATIENCE).application_name("zerok-relay-doorbell");
-        Ok(timeout(PATIENCE, config.connect(NoTls)).await.map_err(|_| Failed)??)
+        let (client, connection) = timeout(PATIENCE, config.connect(NoTls)).await.map_err(|_| Failed)??;
+        Ok((client, messages(connection)))
     }
+}
+
+/// What the server says. The connection does nothing unless this is polled.
+type Messages = BoxStream<'static, Result<AsyncMessage, tokio_postgres::Error>>;
+
+fn messages<T: TlsStream + Unpin + Send + 'static>(mut connection: Connection<Socket, T>) -> Messages {
+    stream::poll_fn(move |context| connection.poll_message(context)).boxed()
 }
 
 /// Where several sessions wait for the same entries, one reads them for all.

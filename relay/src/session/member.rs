@@ -19,6 +19,7 @@ use super::wire::Wire;
 use crate::core::Core;
 use crate::hub::{Fresh, Seat};
 use crate::link::Close;
+use crate::metrics::Refusal;
 use crate::store::{Append, DeviceNote, GroupKey, RestrictRequest, Restricted, RotateRequest, Rotated, StoreError};
 
 /// Detail of 1003.
@@ -301,6 +302,10 @@ impl Member {
     fn whisper(&mut self, core: &Core, wire: &mut Wire, data: Bytes) {
         if data.len() > WHISPER_BYTES_MAX {
             return wire.refuse(ErrorCode::EnvelopeTooLarge, 0, "a whisper is at most 4 KiB");
+        }
+        if let Err(retry_after_ms) = core.admission.whisper(wire.device, core.now().monotonic_ms) {
+            core.metrics.refused(Refusal::Whispers);
+            return wire.refuse(ErrorCode::RateLimited, retry_after_ms, "this device whispers too often");
         }
         core.hub.notify_others(self.group, &self.seat, &RelayFrame::Whispered { data }.encode().into());
     }

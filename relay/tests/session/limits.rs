@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use zerok_sync_protocol::{ClientFrame, ErrorCode, MailboxId, RelayFrame};
+use zerok_sync_relay::RelayLimits;
 use zerok_sync_relay::metrics::Refusal;
 
 use crate::support::{Client, Group, TestRelay, create_frame, device, envelope, envelope_of, push_frame};
@@ -164,6 +166,71 @@ async fn an_envelope_over_the_limit_and_a_fifth_session_are_counted() {
     ];
     first.ends_with(ErrorCode::TooManyConnections).await;
     assert_eq!(refused_for(&relay, Refusal::SessionsPerDevice), 1);
+}
+
+#[tokio::test]
+async fn a_device_that_whispers_too_often_is_told_to_wait_and_the_others_hear_no_more_of_it() {
+    const WHISPERS: u64 = 10;
+    let relay = TestRelay::start_with(|config| config.limits.whispers_per_second = 1).await;
+    let group = Group::new(1);
+    let mut a = relay.founder(&group, &device(1)).await;
+    let mut a_again = relay.member(&group, &device(1)).await;
+    let mut b = relay.member(&group, &device(2)).await;
+    for client in [&mut a, &mut a_again] {
+        for _ in 0..WHISPERS / 2 {
+            client.queue(ClientFrame::Whisper { data: Bytes::from_static(b"sealed") });
+        }
+        client.flush().await;
+    }
+
+    let mut refused = 0;
+    for client in [&mut a, &mut a_again] {
+        client.send(ClientFrame::Ping {}).await;
+        loop {
+            match client.next().await {
+                RelayFrame::Pong {} => break,
+                RelayFrame::Whispered { .. } => {}
+                RelayFrame::Error { code, retry_after_ms, .. } => {
+                    assert_eq!(ErrorCode::from_number(code), Some(ErrorCode::RateLimited));
+                    assert!((1..=1_000).contains(&retry_after_ms), "{retry_after_ms}");
+                    refused += 1;
+                }
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    }
+    assert!(refused > 0, "two at once are allowed to a device, not ten");
+    assert_eq!(refused_for(&relay, Refusal::Whispers), refused);
+    for _ in 0..WHISPERS - refused {
+        assert!(matches!(b.next().await, RelayFrame::Whispered { .. }));
+    }
+    assert!(b.is_quiet().await);
+}
+
+#[tokio::test]
+async fn a_subscriber_that_never_reads_costs_no_more_than_one_rooms_share_whatever_is_pushed() {
+    let relay = TestRelay::start().await;
+    let group = Group::new(1);
+    let mut writer = relay.founder(&group, &device(1)).await;
+    let mut stuck = relay.member(&group, &device(2)).await;
+    stuck.follow().await;
+    let metrics = relay.running.metrics();
+    let share = i64::try_from(RelayLimits::default().fanout_bytes_per_session_max).unwrap();
+    let envelopes: Vec<_> = (0..32).map(|seed| envelope_of(seed, 32 * 1024)).collect();
+    for number in 0..100 {
+        // 100 MB in all, different each time.
+        let envelopes: Vec<_> = envelopes.iter().map(|envelope| renumbered(envelope, number)).collect();
+        assert!(writer.push(number, &envelopes).await.iter().all(Result::is_ok));
+        assert!(metrics.fanout_bytes.get() <= share, "{} bytes wait", metrics.fanout_bytes.get());
+    }
+    assert!(metrics.fanout_behind.get() > 0, "it was found to be behind");
+    assert_eq!(metrics.fanout_bytes.get(), 0, "and nothing is kept for it any more");
+}
+
+fn renumbered(envelope: &Bytes, number: u64) -> Bytes {
+    let mut envelope = envelope.to_vec();
+    envelope[..8].copy_from_slice(&number.to_le_bytes());
+    envelope.into()
 }
 
 fn guess() -> ClientFrame {
