@@ -55,6 +55,17 @@ fn before_the_first_start_it_finds_nothing_wrong_and_makes_nothing() {
 #[test]
 fn a_running_relay_is_recognised_inside_and_outside() {
     let dir = tempfile::tempdir().unwrap();
+    Running::start(dir.path(), &[]).stop("-TERM");
+    let files = || {
+        let names = std::fs::read_dir(dir.path().join("data")).unwrap().map(|file| file.unwrap().file_name());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = files();
+    let found = doctor(dir.path(), &["--listen", "127.0.0.1:0"]);
+    assert!(found.1["database"].1.ends_with("no relay runs on it"), "{found:?}");
+    assert_eq!(found.1["durability"].0, "ok", "{found:?}");
+    assert_eq!(files(), before, "no side file that belongs to whoever looked");
+
     let running = Running::start(dir.path(), &[]);
     let url = format!("http://{}", running.addr());
     let found = doctor(dir.path(), &["--listen", running.addr(), "--url", &url]);
@@ -64,16 +75,6 @@ fn a_running_relay_is_recognised_inside_and_outside() {
     assert_eq!(found.1["relay key"].1, "the one of this configuration");
     assert_eq!(found.1["WebSocket"].1, "passes, and the relay proves its key");
     running.stop("-TERM");
-
-    let files = || {
-        let names = std::fs::read_dir(dir.path().join("data")).unwrap().map(|file| file.unwrap().file_name());
-        names.collect::<std::collections::BTreeSet<_>>()
-    };
-    let before = files();
-    let found = doctor(dir.path(), &["--listen", "127.0.0.1:0"]);
-    assert!(found.1["database"].1.ends_with("no relay runs on it"), "{found:?}");
-    assert_eq!(found.1["durability"].0, "ok", "{found:?}");
-    assert_eq!(files(), before);
 }
 
 #[test]
