@@ -14,6 +14,7 @@
 
 pub mod catalogue;
 pub mod load;
+pub mod process_scenarios;
 pub mod processes;
 mod scenarios;
 pub mod sim;

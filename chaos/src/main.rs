@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use zerok_sync_chaos::catalogue::{self, Scenario};
 use zerok_sync_chaos::load::bench::{self, BenchOptions};
 use zerok_sync_chaos::load::{self, options::LoadOptions};
+use zerok_sync_chaos::process_scenarios;
 use zerok_sync_chaos::soak;
 use zerok_sync_chaos::trial::Tally;
 
@@ -35,6 +36,9 @@ enum Command {
         /// The first seed.
         #[arg(long, default_value_t = 0)]
         from: u64,
+        /// Runs it with real processes instead of the simulation; without seeds.
+        #[arg(long, conflicts_with_all = ["seed", "seeds", "from"])]
+        processes: bool,
     },
     /// Puts load on a relay and measures it.
     Load(Box<LoadOptions>),
@@ -48,11 +52,21 @@ fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
         Command::List => {
             for scenario in catalogue::ALL {
-                println!("{:10} {}", scenario.id, scenario.what);
+                println!("{:10} simulated  {}", scenario.id, scenario.what);
+            }
+            for scenario in process_scenarios::ALL {
+                println!("{:10} processes  {}", scenario.id, scenario.what);
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Run { id, seed, seeds, from } => {
+        Command::Run { id, processes, .. } if processes || catalogue::find(&id).is_none() => {
+            let scenario = process_scenarios::find(&id);
+            let scenario =
+                scenario.with_context(|| format!("no scenario {id} of that kind: see `zerok-chaos list`"))?;
+            println!("{}: {}", scenario.id, tokio::runtime::Runtime::new()?.block_on(scenario.check())?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Run { id, seed, seeds, from, .. } => {
             let scenario = catalogue::find(&id).with_context(|| format!("no scenario {id}: see `zerok-chaos list`"))?;
             let (from, seeds) = seed.map_or((from, seeds.unwrap_or(scenario.seeds)), |seed| (seed, 1));
             run(scenario, from, seeds)

@@ -2,7 +2,7 @@
 //! them, all of which can be killed and started again where they were.
 //!
 //! A [`Deployment`] is what an operator runs: a store, one relay or two, one address for clients.
-//! Whatever is started here ends with the value that started it, and with this process.
+//! Whatever is started here ends with the value that started it.
 
 pub mod binary;
 pub mod database;

@@ -36,11 +36,9 @@ pub struct Blobs {
 }
 
 impl Blobs {
-    /// The `number`th blob of a device.
-    fn blob(&self, seat: Seat, number: u64) -> Vec<u8> {
+    /// The `number`th blob of a device, of this length unless its head is longer.
+    fn blob(&self, seat: Seat, number: u64, bytes: usize) -> Vec<u8> {
         let head = format!("{} {seat} blob {number};", self.marker);
-        // Every size comes up, in no order that has to do with anything.
-        let bytes = (number as usize * 7_919 + seat.device * 31) % self.bytes_max.max(1);
         let filler = b" the quick brown fox keeps a secret from the lazy relay".iter().cycle();
         head.bytes().chain(filler.take(bytes.saturating_sub(head.len())).copied()).collect()
     }
@@ -77,6 +75,22 @@ impl Record {
 
     fn note(&self, seen: Seen) {
         lock(&self.seen).push(seen);
+    }
+
+    fn next_blob(&self) -> u64 {
+        let mut made = lock(&self.blobs);
+        *made += 1;
+        *made
+    }
+
+    /// Pushes and writes it down.
+    async fn push(&self, client: &Client, blob: Vec<u8>) -> Result<()> {
+        let fingerprint = Fingerprint::of(&blob);
+        let begun = Instant::now();
+        let receipt = client.push(blob).await?;
+        lock(&self.pending).push_back((receipt.number(), begun));
+        self.note(Seen::Pushed { seq: receipt.number(), blob: fingerprint });
+        Ok(())
     }
 }
 
@@ -207,6 +221,19 @@ impl Device {
         let options = OpenOptions { transport: self.transport, ..OpenOptions::new(&self.home) };
         let client = Client::open(options).await?;
         self.run(client);
+        Ok(())
+    }
+
+    /// Pushes so many blobs of this length at once.
+    ///
+    /// # Errors
+    /// If it does not run, or what the client said.
+    pub async fn burst(&self, count: usize, bytes: usize) -> Result<()> {
+        let running = self.running.as_ref().context("it does not run")?;
+        for _ in 0..count {
+            let blob = self.blobs.blob(self.seat, self.record.next_blob(), bytes);
+            self.record.push(&running.client, blob).await?;
+        }
         Ok(())
     }
 
@@ -387,18 +414,10 @@ impl Pusher {
     }
 
     async fn push(&self) -> Result<()> {
-        let number = {
-            let mut made = lock(&self.record.blobs);
-            *made += 1;
-            *made
-        };
-        let blob = self.blobs.blob(self.seat, number);
-        let fingerprint = Fingerprint::of(&blob);
-        let begun = Instant::now();
-        let receipt = self.client.push(blob).await?;
-        lock(&self.record.pending).push_back((receipt.number(), begun));
-        self.record.note(Seen::Pushed { seq: receipt.number(), blob: fingerprint });
-        Ok(())
+        let number = self.record.next_blob();
+        // Every size comes up, in no order that has to do with anything.
+        let bytes = (number as usize * 7_919 + self.seat.device * 31) % self.blobs.bytes_max.max(1);
+        self.record.push(&self.client, self.blobs.blob(self.seat, number, bytes)).await
     }
 }
 

@@ -66,6 +66,12 @@ impl Scribe {
         timeout(within, self.task).await.context("a scribe's last push was not acknowledged")???;
         Ok(self.written.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
+
+    /// Everything it has written down so far.
+    #[must_use]
+    pub fn written(&self) -> Vec<Acknowledged> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 struct Work {

@@ -13,7 +13,7 @@ use super::device::{Blobs, Device, Pace};
 use super::scribe::Scribe;
 use super::secrecy::{self, Search};
 use super::stored;
-use super::trace::{Held, Leak, Trace};
+use super::trace::{Acknowledged, Held, Leak, Trace};
 use crate::processes::deployment::blocking;
 use crate::processes::{Deployment, Vitals};
 use crate::sim::Dice;
@@ -107,6 +107,12 @@ impl Stage {
         self.devices()
             .map(Device::counts)
             .fold([0; 3], |sum, more| [sum[0] + more[0], sum[1] + more[1], sum[2] + more[2]])
+    }
+
+    /// What the scribes have written down so far.
+    #[must_use]
+    pub fn written(&self) -> Vec<Vec<Acknowledged>> {
+        self.scribes.iter().map(Scribe::written).collect()
     }
 
     /// Waits until every device had a push acknowledged that it is yet to make.

@@ -1,0 +1,42 @@
+//! The relay is gone: T-CONN-01, T-CONN-03.
+
+use std::path::Path;
+
+use anyhow::Result;
+use zerok_sync::Connection;
+
+use super::{judge, patiently, stage, until};
+use crate::processes::Store;
+
+/// Pushes under way when the relay dies.
+const ACKED_BEFORE: u64 = 60;
+
+pub(super) async fn killed_in_push_stream(dir: &Path) -> Result<String> {
+    let mut stage = stage(dir, Store::Sqlite, false, 2).await?;
+    stage.push_flat_out();
+    until("a push stream", || stage.counts()[1] > ACKED_BEFORE).await?;
+    stage.deployment.relays[0].kill().await?;
+    let [pushed, acked, _] = stage.counts();
+    stage.deployment.relays[0].up().await?;
+    stage.look_up().await?;
+    patiently("everybody gets through", stage.everybody_gets_through()).await?;
+    judge(&mut stage, &format!("killed with {} pushes unanswered", pushed - acked)).await
+}
+
+pub(super) async fn relay_away(dir: &Path) -> Result<String> {
+    let mut stage = stage(dir, Store::Sqlite, false, 3).await?;
+    stage.push_at(30.0);
+    patiently("everybody gets through", stage.everybody_gets_through()).await?;
+    stage.deployment.relays[0].kill().await?;
+    stage.look_up().await?;
+    let noticed = |status: zerok_sync::Status| status.connection != Connection::Live && status.problem.is_some();
+    until("everybody notices", || stage.devices().all(|device| device.status().is_some_and(noticed))).await?;
+    let before = stage.counts();
+    until("pushes are taken meanwhile", || stage.counts()[0] >= before[0] + 10).await?;
+    let during = stage.counts();
+    anyhow::ensure!(during[1..] == before[1..], "nothing is acknowledged or delivered by nobody: {during:?}");
+    stage.deployment.relays[0].up().await?;
+    stage.look_up().await?;
+    patiently("everybody gets through", stage.everybody_gets_through()).await?;
+    judge(&mut stage, "everybody noticed").await
+}
