@@ -8,8 +8,8 @@ use std::io::IoSlice;
 
 use bytes::{Bytes, BytesMut};
 use iroh::endpoint::{
-    ConnectError, ConnectingError, Connection, ConnectionError, ReadError, ReadExactError, RecvStream, SendStream,
-    VarInt, presets,
+    ConnectError, ConnectingError, Connection, ConnectionError, QuicTransportConfig, ReadError, ReadExactError,
+    RecvStream, SendStream, VarInt, presets,
 };
 use iroh::{Endpoint, EndpointAddr, RelayMode};
 use zerok_sync_core::io::LinkDownReason;
@@ -19,6 +19,9 @@ use super::closed;
 
 /// QUIC close code of a side that is done.
 const CLOSE_DONE: VarInt = VarInt::from_u32(0);
+/// A relay that was killed sends no reset over QUIC: a link on which nothing came for three of
+/// iroh's heartbeats is dead. (QUIC's own default is 30 s, and pushes would wait that long.)
+const DEAD_AFTER_MS: VarInt = VarInt::from_u32(15_000);
 
 pub(super) struct Sender {
     stream: SendStream,
@@ -32,7 +35,9 @@ pub(super) struct Receiver {
 
 /// This process's endpoint.
 pub(super) async fn bind() -> Result<Endpoint, LinkDownReason> {
+    let transport = QuicTransportConfig::builder().max_idle_timeout(Some(DEAD_AFTER_MS.into())).build();
     Endpoint::builder(presets::Minimal)
+        .transport_config(transport)
         .relay_mode(RelayMode::Disabled)
         .bind()
         .await
