@@ -155,8 +155,10 @@ impl Client {
         self.close().await;
     }
 
+    /// Calls a mutator. A client that is being closed takes commands and does not carry them out:
+    /// only the answer tells.
     async fn act(&self, act: impl FnOnce(&mut Engine, Now) + Send + 'static) -> Result<(), ClientError> {
-        self.command(Command::Act(Box::new(act))).await
+        self.ask(act).await
     }
 
     /// Calls a mutator and returns what it returned.
@@ -165,7 +167,8 @@ impl Client {
         ask: impl FnOnce(&mut Engine, Now) -> T + Send + 'static,
     ) -> Result<T, ClientError> {
         let (answer, receiver) = oneshot::channel();
-        self.act(move |engine, now| drop(answer.send(ask(engine, now)))).await?;
+        let act = move |engine: &mut Engine, now: Now| drop(answer.send(ask(engine, now)));
+        self.command(Command::Act(Box::new(act))).await?;
         receiver.await.map_err(|_| self.watched.end())
     }
 

@@ -110,6 +110,21 @@ async fn who_reads_anew_begins_behind_what_was_processed() {
 }
 
 #[tokio::test]
+async fn what_is_marked_as_processed_while_closing_is_stored_or_refused() {
+    let setup = RelaySetup::sqlite();
+    let (relay, homes) = (setup.start(), Homes::new());
+    let client = found(&homes, &relay).await;
+    client.push("hello").await.unwrap();
+    let own = EntriesOptions { own: true, ..EntriesOptions::default() };
+    let entry = client.entries_with(own).next().await.unwrap().unwrap();
+
+    // The mark lies behind the end in the client's queue.
+    let ((), marked) = tokio::join!(client.clone().close(), client.mark_processed(entry.position));
+    let client = Client::open(OpenOptions::new(&homes.device("a").home)).await.unwrap();
+    assert_eq!(marked.is_ok(), client.status().borrow().processed == entry.position, "{marked:?}");
+}
+
+#[tokio::test]
 async fn too_large_a_blob_is_refused_by_name() {
     let setup = RelaySetup::sqlite();
     let (relay, homes) = (setup.start(), Homes::new());
