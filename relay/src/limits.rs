@@ -42,6 +42,8 @@ pub const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const COMMIT_ENVELOPES_MAX: usize = 4_000;
 /// Devices of which one commit notes something, for the same reason.
 pub const COMMIT_NOTES_MAX: usize = 1_000;
+/// Commits under way at once on Postgres. With more each would hold less, and all wait for one disk.
+pub const WRITER_LOOPS_MAX: usize = 4;
 /// Appends and notes that may wait for one writer loop; beyond it sessions wait for a place.
 pub const WRITER_INBOX_MAX: usize = 4_096;
 /// A session that gets no place in a writer loop for this long is told 3002.

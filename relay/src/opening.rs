@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::config::{Config, StoreConfig};
+use crate::metrics::Metrics;
 use crate::relay::StartError;
 use crate::store::{DynStore, Postgres, Sqlite, StoreError};
 
@@ -22,6 +23,14 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// # Errors
 /// [`StartError::Store`] at once for what stays wrong, [`StartError::StoreWait`] when the wait is over.
 pub async fn open_store(config: &Config) -> Result<DynStore, StartError> {
+    open_counted(config, &Metrics::new()).await
+}
+
+/// The same, with its connections counted in `metrics`.
+///
+/// # Errors
+/// Those of [`open_store`].
+pub(crate) async fn open_counted(config: &Config, metrics: &Metrics) -> Result<DynStore, StartError> {
     make_data_dir(config)?;
     let url = match &config.store {
         StoreConfig::Sqlite(path) => return Ok(Arc::new(Sqlite::open(path)?)),
@@ -31,7 +40,7 @@ pub async fn open_store(config: &Config) -> Result<DynStore, StartError> {
     let patience = Duration::from_millis(config.limits.store_wait_ms);
     let mut pause = FIRST_PAUSE;
     loop {
-        let error = match Postgres::connect(url).await {
+        let error = match Postgres::connect_with(url, config.limits.store_connections_max, metrics).await {
             Ok(store) => return Ok(Arc::new(store)),
             Err(error @ StoreError::Unavailable(_)) => error,
             Err(error) => return Err(error.into()),

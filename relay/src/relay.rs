@@ -25,7 +25,7 @@ use crate::iroh::IrohListener;
 use crate::keys::{self, KeyError, Secret};
 use crate::limits::{HISTORY_INTERVAL_MS, METRICS_CONNECTIONS_MAX};
 use crate::metrics::Metrics;
-use crate::opening::open_store;
+use crate::opening::open_counted;
 use crate::server::{self, Door};
 use crate::store::{DynStore, StoreError};
 use crate::writer::Writer;
@@ -104,9 +104,9 @@ impl Relay {
     /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<RunningRelay, StartError> {
         let entropy = SystemEntropy;
-        let store = open_store(&config).await?;
-        let noise_key = noise_key(&config, &store, &entropy).await?;
         let metrics = Metrics::new();
+        let store = open_counted(&config, &metrics).await?;
+        let noise_key = noise_key(&config, &store, &entropy).await?;
         metrics.connections_max.set(i64::try_from(config.limits.connections_max).unwrap_or(i64::MAX));
         let doorbell = match &config.store {
             StoreConfig::Postgres(url) => Some(PostgresDoorbell::new(url, &entropy)),

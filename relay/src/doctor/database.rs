@@ -19,7 +19,7 @@ const COMMIT_SLOW: Duration = Duration::from_millis(30);
 pub(super) async fn examine(config: &Config, findings: &mut Findings) {
     match &config.store {
         StoreConfig::Sqlite(path) => sqlite(path, findings),
-        StoreConfig::Postgres(url) => postgres(url, findings).await,
+        StoreConfig::Postgres(url) => postgres(url, config.limits.store_connections_max, findings).await,
     }
 }
 
@@ -44,12 +44,12 @@ fn sqlite(path: &Path, findings: &mut Findings) {
     }
 }
 
-async fn postgres(url: &str, findings: &mut Findings) {
+async fn postgres(url: &str, connections_max: u64, findings: &mut Findings) {
     let facts = match inspect::postgres(url).await {
         Ok(facts) => facts,
         Err(error) => return findings.fail(NAME, error.to_string()),
     };
-    server(&facts, findings);
+    server(&facts, connections_max, findings);
     durability(&facts, findings);
     if !facts.in_recovery {
         schema(facts.schema_version.as_deref(), &inspect::postgres_schema_version(), findings);
@@ -71,7 +71,7 @@ async fn postgres(url: &str, findings: &mut Findings) {
     }
 }
 
-fn server(facts: &PostgresFacts, findings: &mut Findings) {
+fn server(facts: &PostgresFacts, connections_max: u64, findings: &mut Findings) {
     let (version, number) = (&facts.version, facts.version_number);
     if number < SERVER_VERSION_MIN {
         findings.fail(NAME, format!("PostgreSQL {version} is too old: upgrade it to 15 or later"));
@@ -82,11 +82,12 @@ fn server(facts: &PostgresFacts, findings: &mut Findings) {
     }
     let (used, max) = (facts.connections_used, facts.connections_max);
     let free = max.saturating_sub(used);
-    if free < inspect::POSTGRES_CONNECTIONS {
-        let wanted = inspect::POSTGRES_CONNECTIONS;
+    if free < connections_max {
         findings.warn(
             "connections",
-            format!("{free} of the server's {max} are free, a relay takes up to {wanted}: raise max_connections"),
+            format!(
+                "{free} of the server's {max} are free, a relay takes up to {connections_max}: raise max_connections"
+            ),
         );
     } else {
         findings.ok("connections", format!("{free} of the server's {max} are free"));

@@ -18,8 +18,6 @@ use super::{Result, StoreError};
 
 /// Schema of SQLite files that this version writes.
 pub(crate) const SQLITE_SCHEMA_VERSION: &str = sqlite_schema::SCHEMA_VERSION;
-/// Connections that an instance takes at most.
-pub(crate) const POSTGRES_CONNECTIONS: u64 = pool::POOL_SIZE as u64;
 /// Commits that are timed.
 const COMMITS: usize = 9;
 
@@ -118,7 +116,7 @@ pub(crate) struct PostgresFacts {
 
 /// Looks at a database as a relay's connection finds it. Commits a row as it was, to time it.
 pub(crate) async fn postgres(url: &str) -> Result<PostgresFacts> {
-    let pool = pool::pool(url)?;
+    let pool = pool::pool(url, 1)?;
     let mut db = pool::connection(&pool).await?;
     let row = db
         .query_one(
@@ -174,7 +172,7 @@ async fn commit_time(db: &mut deadpool_postgres::Client) -> Result<Duration> {
 
 /// The relay's Noise secret in a database; `None` if no relay made one there.
 pub(crate) async fn postgres_noise_secret(url: &str) -> Result<Option<Zeroizing<[u8; 32]>>> {
-    let pool = pool::pool(url)?;
+    let pool = pool::pool(url, 1)?;
     let secret = meta(&pool::connection(&pool).await?, "noise_secret").await?;
     secret.map(|secret| fixed(&Zeroizing::new(secret)).map(Zeroizing::new)).transpose()
 }

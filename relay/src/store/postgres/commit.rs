@@ -13,18 +13,18 @@ use futures_util::future::{OptionFuture, join, join3, join4};
 use tokio_postgres::Statement;
 use zerok_sync_protocol::{BlobId, NoisePublicKey};
 
-use super::pool::failed;
+use super::pool::{Connection, failed};
 use super::read::{self, GROUP_COLUMNS};
 use crate::store::rules::{Found, GroupRow, NewRow, Plan, fixed, plan, to_db};
 use crate::store::{Append, Batch, DeviceNote, GroupKey, Result};
 
 /// A connection with a transaction that was begun by hand. Dropped before [`Self::ended`] it is
 /// closed, and the server rolls back: nobody gets a connection with somebody else's transaction.
-struct Begun(Option<Client>);
+struct Begun(Option<Connection>);
 
 impl Begun {
     fn db(&self) -> &Client {
-        self.0.as_ref().expect("the connection is there until the transaction has ended")
+        self.0.as_deref().expect("the connection is there until the transaction has ended")
     }
 
     fn ended(mut self) {
@@ -35,13 +35,13 @@ impl Begun {
 impl Drop for Begun {
     fn drop(&mut self) {
         if let Some(client) = self.0.take() {
-            drop(Client::take(client));
+            drop(client.detach());
         }
     }
 }
 
-pub(super) async fn commit(client: Client, batch: &Batch) -> Result<Vec<Append>> {
-    let statements = Statements::prepare(&client).await?;
+pub(super) async fn commit(client: Connection, batch: &Batch) -> Result<Vec<Append>> {
+    let statements = Statements::prepare(&*client).await?;
     let begun = Begun(Some(client));
     let mut found = look(begun.db(), &statements, batch).await?;
     let superseded = found.superseded(&batch.appends);

@@ -3,40 +3,20 @@
 use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
-use deadpool_postgres::{Client, GenericClient, Transaction};
-use futures_util::future::join;
+use deadpool_postgres::{Client, Transaction};
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, NoisePublicKey, Timeline};
 
 use super::pool::failed;
 use super::{commit, read, retention};
-use crate::store::rules::{Entrance, Members, admission, allow_set, entrance, fixed, plan_unchecked, present, to_db};
+use crate::store::rules::{Entrance, admission, allow_set, entrance, plan_unchecked, present, to_db};
 use crate::store::{
     Admission, GroupKey, NewLog, RestrictRequest, Restricted, Result, RotateRequest, Rotated, StoreError,
 };
 
-/// A device that is listed already only reads, without a lock: that is what nearly every Hello is.
-pub(super) async fn admit(
-    client: &mut Client,
-    group: GroupKey,
-    auth_public: &AuthPublicKey,
-    device: &NoisePublicKey,
-    now_ms: u64,
-) -> Result<Admission> {
-    let (row, members) = join(read::group(client, group), members(client, group, device)).await;
-    let (row, members) = (row?, members?);
-    if let Some(row) = row {
-        let entrance = entrance(&row, auth_public, members.slot.is_some(), members.allow.len());
-        if entrance != Entrance::ListNow {
-            return Ok(admission(entrance, row, members));
-        }
-    }
-    list_now(client, group, auth_public, device, now_ms).await
-}
-
 /// Puts a device on the allow-list if it still may under the log's lock, and brings back a log that
 /// was deleted.
-async fn list_now(
+pub(super) async fn list_now(
     client: &mut Client,
     group: GroupKey,
     auth_public: &AuthPublicKey,
@@ -51,7 +31,7 @@ async fn list_now(
         }
         row => row?,
     };
-    let mut members = members(&db, group, device).await?;
+    let mut members = read::members(&db, group, device).await?;
     let entrance = entrance(&row, auth_public, members.slot.is_some(), members.allow.len());
     if entrance == Entrance::ListNow {
         list(&db, group, &[*device], now_ms).await?;
@@ -180,25 +160,6 @@ async fn take_name(db: &Transaction<'_>, name: &LogName, group: GroupKey) -> Res
         .await
         .map_err(failed)?;
     Ok(db.execute(&insert, &[&&name.0[..], &&group.0[..]]).await.map_err(failed)? == 1)
-}
-
-/// The allow-list, and what is kept for one device of it.
-async fn members(db: &impl GenericClient, group: GroupKey, device: &NoisePublicKey) -> Result<Members> {
-    let select = db
-        .prepare_cached(
-            "SELECT noise_key, CASE WHEN noise_key = $2 THEN slot END FROM devices WHERE group_id = $1
-             ORDER BY noise_key",
-        )
-        .await
-        .map_err(failed)?;
-    let mut members = Members::default();
-    for row in db.query(&select, &[&&group.0[..], &&device.0[..]]).await.map_err(failed)? {
-        members.allow.push(NoisePublicKey(fixed(row.get(0))?));
-        if let Some(slot) = row.get::<_, Option<&[u8]>>(1) {
-            members.slot = Some(Bytes::copy_from_slice(slot));
-        }
-    }
-    Ok(members)
 }
 
 pub(super) async fn is_listed(db: &Transaction<'_>, group: GroupKey, device: &NoisePublicKey) -> Result<bool> {

@@ -13,26 +13,28 @@ mod read;
 mod retention;
 pub(super) mod schema;
 mod snapshot;
+mod tls;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use deadpool_postgres::{Client, Pool};
 use zeroize::Zeroizing;
 use zerok_sync_protocol::frame::LogState;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, MailboxId, NoisePublicKey, Timeline};
 
-use self::pool::failed;
+use self::pool::{Connection, Connections, Purpose, failed};
 use super::rules::fixed;
 use super::{
     Admission, Append, Batch, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxOpening, MailboxRequest,
     MailboxSide, NewLog, RestrictRequest, Restricted, Result, RotateRequest, Rotated, Standing, Store, StoredEntry,
 };
+use crate::limits::RelayLimits;
+use crate::metrics::Metrics;
 
 /// A log in a Postgres database.
 pub struct Postgres {
-    pool: Pool,
+    connections: Connections,
 }
 
 impl std::fmt::Debug for Postgres {
@@ -50,13 +52,27 @@ impl Postgres {
     /// [`super::StoreError::Unavailable`] if the database cannot be reached or written to;
     /// [`super::StoreError::Corrupt`] if its tables are of a newer version. No message holds the URL.
     pub async fn connect(url: &str) -> Result<Self> {
-        let pool = pool::pool(url)?;
-        schema::migrate(&mut pool::connection(&pool).await?).await?;
-        Ok(Self { pool })
+        Self::connect_with(url, RelayLimits::default().store_connections_max, &Metrics::new()).await
     }
 
-    async fn connection(&self) -> Result<Client> {
-        pool::connection(&self.pool).await
+    /// The same with this many connections (at least three), counted in `metrics`.
+    ///
+    /// # Errors
+    /// Those of [`Self::connect`].
+    pub async fn connect_with(url: &str, connections_max: u64, metrics: &Metrics) -> Result<Self> {
+        let connections = Connections::new(url, connections_max, metrics)?;
+        schema::migrate(&mut *connections.get(Purpose::Change).await?).await?;
+        Ok(Self { connections })
+    }
+
+    /// A connection to change something with.
+    async fn connection(&self) -> Result<Connection> {
+        self.connections.get(Purpose::Change).await
+    }
+
+    /// A connection to read with.
+    async fn reader(&self) -> Result<Connection> {
+        self.connections.get(Purpose::Read).await
     }
 }
 
@@ -77,11 +93,11 @@ impl Store for Postgres {
     }
 
     async fn lookup(&self, name: &LogName) -> Result<Lookup> {
-        read::lookup(&self.connection().await?, name).await
+        read::lookup(&*self.reader().await?, name).await
     }
 
     async fn logs_of(&self, device: &NoisePublicKey) -> Result<Vec<KnownLog>> {
-        read::logs_of(&self.connection().await?, device).await
+        read::logs_of(&*self.reader().await?, device).await
     }
 
     async fn admit(
@@ -91,75 +107,78 @@ impl Store for Postgres {
         device: &NoisePublicKey,
         now_ms: u64,
     ) -> Result<Admission> {
-        log::admit(&mut self.connection().await?, group, auth_public, device, now_ms).await
+        if let Some(admission) = read::admit(&*self.reader().await?, group, auth_public, device).await? {
+            return Ok(admission);
+        }
+        log::list_now(&mut *self.connection().await?, group, auth_public, device, now_ms).await
     }
 
     async fn create(&self, log: NewLog, now_ms: u64) -> Result<Option<GroupKey>> {
-        log::create(&mut self.connection().await?, &log, now_ms).await
+        log::create(&mut *self.connection().await?, &log, now_ms).await
     }
 
     fn writers(&self) -> usize {
-        4
+        self.connections.commits_max()
     }
 
     async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Append>> {
-        commit::commit(self.connection().await?, &batch).await
+        commit::commit(self.connections.get(Purpose::Commit).await?, &batch).await
     }
 
     async fn state(&self, group: GroupKey) -> Result<Option<LogState>> {
-        Ok(read::group(&self.connection().await?, group).await?.map(|row| row.state()))
+        Ok(read::group(&*self.reader().await?, group).await?.map(|row| row.state()))
     }
 
     async fn standings(&self, groups: &[GroupKey]) -> Result<Vec<(GroupKey, Standing)>> {
-        read::standings(&self.connection().await?, groups).await
+        read::standings(&*self.reader().await?, groups).await
     }
 
     async fn read(&self, group: GroupKey, from: u64, bytes_max: usize, count_max: usize) -> Result<Vec<StoredEntry>> {
-        read::page(&self.connection().await?, group, from, bytes_max, count_max).await
+        read::page(&*self.reader().await?, group, from, bytes_max, count_max).await
     }
 
     async fn blob_ids(&self, group: GroupKey, cursors: &[u64]) -> Result<Vec<Option<BlobId>>> {
-        read::blob_ids(&self.connection().await?, group, cursors).await
+        read::blob_ids(&*self.reader().await?, group, cursors).await
     }
 
     async fn missing(&self, group: GroupKey, blob_ids: &[BlobId]) -> Result<Vec<bool>> {
-        read::missing(&self.connection().await?, group, blob_ids).await
+        read::missing(&*self.reader().await?, group, blob_ids).await
     }
 
     async fn new_timeline(&self, group: GroupKey, old: Timeline, fresh: Timeline) -> Result<Timeline> {
-        log::new_timeline(&self.connection().await?, group, old, fresh).await
+        log::new_timeline(&*self.connection().await?, group, old, fresh).await
     }
 
     async fn restrict(&self, request: RestrictRequest) -> Result<Restricted> {
-        log::restrict(&mut self.connection().await?, &request).await
+        log::restrict(&mut *self.connection().await?, &request).await
     }
 
     async fn rotate(&self, request: RotateRequest) -> Result<Rotated> {
-        log::rotate(&mut self.connection().await?, &request).await
+        log::rotate(&mut *self.connection().await?, &request).await
     }
 
     async fn mailbox_open(&self, request: MailboxRequest) -> Result<MailboxOpening> {
-        mailbox::open(&mut self.connection().await?, request).await
+        mailbox::open(&mut *self.connection().await?, request).await
     }
 
     async fn mailbox_join(&self, id: &MailboxId, now_ms: u64) -> Result<Option<Mailbox>> {
-        mailbox::join(&self.connection().await?, id, now_ms).await
+        mailbox::join(&*self.connection().await?, id, now_ms).await
     }
 
     async fn mailbox_send(&self, id: &MailboxId, from: MailboxSide, data: Bytes, now_ms: u64) -> Result<bool> {
-        mailbox::send(&mut self.connection().await?, id, from, &data, now_ms).await
+        mailbox::send(&mut *self.connection().await?, id, from, &data, now_ms).await
     }
 
     async fn mailbox_read(&self, id: &MailboxId, side: MailboxSide, skip: usize, now_ms: u64) -> Result<MailboxInbox> {
-        mailbox::inbox(&self.connection().await?, id, side, skip, now_ms).await
+        mailbox::inbox(&*self.reader().await?, id, side, skip, now_ms).await
     }
 
     async fn mailbox_close(&self, id: &MailboxId, forget_at_ms: u64) -> Result<()> {
-        mailbox::close(&self.connection().await?, id, forget_at_ms).await
+        mailbox::close(&*self.connection().await?, id, forget_at_ms).await
     }
 
     async fn mailbox_sweep(&self, now_ms: u64) -> Result<u64> {
-        mailbox::sweep(&mut self.connection().await?, now_ms).await
+        mailbox::sweep(&mut *self.connection().await?, now_ms).await
     }
 
     async fn ready(&self) -> Result<()> {

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use deadpool_postgres::{Client, GenericClient};
+use futures_util::future::join;
 use futures_util::{TryStreamExt, pin_mut};
 use tokio_postgres::Row;
 use zerok_sync_protocol::envelope::blob_id;
@@ -13,8 +14,10 @@ use zerok_sync_protocol::limits::SUPERSEDED_LOGS_MAX;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, NoisePublicKey, Timeline};
 
 use super::pool::failed;
-use crate::store::rules::{GroupRow, KnownRow, Page, fixed, from_db, present, to_db};
-use crate::store::{GroupKey, KnownLog, Lookup, Result, Standing, StoredEntry};
+use crate::store::rules::{
+    Entrance, GroupRow, KnownRow, Members, Page, admission, entrance, fixed, from_db, present, to_db,
+};
+use crate::store::{Admission, GroupKey, KnownLog, Lookup, Result, Standing, StoredEntry};
 
 pub(super) async fn lookup(db: &Client, name: &LogName) -> Result<Lookup> {
     // A deleted log keeps its names until its removal begins: a member's Hello brings it back.
@@ -198,6 +201,39 @@ pub(super) async fn missing(db: &Client, group: GroupKey, blob_ids: &[BlobId]) -
     present(self::group(db, group).await?)?;
     let known = known_rows(db, &blob_ids.iter().map(|id| (group, *id)).collect()).await?;
     Ok(blob_ids.iter().map(|id| known.get(&(group, *id)).is_none_or(|row| !row.sound)).collect())
+}
+
+/// The answer to a device that asks for entrance; `None` if something has to be written first. One
+/// that is listed only reads, without a lock: that is what nearly every Hello is.
+pub(super) async fn admit(
+    db: &Client,
+    group: GroupKey,
+    auth_public: &AuthPublicKey,
+    device: &NoisePublicKey,
+) -> Result<Option<Admission>> {
+    let (row, members) = join(self::group(db, group), members(db, group, device)).await;
+    let (Some(row), members) = (row?, members?) else { return Ok(None) };
+    let entrance = entrance(&row, auth_public, members.slot.is_some(), members.allow.len());
+    Ok((entrance != Entrance::ListNow).then(|| admission(entrance, row, members)))
+}
+
+/// The allow-list, and what is kept for one device of it.
+pub(super) async fn members(db: &impl GenericClient, group: GroupKey, device: &NoisePublicKey) -> Result<Members> {
+    let select = db
+        .prepare_cached(
+            "SELECT noise_key, CASE WHEN noise_key = $2 THEN slot END FROM devices WHERE group_id = $1
+             ORDER BY noise_key",
+        )
+        .await
+        .map_err(failed)?;
+    let mut members = Members::default();
+    for row in db.query(&select, &[&&group.0[..], &&device.0[..]]).await.map_err(failed)? {
+        members.allow.push(NoisePublicKey(fixed(row.get(0))?));
+        if let Some(slot) = row.get::<_, Option<&[u8]>>(1) {
+            members.slot = Some(Bytes::copy_from_slice(slot));
+        }
+    }
+    Ok(members)
 }
 
 /// Of these blob ids the stored ones, with their rows. Their envelopes are hashed as they come in,

@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use async_trait::async_trait;
-use deadpool_postgres::{ClientWrapper, GenericClient, Object, Transaction};
+use deadpool_postgres::{ClientWrapper, GenericClient, Transaction};
 use zerok_sync_protocol::{AuthPublicKey, BlobId};
 
 use super::pool::failed;
@@ -41,7 +41,7 @@ impl Retention for Postgres {
         let keys: Vec<&[u8]> = groups.iter().map(|group| &group.0[..]).collect();
         // In order, so that two instances do not wait for each other in a circle.
         execute(
-            &self.connection().await?,
+            &*self.connection().await?,
             "UPDATE groups SET active_at = $3 FROM (
                  SELECT group_id FROM groups WHERE group_id = ANY($1) AND active_at < $2 ORDER BY group_id FOR UPDATE
              ) AS used WHERE groups.group_id = used.group_id",
@@ -81,7 +81,7 @@ impl Retention for Postgres {
     }
 
     async fn collector(&self) -> Result<Option<Box<dyn Collector + '_>>> {
-        let client = Object::take(self.connection().await?);
+        let client = self.connection().await?.detach();
         let row = client.query_one("SELECT pg_try_advisory_lock($1)", &[&COLLECTOR_LOCK]).await.map_err(failed)?;
         Ok(if row.get(0) { Some(Box::new(PostgresCollector { client })) } else { None })
     }
@@ -125,7 +125,7 @@ impl Retention for Postgres {
     async fn declare_restore(&self) -> Result<u64> {
         // The second half of a random UUID: 62 random bits, never all zero.
         execute(
-            &self.connection().await?,
+            &*self.connection().await?,
             "UPDATE groups SET timeline = substring(uuid_send(gen_random_uuid()) FROM 9)",
             &[],
         )

@@ -101,14 +101,22 @@ CREATE TABLE mailbox_messages (
 const MIGRATION_LOCK: i64 = 0x30_6b_2d_73_79_6e_63;
 
 /// What every connection runs under, whatever the server's defaults. The timeouts bound how long
-/// a dead instance can hold a log's lock, or a stuck one its sessions.
+/// a dead instance can hold a log's lock, or a stuck one its sessions. Every statement here finds
+/// its rows by a key: the planner is kept from reading whole tables, which it prefers while they
+/// are small and would go on doing with a plan made then; and plans are made once, because making
+/// one over arrays of envelopes costs more than carrying it out.
 pub(super) const SESSION_SETTINGS: &str = "
 SET synchronous_commit = on;
 SET default_transaction_isolation = 'read committed';
 SET default_transaction_read_only = off;
-SET lock_timeout = '5s';
+SET lock_timeout = '2s';
 SET statement_timeout = '30s';
 SET idle_in_transaction_session_timeout = '30s';
+SET plan_cache_mode = force_generic_plan;
+SET enable_seqscan = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+SET jit = off;
 ";
 
 /// Brings the database to this version's schema.

@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps has failed, which is what it is for")]
 
+mod commits;
+mod statements;
+mod tls;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -181,7 +185,7 @@ async fn no_error_gives_away_the_password() {
     let wrong_server = format!("postgres://zerok:{PASSWORD}@127.0.0.1:1/relay");
     let wrong_option = format!("postgres://zerok@127.0.0.1/relay?{PASSWORD}");
     let wrong_port = format!("postgres://zerok:{PASSWORD}@127.0.0.1:{PASSWORD}/relay");
-    let wrong_mode = format!("postgres://zerok:{PASSWORD}@127.0.0.1/relay?sslmode=require");
+    let wrong_mode = format!("postgres://zerok:{PASSWORD}@127.0.0.1/relay?sslmode=verify-everything");
 
     for url in [wrong_database, wrong_server, wrong_option, wrong_port, wrong_mode] {
         let error = Postgres::connect(&url).await.unwrap_err();
