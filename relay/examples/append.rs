@@ -61,7 +61,7 @@ async fn measure(name: &str, store: &DynStore, seconds: u64, preload: u64) -> Re
     if preload > 0 {
         let started = Instant::now();
         let share = preload / logs.len() as u64;
-        append_all(&writer, &logs, |_, done| done < share, 200).await?;
+        append_all(&writer, &logs, move |_, done| done < share, 200).await?;
         println!(
             "{name:<9} {preload} entries stored before, at {:.0}/s",
             preload as f64 / started.elapsed().as_secs_f64()
@@ -71,7 +71,7 @@ async fn measure(name: &str, store: &DynStore, seconds: u64, preload: u64) -> Re
     {
         let until = Instant::now() + Duration::from_secs(seconds);
         let started = Instant::now();
-        let mut latencies = append_all(&writer, &appenders, |now, _| now < until, 1).await?;
+        let mut latencies = append_all(&writer, &appenders, move |now, _| now < until, 1).await?;
         let rate = latencies.len() as f64 / started.elapsed().as_secs_f64();
         latencies.sort_unstable();
         let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
