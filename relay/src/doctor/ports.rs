@@ -2,11 +2,17 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::Findings;
 use super::fetch::{Fetcher, WellKnown};
 use crate::config::Config;
 use crate::identity::Identity;
+
+/// A relay on this machine answers at once; whatever else has the port may never.
+const LOCAL_DEADLINE: Duration = Duration::from_secs(1);
 
 pub(super) async fn examine(config: &Config, identity: Option<&Identity>, findings: &mut Findings) {
     let running = running(config, identity).await;
@@ -37,7 +43,8 @@ async fn running(config: &Config, identity: Option<&Identity>) -> Option<WellKno
     if addr.ip().is_unspecified() {
         addr.set_ip(if addr.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) });
     }
-    let known = Fetcher::new(&format!("http://{addr}")).ok()?.well_known().await.ok()?;
+    let fetcher = Fetcher::new(&format!("http://{addr}")).ok()?;
+    let known = timeout(LOCAL_DEADLINE, fetcher.well_known()).await.ok()?.ok()?;
     Some(known).filter(|known| identity.is_some_and(|identity| identity.noise_key == known.noise_key))
 }
 
