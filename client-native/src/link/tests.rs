@@ -134,6 +134,33 @@ async fn websocket_close_4004_means_unsupported_version() {
 }
 
 #[tokio::test]
+async fn websocket_close_1013_means_try_later_as_long_as_it_says() {
+    let (_link, mut inputs, mut socket) = websocket_pair().await;
+    let frame = CloseFrame { code: close::TRY_LATER.into(), reason: close::try_later_reason(7_000).into() };
+    socket.close(Some(frame)).await.expect("closes");
+    assert_eq!(expect_down(&mut inputs).await, LinkDownReason::TryLater { retry_after_ms: 7_000 });
+}
+
+#[tokio::test]
+async fn a_busy_relays_http_answer_means_try_later() {
+    for (answer, retry_after_ms) in [
+        ("429 Too Many Requests\r\nRetry-After: 5", Some(5_000)),
+        ("503 Service Unavailable\r\nRetry-After: 2", Some(2_000)),
+        ("503 Service Unavailable\r\nRetry-After: Fri, 31 Dec 2027 23:59:59 GMT", None),
+        ("503 Service Unavailable", None),
+    ] {
+        let (listener, address) = listen().await;
+        tokio::spawn(serve_http(listener, format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n")));
+        let (_link, mut inputs) = open(Transport::WebSocket, address);
+        match (expect_down(&mut inputs).await, retry_after_ms) {
+            (LinkDownReason::TryLater { retry_after_ms }, Some(expected)) => assert_eq!(retry_after_ms, expected),
+            (LinkDownReason::Unreachable(_), None) => {}
+            (reason, _) => panic!("{answer}: {reason:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn websocket_other_closes_and_resets_mean_closed() {
     let (_link, mut inputs, mut socket) = websocket_pair().await;
     socket.close(None).await.expect("closes");
@@ -239,10 +266,14 @@ async fn iroh_carries_messages_up_to_the_noise_limit_both_ways() {
 }
 
 #[tokio::test]
-async fn iroh_close_4004_means_unsupported_version() {
+async fn iroh_closes_are_told_apart_by_their_code() {
     let (_link, mut inputs, connection, _endpoint) = iroh_pair().await;
     connection.close(VarInt::from_u32(close::UNSUPPORTED_VERSION.into()), b"min 2 max 3");
     assert_eq!(expect_down(&mut inputs).await, LinkDownReason::UnsupportedVersion("min 2 max 3".into()));
+
+    let (_link, mut inputs, connection, _endpoint) = iroh_pair().await;
+    connection.close(VarInt::from_u32(close::TRY_LATER.into()), close::try_later_reason(7_000).as_bytes());
+    assert_eq!(expect_down(&mut inputs).await, LinkDownReason::TryLater { retry_after_ms: 7_000 });
 
     let (_link, mut inputs, connection, _endpoint) = iroh_pair().await;
     connection.close(VarInt::from_u32(1), b"");
