@@ -27,7 +27,7 @@ use crate::clock::{Clock, Entropy, SystemClock, rng};
 use crate::core::Core;
 use crate::hub::Fresh;
 use crate::limits::DOORBELL_READS_MAX;
-use crate::store::{GroupKey, StoredEntry};
+use crate::store::{GroupKey, PostgresTarget, StoredEntry, postgres_target};
 
 /// Pauses between attempts to connect double from the first to the last of these.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -155,10 +155,15 @@ impl PostgresDoorbell {
     }
 
     async fn connect(&self) -> Result<(Client, Messages), Failed> {
-        let mut config: tokio_postgres::Config = self.url.parse()?;
+        let PostgresTarget { mut config, tls } = postgres_target(&self.url).map_err(|_| Failed)?;
         config.connect_timeout(PATIENCE).keepalives_idle(PATIENCE).application_name("zerok-relay-doorbell");
-        let (client, connection) = timeout(PATIENCE, config.connect(NoTls)).await.map_err(|_| Failed)??;
-        Ok((client, messages(connection)))
+        let connected = async {
+            Ok(match tls {
+                None => config.connect(NoTls).await.map(|(client, connection)| (client, messages(connection)))?,
+                Some(tls) => config.connect(tls).await.map(|(client, connection)| (client, messages(connection)))?,
+            })
+        };
+        timeout(PATIENCE, connected).await.map_err(|_| Failed)?
     }
 }
 

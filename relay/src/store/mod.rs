@@ -22,6 +22,7 @@ use zerok_sync_protocol::frame::{AbsentReason, LogState};
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, MailboxId, NoisePublicKey, Timeline};
 
 pub use self::postgres::Postgres;
+pub(crate) use self::postgres::{Target as PostgresTarget, target as postgres_target};
 pub use self::retention::{
     Account, Budget, Collector, DeleteRequest, Deleted, Removal, Retention, Step, Storage, TableSize, Then,
     TruncateRequest, Truncated,

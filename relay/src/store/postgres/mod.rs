@@ -24,6 +24,7 @@ use zerok_sync_protocol::frame::LogState;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, MailboxId, NoisePublicKey, Timeline};
 
 use self::pool::{Connection, Connections, Purpose, failed};
+pub(crate) use self::tls::{Target, target};
 use super::rules::fixed;
 use super::{
     Admission, Append, Batch, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxOpening, MailboxRequest,

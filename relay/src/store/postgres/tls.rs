@@ -26,7 +26,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::store::{Result, StoreError};
 
 /// Where the database is, and how to talk to it.
-pub(super) struct Target {
+pub(crate) struct Target {
     pub config: Config,
     /// `None`: never encrypted.
     pub tls: Option<MakeRustlsConnect>,
@@ -41,7 +41,7 @@ enum Check {
 }
 
 /// Reads a database URL.
-pub(super) fn target(url: &str) -> Result<Target> {
+pub(crate) fn target(url: &str) -> Result<Target> {
     let Parameters { rest, sslmode, sslrootcert } = parameters(url);
     // The parser's own message could quote a mistyped password.
     let mut config: Config = rest
