@@ -27,6 +27,8 @@ impl Rig {
     /// # Errors
     /// When the store or the relay does not start.
     pub fn start(kind: StoreKind, binary: PathBuf, options: Vec<String>) -> Result<Self> {
+        // It is run in the store's directory, where a relative path leads elsewhere.
+        let binary = binary.canonicalize().with_context(|| format!("there is no relay at {}", binary.display()))?;
         let store = Store::create(kind)?;
         let relay = RelayProcess::start(&binary, &store, "127.0.0.1:0", &options)?;
         Ok(Self { store, relay, binary, options })

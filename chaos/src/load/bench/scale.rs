@@ -64,7 +64,7 @@ pub(super) const FULL: Scale = Scale {
     large_groups: 10_000,
     starts: 7,
     clients: &[1, 4, 16, 64, 256],
-    payloads: &[340, 1_024, 4_096, 16_384, 65_536, 262_144],
+    payloads: &[340, 1_024, 4_096, 16_384, 65_536],
 };
 
 /// What a test runs.
