@@ -131,7 +131,11 @@ pub(super) fn configure_writer(connection: &Connection) -> Result<()> {
         return Err(unsettled("journal_mode", "WAL", "put the file on a local disk"));
     }
     set_flush(connection, Flush::AtCommit)?;
-    configure(connection)
+    configure(connection)?;
+    // What a killed relay had written but not flushed is in the log again. It reaches the disk
+    // here, before an entry in it can be called stored to who pushes it once more.
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    Ok(())
 }
 
 /// Sets when the commits of a writing connection are flushed. In WAL mode a flush takes along all
