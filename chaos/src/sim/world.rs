@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use zerok_sync_core::id::{DeviceId, GroupId};
+use zerok_sync_core::io::LinkDownReason;
 use zerok_sync_core::io::{RelayAddress, Row};
 use zerok_sync_core::keyring::Keyring;
 use zerok_sync_core::keys::{EpochSecret, Membership, MembershipSeed, StoreKey};
@@ -284,6 +285,13 @@ impl World {
         {
             let run = self.devices[device].run;
             self.post(Parcel::LinkDown(device, run, link.id));
+        }
+    }
+
+    /// The relay ends the link because it has no place, and says when to come back.
+    pub fn turn_away(&mut self, device: usize, retry_after_ms: u64) {
+        if let Some(link) = self.break_link(device, Loss::Everything) {
+            self.handle(device, Input::LinkDown(link.id, LinkDownReason::TryLater { retry_after_ms }));
         }
     }
 

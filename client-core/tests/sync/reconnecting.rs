@@ -33,6 +33,20 @@ fn while_no_relay_is_there_attempts_become_rare_and_a_wake_up_tries_at_once() {
 }
 
 #[test]
+fn a_relay_without_a_place_is_asked_again_when_it_says_but_within_a_minute_or_so() {
+    for (asked_ms, quiet_ms, live_ms) in [(20_000, 19_900, 21_100), (3_600_000, 59_900, 61_100)] {
+        let mut world = World::with_group(1);
+        world.turn_away(0, asked_ms);
+        world.advance(quiet_ms);
+        let status = world.engine(0).status();
+        assert_eq!(status.connection, Connection::WaitingToRetry);
+        assert!(matches!(status.problem, Some(Problem::Unreachable(_))), "{:?}", status.problem);
+        world.advance(live_ms - quiet_ms);
+        assert_eq!(world.engine(0).status().connection, Connection::Live);
+    }
+}
+
+#[test]
 fn a_silent_link_is_found_dead_and_replaced() {
     let mut world = World::with_group(2);
     world.relay_up = true;

@@ -40,6 +40,23 @@ fn what_is_no_relay_address_is_a_usage_error() {
 }
 
 #[test]
+fn a_full_group_and_a_relay_that_makes_no_more_are_told_apart_by_exit_code() {
+    let setup = RelaySetup::sqlite().with(&["--group-bytes-max", "64 KiB", "--groups-per-address-per-day", "1"]);
+    let relay = setup.start();
+    let homes = Homes::new();
+    let (a, b) = (homes.device("a"), homes.device("b"));
+    a.init(&relay);
+    let large = homes.device("large").home;
+    std::fs::write(&large, vec![7; 100_000]).unwrap();
+    let large = large.to_str().unwrap();
+
+    a.fail(6, &["push", "--file", large]);
+    // What is over the quota stays in the outbox, in its order: a smaller one does not overtake it.
+    a.fail(6, &["push", "small"]);
+    b.fail(5, &["init", "--relay", &relay.url]);
+}
+
+#[test]
 fn what_is_no_link_is_refused_with_the_reason() {
     let setup = RelaySetup::sqlite();
     let relay = setup.start();
