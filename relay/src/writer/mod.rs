@@ -90,6 +90,7 @@ impl Writer {
     /// been stored nevertheless, which repeating it finds out.
     pub async fn append(&self, request: AppendRequest) -> Result<Append> {
         let started = Instant::now();
+        let is_question = request.envelopes.is_empty();
         let bytes: usize = request.envelopes.iter().map(|(_, envelope)| envelope.len()).sum();
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.room_bytes);
         let inbox = self.inbox(&request.group);
@@ -103,7 +104,9 @@ impl Writer {
         };
         timeout(WRITER_WAIT_MAX, hand_over).await.map_err(|_| overloaded())??;
         let outcome = answered.await.map_err(|_| stopping())?;
-        self.metrics.append_seconds.0.observe(started.elapsed().as_secs_f64());
+        if !is_question {
+            self.metrics.append_seconds.0.observe(started.elapsed().as_secs_f64());
+        }
         outcome
     }
 
