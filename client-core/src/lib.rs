@@ -39,7 +39,9 @@ pub mod store_seal;
 #[cfg(any(test, feature = "vectors"))]
 pub mod vectors;
 
-pub use engine::{Audit, AuditReport, AuditedSender, Connection, Engine, Entry, Founding, Member, Secrets, Status};
+pub use engine::{
+    Audit, AuditReport, AuditedSender, Backoff, Connection, Engine, Entry, Founding, Member, Secrets, Status,
+};
 pub use error::{JoinError, OpenError, Problem, PushError};
 pub use event::{Event, IntegrityEvent};
 pub use io::{Input, Machine, Now, Output};

@@ -1,18 +1,18 @@
 //! Everybody comes back at once after a restart: the mode `reconnect-storm`.
 //!
-//! Clients behave as the engine does: full jitter over ceilings of 1, 2, 4, … 30 s, and a
-//! `retry_after` on top of it. One is back when it is live again, behind handshake, Hello and
-//! catch-up.
+//! Clients wait as the engine does, by its own backoff. One is back when it is live again, behind
+//! handshake, Hello and catch-up.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rand_chacha::ChaCha20Rng;
-use rand_core::{Rng, SeedableRng};
+use rand_core::SeedableRng;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use zerok_sync_core::Backoff;
 use zerok_sync_protocol::RelayFrame;
 
 use super::client::{Client, Group, SessionError};
@@ -21,8 +21,6 @@ use super::record::Latency;
 use super::rig::Rig;
 use super::session::subscribe;
 
-/// Ceilings of the jitter, as in the engine.
-const CEILINGS_MS: [u64; 6] = [1_000, 2_000, 4_000, 8_000, 16_000, 30_000];
 /// Whoever is not back after this long counts as lost.
 const GIVE_UP: Duration = Duration::from_secs(120);
 
@@ -116,8 +114,10 @@ async fn come_back(
     drop(client);
     let mut rng = ChaCha20Rng::seed_from_u64(index as u64);
     let (give_up, mut failed) = (Instant::now() + GIVE_UP, 0);
-    for ceiling in CEILINGS_MS.into_iter().chain(std::iter::repeat(30_000)) {
-        tokio::time::sleep(wait_at_least + Duration::from_millis(rng.next_u64() % (ceiling + 1))).await;
+    let mut backoff = Backoff::default();
+    while Instant::now() < give_up {
+        let delay_ms = backoff.next_delay_ms(0, 0, &mut rng);
+        tokio::time::sleep(wait_at_least + Duration::from_millis(delay_ms)).await;
         match attempt(dialer, index, group, device).await {
             Ok(client) => return Returned::Live { client: Box::new(client), at: Instant::now(), failed },
             Err(error) if error.is_for_good() => return Returned::Refused,
@@ -125,9 +125,6 @@ async fn come_back(
                 wait_at_least = error.retry_after();
                 failed += u64::from(ready_at.borrow().is_some());
             }
-        }
-        if Instant::now() > give_up {
-            break;
         }
     }
     Returned::Late

@@ -38,6 +38,7 @@ use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
 use zerok_sync_protocol::{BlobId, wire};
 
+pub use self::backoff::Backoff;
 pub use audit::{Audit, AuditReport, AuditedSender};
 pub use opening::{Founding, Secrets};
 pub use status::{Connection, Entry, Member, Status};
