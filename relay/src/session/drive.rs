@@ -1,13 +1,13 @@
 //! Moves messages between a link and a session. No decision about the protocol is made here.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use rand_core::Rng;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::Instrument;
 
@@ -16,8 +16,6 @@ use crate::admission::Peer;
 use crate::core::Core;
 use crate::link::{Close, Link, LinkError, LinkWriter};
 
-/// Link messages handed to the writer ahead of the one it is sending.
-const WRITER_MESSAGES_MAX: usize = 1;
 /// Messages taken from a link before the session's other work has its turn.
 const READ_AHEAD_MESSAGES_MAX: usize = 64;
 /// How long a close may take before the link is dropped.
@@ -26,9 +24,66 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a client is given to take the goodbye and close its end.
 const LINGER: Duration = Duration::from_secs(1);
 
-enum Outgoing {
-    Message(Bytes),
-    Close(Close),
+/// The writing half of a link. A message under way is a future of its own, polled beside whatever
+/// the session does: a link that takes nothing holds up nothing but itself, and an idle session
+/// keeps neither a task nor a queue for it.
+enum Writing {
+    Idle(Box<dyn LinkWriter>),
+    Busy(BoxFuture<'static, Result<Box<dyn LinkWriter>, LinkError>>),
+    Broken,
+}
+
+impl Writing {
+    fn is_idle(&self) -> bool {
+        matches!(self, Self::Idle(_))
+    }
+
+    fn is_busy(&self) -> bool {
+        matches!(self, Self::Busy(_))
+    }
+
+    /// Begins to send a message; what is not idle takes none.
+    fn begin(&mut self, message: Bytes) {
+        *self = match std::mem::replace(self, Self::Broken) {
+            Self::Idle(mut writer) => Self::Busy(
+                async move {
+                    writer.send(message).await?;
+                    Ok(writer)
+                }
+                .boxed(),
+            ),
+            busy_or_broken => busy_or_broken,
+        };
+    }
+
+    /// Waits until no message is under way. Cancel-safe.
+    async fn done(&mut self) {
+        if let Self::Busy(sending) = self {
+            *self = sending.await.map_or(Self::Broken, Self::Idle);
+        }
+    }
+
+    /// Does `work` to its end and goes on writing meanwhile.
+    async fn beside<T>(&mut self, mut work: Pin<&mut impl Future<Output = T>>) -> T {
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut work => return outcome,
+                () = self.done(), if self.is_busy() => {}
+            }
+        }
+    }
+
+    async fn say_goodbye(mut self, close: Close) {
+        // Whoever takes nothing more is not waited for.
+        let _ = timeout(CLOSE_DEADLINE, async {
+            self.done().await;
+            if let Self::Idle(writer) = &mut self {
+                writer.close(close).await;
+            }
+        })
+        .await;
+    }
 }
 
 /// Runs one client's session to its end.
@@ -43,26 +98,30 @@ async fn drive(core: Arc<Core>, link: Link, peer: Peer) {
     tracing::debug!("begins");
     let Link { mut reader, writer } = link;
     let mut session = Session::new(core.clone(), peer);
-    let (outgoing, writing) = start_writer(writer);
+    let mut writing = Writing::Idle(writer);
     let said_goodbye = loop {
-        session.work().await;
+        writing.beside(pin!(session.work())).await;
+        if writing.is_idle()
+            && let Some(message) = session.poll_transmit()
+        {
+            writing.begin(message);
+        }
         if !session.has_output()
             && let Some(close) = session.closing()
         {
             tracing::debug!(code = close.code, "says goodbye");
-            say_goodbye(outgoing, writing, close.clone()).await;
+            writing.say_goodbye(close.clone()).await;
             break true;
         }
         let now_ms = core.now().monotonic_ms;
         let wait = Duration::from_millis(session.deadline_ms().saturating_sub(now_ms));
-        let (wants_input, has_output, bytes_max) =
-            (session.wants_input(), session.has_output(), session.message_bytes_max());
+        let (wants_input, bytes_max) = (session.wants_input(), session.message_bytes_max());
         tokio::select! {
             received = reader.recv(bytes_max), if wants_input => {
                 let mut received = received;
                 let mut taken = 0;
                 let ended = loop {
-                    if take_in(&mut session, received).await {
+                    if writing.beside(pin!(take_in(&mut session, received))).await {
                         break true;
                     }
                     // What has arrived together is appended together.
@@ -79,16 +138,14 @@ async fn drive(core: Arc<Core>, link: Link, peer: Peer) {
                     break false;
                 }
             }
-            permit = outgoing.reserve(), if has_output => match (permit, session.poll_transmit()) {
-                (Ok(permit), Some(message)) => permit.send(Outgoing::Message(message)),
-                (Ok(_), None) => {}
-                (Err(_), _) => break false,
+            () = writing.done(), if writing.is_busy() => if matches!(writing, Writing::Broken) {
+                break false;
             },
             () = session.woken() => {}
             () = sleep(wait) => session.handle_timeout(),
         }
     };
-    session.leave().await;
+    Box::pin(session.leave()).await;
     tracing::debug!("ended");
     if said_goodbye {
         // A socket that is closed over unread bytes is reset, and the goodbye may be lost.
@@ -106,36 +163,16 @@ async fn take_in(session: &mut Session, received: Result<Option<Bytes>, LinkErro
     false
 }
 
-/// The writer has a task of its own, so that a link that takes nothing holds up nothing but itself.
-fn start_writer(mut writer: Box<dyn LinkWriter>) -> (mpsc::Sender<Outgoing>, JoinHandle<()>) {
-    let (outgoing, mut outbox) = mpsc::channel(WRITER_MESSAGES_MAX);
-    let task = tokio::spawn(async move {
-        while let Some(next) = outbox.recv().await {
-            match next {
-                Outgoing::Message(message) => {
-                    if writer.send(message).await.is_err() {
-                        break;
-                    }
-                }
-                Outgoing::Close(close) => {
-                    writer.close(close).await;
-                    break;
-                }
-            }
-        }
-    });
-    (outgoing, task)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-async fn say_goodbye(outgoing: mpsc::Sender<Outgoing>, writing: JoinHandle<()>, close: Close) {
-    let abort = writing.abort_handle();
-    let goodbye = async {
-        if outgoing.send(Outgoing::Close(close)).await.is_ok() {
-            // An error means that the task panicked or was aborted: the link is gone either way.
-            let _ = writing.await;
-        }
-    };
-    if timeout(CLOSE_DEADLINE, goodbye).await.is_err() {
-        abort.abort();
+    fn size_of_future<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_session_is_small() {
+        assert!(size_of_future(run_session) <= 1_536, "{} bytes", size_of_future(run_session));
     }
 }

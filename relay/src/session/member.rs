@@ -78,7 +78,9 @@ impl Member {
 
     /// Appends and delivers what is due.
     pub(super) async fn work(&mut self, core: &Arc<Core>, wire: &mut Wire) {
-        self.finish_pushes(core, wire).await;
+        if self.pushes.are_waiting() {
+            Box::pin(self.finish_pushes(core, wire)).await;
+        }
         while !wire.is_full()
             && let Some(notice) = self.seat.notice()
         {
@@ -89,11 +91,11 @@ impl Member {
             // A rotation or a removal by another session, perhaps on another instance. Whoever was
             // removed ends here; the others are told before their next push is refused.
             self.recounted = bell.recounts;
-            self.is_current(core, wire).await;
+            Box::pin(self.is_current(core, wire)).await;
         }
         if bell.doubts != self.doubted {
             self.doubted = bell.doubts;
-            if let Err(error) = self.compare(core, wire).await {
+            if let Err(error) = Box::pin(self.compare(core, wire)).await {
                 wire.storage_failed(&error);
             }
         }

@@ -71,7 +71,9 @@ impl Open {
         if let Role::Member(member) = &mut self.role {
             member.work(core, &mut self.wire).await;
         }
-        self.work_mailbox(core).await;
+        if self.mailbox.is_some() {
+            Box::pin(self.work_mailbox(core)).await;
+        }
     }
 
     /// Waits for the hub or the mailbox. Cancel-safe.
@@ -114,7 +116,8 @@ impl Open {
 
     async fn take_frames(&mut self, core: &Arc<Core>) {
         while let Some(frame) = self.wire.next_frame() {
-            self.handle(core, frame).await;
+            // An idle session's memory is its largest wait: the long ones are boxed while they last.
+            Box::pin(self.handle(core, frame)).await;
         }
     }
 

@@ -49,6 +49,11 @@ impl Pushes {
             || self.waiting.len() >= APPEND_ENVELOPES_MAX
     }
 
+    /// Whether something is to be appended or answered.
+    pub(super) fn are_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// As if a push had been refused.
     pub(super) fn refuse_until_resume(&mut self) {
         self.refusing = true;
@@ -111,7 +116,7 @@ impl Member {
 
     /// Appends what waits and answers it; whether all that was to be appended was.
     pub(super) async fn finish_pushes(&mut self, core: &Arc<Core>, wire: &mut Wire) -> bool {
-        if self.pushes.waiting.is_empty() {
+        if !self.pushes.are_waiting() {
             return true;
         }
         let waiting = std::mem::take(&mut self.pushes.waiting);

@@ -93,7 +93,7 @@ impl Member {
                     core.metrics.delivered(Delivery::Inline, entries);
                 }
                 Step::CaughtUp(head) => wire.send(&RelayFrame::CaughtUp { head }),
-                Step::Read(request) => self.deliver_page(core, wire, request).await?,
+                Step::Read(request) => Box::pin(self.deliver_page(core, wire, request)).await?,
                 Step::Wait => return Ok(()),
                 Step::Done => self.unsubscribe(),
             }
