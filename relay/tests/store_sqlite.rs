@@ -66,6 +66,63 @@ fn refusal(path: &Path) -> String {
     Sqlite::open(path).unwrap_err().to_string()
 }
 
+/// Holds a snapshot of the database half of the time.
+fn read_now_and_then(path: &Path, stop: &std::sync::atomic::AtomicBool) {
+    let reader = rusqlite::Connection::open(path).unwrap();
+    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+        reader.execute_batch("BEGIN; SELECT count(*) FROM entries").unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+        reader.execute_batch("COMMIT").unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_write_ahead_log_does_not_grow_without_bound_under_readers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("relay.db");
+    let store = Sqlite::open(&path).unwrap();
+    create(&store).await;
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let (path, stop) = (path.clone(), stop.clone());
+            std::thread::spawn(move || read_now_and_then(&path, &stop))
+        })
+        .collect();
+
+    let mut longest = 0;
+    for n in 0..90_u64 {
+        let envelope = Bytes::from(n.to_le_bytes().repeat(128 * 1024));
+        let request = AppendRequest {
+            group: group(),
+            auth_gen: 0,
+            device: DEVICE,
+            envelopes: vec![(blob_id(&envelope), envelope)],
+            group_bytes_max: u64::MAX,
+            now_ms: 1,
+        };
+        commit(&store, request).await;
+        longest = longest.max(std::fs::metadata(dir.path().join("relay.db-wal")).unwrap().len());
+    }
+
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    assert!(longest < 48 * 1024 * 1024, "{longest} bytes");
+}
+
+#[test]
+fn a_file_that_cannot_give_space_back_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("relay.db");
+    drop(Sqlite::open(&path).unwrap());
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch("PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = NONE; VACUUM")
+        .unwrap();
+
+    assert!(refusal(&path).contains("auto_vacuum"));
+}
+
 #[test]
 fn a_second_relay_on_the_file_is_kept_out_until_the_first_stops() {
     let dir = tempfile::tempdir().unwrap();

@@ -20,6 +20,12 @@ const READERS: usize = 4;
 /// A call that gets no place in the queue, or no reader, for this long is told to come back later.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// The write-ahead log is started over when it is longer than this. SQLite does so by itself at a
+/// commit while nobody reads from the log, a moment that a relay with many readers may never have.
+const WAL_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// How long that waits for readers. A page is read in less; a backup is not waited for.
+const WAL_WAIT: Duration = Duration::from_millis(100);
+
 type Job = Box<dyn FnOnce(&mut Writer) + Send>;
 
 /// When a commit reaches the disk.
@@ -36,6 +42,9 @@ struct Writer {
     connection: Connection,
     /// `None` if it did not confirm it.
     flush: Option<Flush>,
+    wal: PathBuf,
+    /// Length of the log at which it is started over.
+    wal_bytes_max: u64,
 }
 
 #[derive(Debug)]
@@ -59,7 +68,10 @@ impl Connections {
         let (jobs, queue) = mpsc::channel(QUEUE_LEN);
         let writer = std::thread::Builder::new()
             .name("sqlite-writer".into())
-            .spawn(move || write_loop(Writer { connection, flush: None }, queue, lock))
+            .spawn({
+                let wal = beside(path, "-wal");
+                move || write_loop(Writer { connection, flush: None, wal, wal_bytes_max: WAL_BYTES_MAX }, queue, lock)
+            })
             .map_err(|error| StoreError::Unavailable(format!("no thread for the writer: {error}")))?;
         Ok(Self {
             jobs: Some(jobs),
@@ -167,6 +179,7 @@ impl Drop for Reader {
 fn write_loop(mut writer: Writer, mut queue: mpsc::Receiver<Job>, lock: File) {
     while let Some(job) = queue.blocking_recv() {
         job(&mut writer);
+        writer.bound_wal();
     }
     drop(writer);
     drop(lock);
@@ -183,6 +196,20 @@ impl Writer {
         let outcome = work(&transaction)?;
         transaction.commit()?;
         Ok(outcome)
+    }
+
+    /// Starts the write-ahead log over if it has become long.
+    fn bound_wal(&mut self) {
+        let bytes = std::fs::metadata(&self.wal).map_or(0, |file| file.len());
+        if bytes <= self.wal_bytes_max {
+            return;
+        }
+        let started_over = schema::start_wal_over(&self.connection, WAL_WAIT).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the write-ahead log could not be started over");
+            false
+        });
+        // While somebody reads for long, a backup for example, each attempt would only hold up writes.
+        self.wal_bytes_max = if started_over { WAL_BYTES_MAX } else { bytes + WAL_BYTES_MAX };
     }
 }
 
@@ -225,9 +252,14 @@ fn lock(path: &Path) -> Result<File> {
 
 /// Where the lock of a database file is.
 pub(in crate::store) fn lock_path(path: &Path) -> PathBuf {
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(".lock");
-    lock_path.into()
+    beside(path, ".lock")
+}
+
+/// The side file of a database file with this ending.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut side_file = path.as_os_str().to_owned();
+    side_file.push(ending);
+    side_file.into()
 }
 
 /// Makes the file, or takes others' rights to it away; SQLite gives its side files the same mode.

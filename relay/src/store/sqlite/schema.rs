@@ -3,11 +3,18 @@
 //! Every key starts with the group; the exceptions are what is looked up before a group is known:
 //! `meta`, `names`, `mailboxes` with their messages, and the index from a device to its logs.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension};
 
 use super::connections::Flush;
 use crate::store::{Result, StoreError};
 
+/// Only an operator's own tools contend for the file; they get this long.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// What SQLite calls `auto_vacuum = INCREMENTAL`: pages that became free can be given back.
+const INCREMENTAL: i64 = 2;
 /// Version of the tables below. Another version's file is refused, never guessed at.
 pub(in crate::store) const SCHEMA_VERSION: &str = "1";
 
@@ -131,11 +138,24 @@ pub(super) fn configure_writer(connection: &Connection) -> Result<()> {
         return Err(unsettled("journal_mode", "WAL", "put the file on a local disk"));
     }
     set_flush(connection, Flush::AtCommit)?;
+    let auto_vacuum: i64 = connection.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
+    if auto_vacuum != INCREMENTAL {
+        return Err(unsettled("auto_vacuum", "INCREMENTAL", "back the file up and restore it into a new one"));
+    }
     configure(connection)?;
     // What a killed relay had written but not flushed is in the log again. It reaches the disk
     // here, before an entry in it can be called stored to who pushes it once more.
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     Ok(())
+}
+
+/// Copies the write-ahead log into the database and empties it, unless readers need it for longer
+/// than `wait`; whether it did.
+pub(super) fn start_wal_over(connection: &Connection, wait: Duration) -> Result<bool> {
+    connection.busy_timeout(wait)?;
+    let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+    connection.busy_timeout(BUSY_WAIT)?;
+    Ok(!busy?)
 }
 
 /// Sets when the commits of a writing connection are flushed. In WAL mode a flush takes along all
@@ -160,13 +180,12 @@ pub(super) fn configure_reader(connection: &Connection) -> Result<()> {
 }
 
 fn configure(connection: &Connection) -> Result<()> {
-    // Only an operator's own tools contend for the file; they get this long.
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.busy_timeout(BUSY_WAIT)?;
     connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY")?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
 }
 
 fn unsettled(pragma: &str, value: &str, cure: &str) -> StoreError {
-    StoreError::Unavailable(format!("SQLite refused {pragma} = {value}, without which nothing is durable: {cure}"))
+    StoreError::Unavailable(format!("SQLite refused {pragma} = {value}, which the relay rests on: {cure}"))
 }
