@@ -150,6 +150,18 @@ impl Stage {
     }
 
     async fn settle(&self, within: Duration) -> Result<Trace> {
+        loop {
+            let pushed = self.counts()[0];
+            let trace = self.settled(within).await?;
+            // A push that was under way when everybody was told to hold may have come in between
+            // the looks at two devices: then they are looked at again.
+            if self.counts()[0] == pushed {
+                return Ok(trace);
+            }
+        }
+    }
+
+    async fn settled(&self, within: Duration) -> Result<Trace> {
         let settling = self.groups.iter().map(|devices| {
             let pushed = devices.iter().map(|device| device.counts()[0]).sum();
             join_all(devices.iter().map(move |device| device.settled(pushed, within)))
