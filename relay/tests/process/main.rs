@@ -2,7 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "../session/support/mod.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with the session tests, which use the rest")]
 mod client;
 mod commands;
 mod database;
