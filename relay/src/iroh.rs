@@ -27,6 +27,7 @@ use crate::link::{Close, Link, LinkError, LinkReader, LinkWriter};
 use crate::metrics::{HandshakeOutcome, Refusal, Transport};
 use crate::relay::StartError;
 use crate::session::run_session;
+use crate::supervision::Supervisor;
 
 /// Bytes of length in front of each link message.
 const PREFIX_BYTES: usize = 2;
@@ -76,6 +77,7 @@ impl IrohListener {
         addr: SocketAddr,
         configured: Vec<SocketAddr>,
         core: Arc<Core>,
+        supervisor: &Supervisor,
     ) -> Result<Self, StartError> {
         let transport = QuicTransportConfig::builder()
             .max_concurrent_bidi_streams(VarInt::from_u32(1))
@@ -95,7 +97,7 @@ impl IrohListener {
             .await
             .map_err(|error| StartError::Iroh { addr, reason: error.to_string() })?;
         let address = IrohAddress { endpoint: endpoint.clone(), configured };
-        let task = tokio::spawn(accept(endpoint.clone(), core));
+        let task = supervisor.vital("iroh listener", accept(endpoint.clone(), core));
         Ok(Self { endpoint, address, task })
     }
 
@@ -108,6 +110,13 @@ impl IrohListener {
     pub(crate) async fn close(self) {
         self.task.abort();
         self.endpoint.close().await;
+    }
+}
+
+impl Drop for IrohListener {
+    /// A relay that is dropped cuts everybody off.
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
@@ -155,6 +164,8 @@ async fn accept(endpoint: Endpoint, core: Arc<Core>) {
             }
         }
     }
+    // Whoever closes the endpoint ends this task first.
+    panic!("the iroh endpoint closed by itself");
 }
 
 /// The places of a connection, before anything is computed for it: QUIC's handshake is one, too.

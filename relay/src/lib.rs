@@ -44,6 +44,7 @@ mod relay;
 mod server;
 pub mod session;
 pub mod store;
+mod supervision;
 mod websocket;
 pub mod writer;
 
@@ -52,3 +53,4 @@ pub use config::{Config, StoreConfig};
 pub use keys::KeyError;
 pub use limits::RelayLimits;
 pub use relay::{Relay, RunningRelay, StartError};
+pub use supervision::Defect;

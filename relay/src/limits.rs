@@ -109,6 +109,8 @@ pub const METRICS_CONNECTIONS_MAX: u64 = 64;
 /// Shortest token for metrics. Nothing slows guessing down but the limits on connections.
 pub const METRICS_TOKEN_BYTES_MIN: usize = 16;
 
+/// Pause before a chore that panicked is begun again: its defect costs a line a second, and no more.
+pub const CHORE_PAUSE: Duration = Duration::from_secs(1);
 /// Addresses whose rates are remembered. Some 50 bytes each; past it those not seen lately are
 /// forgotten and start afresh.
 pub const ADDRESSES_REMEMBERED_MAX: usize = 64 * 1024;

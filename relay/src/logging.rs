@@ -2,9 +2,11 @@
 //!
 //! Only this crate's own events: those of libraries hold addresses and ids at some level or other,
 //! and a level is what an operator turns up in a hurry. What this crate itself logs about a client
-//! is [`crate::redacted::Redacted`].
+//! is [`crate::redacted::Redacted`]. A panic is a line like any other, of where it happened: what it
+//! would say may quote what it stumbled over.
 
 use std::io;
+use std::panic::PanicHookInfo;
 use std::str::FromStr;
 
 use tracing::level_filters::LevelFilter;
@@ -50,6 +52,33 @@ pub fn start(level: LevelFilter, format: LogFormat) {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
     };
+    std::panic::set_hook(Box::new(log_panic));
     let own = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
     tracing_subscriber::registry().with(lines.with_filter(own)).init();
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(place, text = text_of(panic.payload()), "a panic: a defect of the relay, please report it");
+}
+
+/// A text that stands in the program as it is.
+fn text_of(payload: &dyn std::any::Any) -> &'static str {
+    payload.downcast_ref().copied().unwrap_or("[redacted]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_panic_only_what_stands_in_the_program_is_logged() {
+        let address = std::net::Ipv4Addr::new(192, 0, 2, 7);
+        let of = |panic: fn(std::net::Ipv4Addr)| {
+            let payload = std::panic::catch_unwind(|| panic(address)).expect_err("it panics");
+            text_of(&*payload)
+        };
+        assert_eq!(of(|_| panic!("a loop ended")), "a loop ended");
+        assert_eq!(of(|address| panic!("{address} has no place")), "[redacted]");
+    }
 }

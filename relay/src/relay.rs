@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::opening::open_counted;
 use crate::server::{self, Door};
 use crate::store::{DynStore, StoreError};
+use crate::supervision::{Defect, Supervisor};
 use crate::writer::Writer;
 
 /// Why a relay does not start. Each message is a sentence for its operator.
@@ -94,6 +95,7 @@ pub struct RunningRelay {
     core: Arc<Core>,
     iroh: Option<IrohListener>,
     stop: watch::Sender<bool>,
+    supervisor: Supervisor,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -134,11 +136,12 @@ impl Relay {
             Some(addr) => Some(listen(addr).await?),
             None => None,
         };
+        let supervisor = Supervisor::new();
         let iroh = match config.iroh_port {
             Some(port) => {
                 let secret = keys::load_or_create(&config.data_dir.join(keys::IROH_KEY_FILE), core.entropy.as_ref())?;
                 let bind = SocketAddr::new(addr.ip(), port);
-                Some(IrohListener::bind(&secret, bind, config.iroh_addrs.clone(), core.clone()).await?)
+                Some(IrohListener::bind(&secret, bind, config.iroh_addrs.clone(), core.clone(), &supervisor).await?)
             }
             None => None,
         };
@@ -152,7 +155,10 @@ impl Relay {
             history: history.clone(),
             token: OperatorToken(config.metrics_token.clone()),
         };
-        let mut tasks = vec![tokio::spawn(keep_history(core.clone(), history))];
+        let mut tasks = vec![Supervisor::chore("history", {
+            let core = core.clone();
+            move || keep_history(core.clone(), history.clone())
+        })];
         let metrics_addr = metrics_listener.as_ref().map(|(_, addr)| *addr);
         let web_root = config.web_root.as_deref();
         let routes = match metrics_listener {
@@ -164,7 +170,7 @@ impl Relay {
                     proxies: TrustedProxies::none(),
                     routes: operator,
                 };
-                tasks.push(tokio::spawn(async move {
+                tasks.push(supervisor.vital("listener for metrics", async move {
                     // Never stopped: it answers until the end, so that a shutdown can be watched.
                     let (_open, never) = watch::channel(false);
                     server::serve(listener, door, never).await;
@@ -179,12 +185,18 @@ impl Relay {
             proxies: config.trusted_proxies.clone(),
             routes: http::with_headers(routes),
         };
-        tasks.push(tokio::spawn(server::serve(listener, door, stopped.clone())));
-        tasks.push(tokio::spawn(gc::run(core.clone(), stopped.clone())));
+        tasks.push(supervisor.vital("listener", server::serve(listener, door, stopped.clone())));
+        tasks.push(Supervisor::chore("collector", {
+            let (core, stopped) = (core.clone(), stopped.clone());
+            move || gc::run(core.clone(), stopped.clone())
+        }));
         if let Some(doorbell) = doorbell {
             let look_up = Arc::new(Notify::new());
             tasks.extend(doorbell.run(&core, look_up.clone()));
-            tasks.push(tokio::spawn(poll_followed(core.clone(), look_up, stopped)));
+            tasks.push(Supervisor::chore("backstop", {
+                let core = core.clone();
+                move || poll_followed(core.clone(), look_up.clone(), stopped.clone())
+            }));
         }
         tracing::info!(version = env!("CARGO_PKG_VERSION"), store = kind_of(&config.store), "started");
         Ok(RunningRelay {
@@ -195,6 +207,7 @@ impl Relay {
             core,
             iroh,
             stop,
+            supervisor,
             tasks,
         })
     }
@@ -211,6 +224,16 @@ impl RunningRelay {
     #[must_use]
     pub fn iroh_addrs(&self) -> Vec<String> {
         self.iroh.as_ref().map(|iroh| iroh.address().addrs()).unwrap_or_default()
+    }
+
+    /// Waits until something that the relay cannot do without has panicked. It serves no more as it
+    /// should: [`Self::shutdown`] it and end the process with an error, so that it is started again.
+    /// Cancel-safe.
+    pub async fn failed(&self) -> Defect {
+        tokio::select! {
+            defect = self.supervisor.failed() => defect,
+            defect = self.core.writer.failed() => defect,
+        }
     }
 
     /// Says goodbye to every session with a `retry_after` of its own, waits until they are gone
@@ -284,5 +307,25 @@ async fn noise_key(config: &Config, store: &DynStore, entropy: &dyn Entropy) -> 
     match store.shared_noise_secret(&fresh).await? {
         Some(shared) => Ok(shared),
         None => Ok(keys::load_or_create(&config.data_dir.join(keys::NOISE_KEY_FILE), entropy)?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_relay_whose_listener_panicked_says_so_and_can_still_be_stopped() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let config = Config { listen: ([127, 0, 0, 1], 0).into(), iroh_port: None, ..Config::in_dir(dir.path()) };
+        let relay = Relay::start(config).await.expect("started");
+        assert!(relay.failed().now_or_never().is_none());
+
+        relay.supervisor.vital("listener", async { panic!("planted") });
+
+        assert_eq!(relay.failed().await, Defect { task: "listener" });
+        relay.shutdown().await;
     }
 }

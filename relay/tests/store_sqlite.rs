@@ -15,8 +15,8 @@ use zerok_sync_protocol::{AuthPublicKey, LogName, NoisePublicKey, Timeline};
 use zerok_sync_relay::gc::{self, Policy};
 use zerok_sync_relay::metrics::Metrics;
 use zerok_sync_relay::store::{
-    Append, AppendRequest, Batch, Budget, DeleteRequest, Deleted, GroupKey, NewLog, Retention, Sqlite, Store,
-    StoreError, StoredEntry,
+    Append, AppendRequest, Batch, Budget, DeleteRequest, Deleted, GroupCommit, GroupKey, NewLog, Retention, Sqlite,
+    Store, StoreError, StoredEntry,
 };
 
 const DEVICE: NoisePublicKey = NoisePublicKey([1; 32]);

@@ -6,11 +6,12 @@
 //! waits for its end (however it comes) on a pipe, stops the cluster and removes the directory.
 
 use std::io::Read;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::port;
 
 /// How the cluster treats a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,9 @@ pub enum Durability {
     /// `fsync = off`: fast, for everything else.
     None,
 }
+
+/// Ports tried for a cluster: another process may take one before the server does.
+const PORTS_TRIED: u32 = 10;
 
 /// Why there is no cluster.
 #[derive(Debug, thiserror::Error)]
@@ -81,11 +85,17 @@ impl Cluster {
             chown(&dir, user, group)?;
         }
         let janitor = janitor(&bin, &dir, run_as)?;
-        let port = free_port()?;
-        let cluster = Self { bin, dir, port, run_as, janitor };
+        let mut cluster = Self { bin, dir, port: port::free()?, run_as, janitor };
         cluster.init(durability)?;
-        cluster.up()?;
-        Ok(cluster)
+        for _ in 1..PORTS_TRIED {
+            match cluster.up() {
+                Err(PostgresError::Command { output, .. }) if output.contains(PORT_TAKEN) => {
+                    cluster.port = port::free()?
+                }
+                outcome => return outcome.map(|()| cluster),
+            }
+        }
+        cluster.up().map(|()| cluster)
     }
 
     /// A new empty database; answers its URL.
@@ -111,6 +121,7 @@ impl Cluster {
     /// What `pg_ctl` said.
     pub fn up(&self) -> Result<(), PostgresError> {
         let mut pg_ctl = self.pg_ctl();
+        pg_ctl.args(["-o", &format!("-c port={}", self.port)]);
         pg_ctl.arg("-l").arg(self.dir.join("log")).args(["-w", "-t", "60", "start"]);
         run(pg_ctl).map_err(|error| match error {
             PostgresError::Command { command, output } => {
@@ -160,9 +171,8 @@ impl Cluster {
         run(initdb)?;
         let fsync = if durability == Durability::Full { "on" } else { "off" };
         let settings = format!(
-            "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\nmax_connections = 300\n\
+            "listen_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nmax_connections = 300\n\
              fsync = {fsync}\nfull_page_writes = {fsync}\n",
-            self.port,
             self.dir.display(),
         );
         std::fs::write(self.data().join("postgresql.auto.conf"), settings)?;
@@ -303,12 +313,13 @@ fn janitor(bin: &Path, dir: &Path, run_as: Option<(u32, u32)>) -> Result<Child, 
     Ok(shell.spawn()?)
 }
 
-fn free_port() -> Result<u16, PostgresError> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
+/// What the server's log says then.
+const PORT_TAKEN: &str = "Address already in use";
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -320,5 +331,17 @@ mod tests {
         drop(cluster);
         assert!(!dir.exists());
         assert!(TcpListener::bind(("127.0.0.1", port)).is_ok());
+    }
+
+    #[test]
+    fn a_port_that_somebody_took_meanwhile_is_told_apart() {
+        let mut cluster = Cluster::start(Durability::None).expect("PostgreSQL is installed");
+        cluster.down().expect("it runs");
+        let taken = TcpListener::bind(("127.0.0.1", cluster.port)).expect("the cluster is down");
+        let refused = cluster.up().expect_err("the port is taken").to_string();
+        assert!(refused.contains(PORT_TAKEN), "{refused}");
+        cluster.port = port::free().expect("there are free ports");
+        cluster.up().expect("another port");
+        drop(taken);
     }
 }

@@ -1,6 +1,6 @@
 //! One `zerok-relay` process, on ports that it keeps over restarts, with its log in a file.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
+use zerok_sync_testkit::port;
 
 use super::Vitals;
 use super::binary::relay_binary;
@@ -35,8 +36,8 @@ impl RelayProcess {
     /// # Errors
     /// Why it did not become ready, with the end of its log.
     pub async fn start(dir: &Path, store: Option<&str>, more: &[&str]) -> Result<Self> {
-        let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let iroh_port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()?));
+        let iroh_port = port::free()?;
         let mut arguments = vec!["--listen".into(), listen.to_string(), "--data-dir".into(), dir.display().to_string()];
         arguments.extend(["--iroh-port".into(), iroh_port.to_string(), "--log".into(), "trace".into()]);
         arguments.extend(store.into_iter().flat_map(|store| ["--store".to_owned(), store.to_owned()]));

@@ -1,5 +1,5 @@
 //! `serve`: one line on stdout once it is ready, logs on stderr. SIGTERM or SIGINT end it in order,
-//! a second one at once.
+//! a second one at once; a defect ends it in order, too, with exit code 1.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -33,14 +33,18 @@ pub fn run(Settings { config, log, log_format, .. }: Settings) -> anyhow::Result
         };
         announce(&relay, public_url.as_deref())?;
         systemd::tell("READY=1");
-        asked_to_stop().await;
+        let ended = tokio::select! {
+            () = asked_to_stop() => Ok(ExitCode::SUCCESS),
+            // Whoever runs the process starts it again.
+            defect = relay.failed() => Err(defect.into()),
+        };
         systemd::tell("STOPPING=1");
         tokio::select! {
             () = relay.shutdown() => {}
             // Nothing acknowledged is lost: it is on disk, and clients come back with the rest.
             () = asked_to_stop() => eprintln!("stopping at once"),
         }
-        Ok(ExitCode::SUCCESS)
+        ended
     })
 }
 

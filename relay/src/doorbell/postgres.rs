@@ -28,6 +28,7 @@ use crate::core::Core;
 use crate::hub::Fresh;
 use crate::limits::DOORBELL_READS_MAX;
 use crate::store::{GroupKey, PostgresTarget, StoredEntry, postgres_target};
+use crate::supervision::Supervisor;
 
 /// Pauses between attempts to connect double from the first to the last of these.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -70,8 +71,14 @@ impl PostgresDoorbell {
         let coalesce = Duration::from_millis(core.limits.doorbell_coalesce_ms);
         let core = core.clone();
         [
-            tokio::spawn(async move { match again(|| speaker.speak(coalesce)).await {} }),
-            tokio::spawn(async move { match again(|| listener.listen(&core, &look_up)).await {} }),
+            Supervisor::chore("doorbell's speaker", move || {
+                let speaker = speaker.clone();
+                async move { match again(|| speaker.speak(coalesce)).await {} }
+            }),
+            Supervisor::chore("doorbell's listener", move || {
+                let (listener, core, look_up) = (listener.clone(), core.clone(), look_up.clone());
+                async move { match again(|| listener.listen(&core, &look_up)).await {} }
+            }),
         ]
     }
 

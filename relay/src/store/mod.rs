@@ -381,6 +381,9 @@ pub enum StoreError {
     /// The stored data is not what this version writes: an operator must look.
     #[error("the relay's storage is damaged or of another version: {0}")]
     Corrupt(String),
+    /// A panic: nothing was stored.
+    #[error("a defect of the relay kept it from storing this: please report it with the line about a panic in its log")]
+    Defect,
     /// The log was deleted since it was opened.
     #[error("the log is no longer in the relay's storage: open it again")]
     Gone,
@@ -389,9 +392,20 @@ pub enum StoreError {
 /// Shorthand.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
+/// The part of a store that the writer loops use.
+#[async_trait]
+pub trait GroupCommit: Send + Sync + 'static {
+    /// How many commits it can use to have under way at once.
+    fn writers(&self) -> usize;
+    /// Commits a batch in one transaction; one answer per append, see [`Append`]. A blob id known
+    /// already keeps its cursor, and its row is replaced if its bytes are gone or rotten: so a
+    /// batch whose outcome was not learned is simply committed again.
+    async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Append>>;
+}
+
 /// The relay's memory. See the module's documentation for what every method promises.
 #[async_trait]
-pub trait Store: Retention + Snapshot {
+pub trait Store: GroupCommit + Retention + Snapshot {
     /// The relay's Noise secret if the store keeps it (Postgres: one row shared by all instances,
     /// `fresh` is stored when there is none). `None`: the data directory keeps it (SQLite).
     async fn shared_noise_secret(&self, fresh: &[u8; 32]) -> Result<Option<zeroize::Zeroizing<[u8; 32]>>>;
@@ -411,12 +425,6 @@ pub trait Store: Retention + Snapshot {
     ) -> Result<Admission>;
     /// Makes a log; `None` if the name exists already.
     async fn create(&self, log: NewLog, now_ms: u64) -> Result<Option<GroupKey>>;
-    /// How many commits it can use to have under way at once.
-    fn writers(&self) -> usize;
-    /// Commits a batch in one transaction; one answer per append, see [`Append`]. A blob id known
-    /// already keeps its cursor, and its row is replaced if its bytes are gone or rotten: so a
-    /// batch whose outcome was not learned is simply committed again.
-    async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Append>>;
 
     /// Where a log stands.
     async fn state(&self, group: GroupKey) -> Result<Option<LogState>>;

@@ -122,3 +122,152 @@ fn merge(note: &mut DeviceNote, later: DeviceNote) {
     note.seen_ms = note.seen_ms.max(later.seen_ms);
     note.durable |= later.durable;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use tokio::sync::Semaphore;
+    use zerok_sync_protocol::BlobId;
+
+    use super::super::AppendAnswer;
+    use super::*;
+    use crate::limits::WRITER_INBOX_MAX;
+    use crate::store::AppendRequest;
+
+    /// An append of so many envelopes, told apart by its time.
+    fn append(group: u64, number: u64, envelopes: usize, bytes: usize) -> Job {
+        let envelope = (BlobId([0; 32]), Bytes::from(vec![0; bytes]));
+        let room = Arc::new(Semaphore::new(1));
+        Job::Append(PendingAppend {
+            request: AppendRequest {
+                group: key(group),
+                auth_gen: 0,
+                device: NoisePublicKey([0; 32]),
+                envelopes: vec![envelope; envelopes],
+                group_bytes_max: u64::MAX,
+                now_ms: number,
+            },
+            answer: AppendAnswer {
+                sender: oneshot::channel().0,
+                _room: room.try_acquire_owned().expect("it was just made"),
+            },
+        })
+    }
+
+    fn key(group: u64) -> GroupKey {
+        let mut key = GroupKey([0; 32]);
+        key.0[..8].copy_from_slice(&group.to_le_bytes());
+        key
+    }
+
+    fn note(group: u64, device: u8) -> DeviceNote {
+        let device = NoisePublicKey([device; 32]);
+        DeviceNote { group: key(group), device, acked: None, slot: None, seen_ms: 0, durable: false }
+    }
+
+    /// The batches that these become, each as the numbers of its appends and the count of its notes.
+    async fn batches(jobs: impl IntoIterator<Item = Job>, groups_max: usize) -> Vec<(Vec<u64>, usize)> {
+        let (inbox, waiting) = mpsc::channel(WRITER_INBOX_MAX);
+        for job in jobs {
+            inbox.try_send(job).expect("the inbox has room for what a test sends");
+        }
+        drop(inbox);
+        let mut gather = Gather::new(waiting, groups_max, Metrics::new());
+        let mut batches = Vec::new();
+        while let Some(gathered) = gather.next().await {
+            let numbers = gathered.appends.iter().map(|append| append.request.now_ms).collect();
+            batches.push((numbers, gathered.notes.len()));
+        }
+        batches
+    }
+
+    fn sizes(batches: &[(Vec<u64>, usize)]) -> Vec<usize> {
+        batches.iter().map(|(appends, _)| appends.len()).collect()
+    }
+
+    fn in_order(batches: &[(Vec<u64>, usize)]) -> bool {
+        batches.iter().flat_map(|(appends, _)| appends).copied().eq(0..sizes(batches).iter().sum::<usize>() as u64)
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_one_batch() {
+        let batches = batches((0..50).map(|number| append(number % 7, number, 1, 100)), 1_000).await;
+        assert_eq!((sizes(&batches), in_order(&batches)), (vec![50], true));
+    }
+
+    #[tokio::test]
+    async fn a_batch_holds_so_many_logs_and_more_of_those_it_holds() {
+        // The fourth is of a log that the batch has; the fifth would be its fourth log.
+        let logs = [1, 2, 3, 2, 4, 1, 5, 6];
+        let batches = batches(logs.iter().zip(0..).map(|(group, number)| append(*group, number, 1, 100)), 3).await;
+        assert_eq!((sizes(&batches), in_order(&batches)), (vec![4, 3, 1], true));
+        let notes = (1..=5).map(|group| Job::Note(note(group, 1), None));
+        assert_eq!(super::tests::batches(notes, 3).await, [(vec![], 3), (vec![], 2)]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_ends_once_it_has_its_bytes() {
+        const MIB: usize = 1024 * 1024;
+        let jobs = (0..10).map(|number| append(number, number, 1, MIB));
+        let batches = batches(jobs, 1_000).await;
+        assert_eq!((sizes(&batches), in_order(&batches)), (vec![COMMIT_BYTES_MAX / MIB, 4, 2], true));
+        let one = super::tests::batches([append(1, 0, 1, 2 * COMMIT_BYTES_MAX), append(2, 1, 1, 1)], 1_000).await;
+        assert_eq!(sizes(&one), [1, 1], "whatever comes first fits");
+    }
+
+    #[tokio::test]
+    async fn a_batch_ends_once_it_has_its_envelopes() {
+        let jobs = (0..10).map(|number| append(number, number, COMMIT_ENVELOPES_MAX / 4, 1));
+        let batches = batches(jobs, 1_000).await;
+        assert_eq!((sizes(&batches), in_order(&batches)), (vec![4, 4, 2], true));
+    }
+
+    #[tokio::test]
+    async fn questions_without_envelopes_count_as_well() {
+        let questions = (0..COMMIT_ENVELOPES_MAX as u64 + 1).map(|number| append(number % 9, number, 0, 0));
+        let batches = batches(questions, 1_000).await;
+        assert_eq!((sizes(&batches), in_order(&batches)), (vec![COMMIT_ENVELOPES_MAX, 1], true));
+    }
+
+    #[tokio::test]
+    async fn a_batch_ends_once_it_has_its_notes() {
+        let notes = (0..COMMIT_NOTES_MAX as u64 + 1)
+            .map(|index| Job::Note(note(index / 200, u8::try_from(index % 200).expect("less than 200")), None));
+        assert_eq!(batches(notes, 1_000).await, [(vec![], COMMIT_NOTES_MAX), (vec![], 1)]);
+    }
+
+    #[tokio::test]
+    async fn what_stands_behind_the_end_is_not_taken_and_what_was_left_over_before_it_is() {
+        let jobs = [append(1, 0, 1, 1), append(2, 1, 1, 1), Job::End, append(3, 2, 1, 1)];
+        assert_eq!(batches(jobs, 1).await, [(vec![0], 0), (vec![1], 0)]);
+    }
+
+    #[tokio::test]
+    async fn the_notes_of_a_device_become_one_that_loses_nothing_and_answers_all() {
+        let (inbox, waiting) = mpsc::channel(10);
+        let slot = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+        let (first, mut first_answered) = oneshot::channel();
+        let (second, mut second_answered) = oneshot::channel();
+        for (changed, answer) in [
+            (DeviceNote { acked: Some(7), ..note(1, 1) }, None),
+            (DeviceNote { slot: slot("old"), durable: true, ..note(1, 1) }, Some(first)),
+            (DeviceNote { acked: Some(5), seen_ms: 9, ..note(1, 1) }, None),
+            (DeviceNote { slot: slot("new"), durable: true, ..note(1, 1) }, Some(second)),
+            (DeviceNote { seen_ms: 3, ..note(1, 1) }, None),
+            (DeviceNote { acked: Some(1), ..note(1, 2) }, None),
+            (DeviceNote { acked: Some(2), ..note(2, 1) }, None),
+        ] {
+            inbox.try_send(Job::Note(changed, answer)).expect("there is room");
+        }
+
+        let gathered = Gather::new(waiting, 10, Metrics::new()).next().await.expect("there is something");
+
+        assert_eq!(gathered.notes.len(), 3, "another device and another log are their own");
+        let PendingNote { note, answers } = &gathered.notes[&(key(1), NoisePublicKey([1; 32]))];
+        assert_eq!((note.acked, &note.slot, note.seen_ms, note.durable), (Some(7), &slot("new"), 9, true));
+        assert_eq!(answers.len(), 2);
+        assert!(first_answered.try_recv().is_err() && second_answered.try_recv().is_err(), "none before the commit");
+    }
+}

@@ -27,7 +27,8 @@ use zerok_sync_protocol::NoisePublicKey;
 use crate::hub::Hub;
 use crate::limits::{RelayLimits, WRITER_INBOX_MAX, WRITER_WAIT_MAX};
 use crate::metrics::Metrics;
-use crate::store::{Append, AppendRequest, DeviceNote, DynStore, GroupKey, Result, StoreError};
+use crate::store::{Append, AppendRequest, DeviceNote, GroupCommit, GroupKey, Result, StoreError};
+use crate::supervision::{Defect, Supervisor};
 
 /// The way into the log. See the module's documentation.
 pub struct Writer {
@@ -36,6 +37,9 @@ pub struct Writer {
     room: Arc<Semaphore>,
     room_bytes: u32,
     loops: Mutex<Vec<JoinHandle<()>>>,
+    supervisor: Supervisor,
+    /// [`WRITER_WAIT_MAX`].
+    wait_max: Duration,
     metrics: Metrics,
 }
 
@@ -67,20 +71,21 @@ impl AppendAnswer {
 impl Writer {
     /// Starts the loops in the current tokio runtime.
     #[must_use]
-    pub fn start(store: DynStore, hub: Hub, limits: &RelayLimits, metrics: Metrics) -> Self {
+    pub fn start(store: Arc<dyn GroupCommit>, hub: Hub, limits: &RelayLimits, metrics: Metrics) -> Self {
         let room_bytes = u32::try_from(limits.append_queue_bytes_max).unwrap_or(u32::MAX).max(1);
         let retry_for = Duration::from_millis(limits.commit_retry_ms);
         let groups_max = usize::try_from(limits.commit_groups_max).unwrap_or(usize::MAX).max(1);
+        let supervisor = Supervisor::new();
         let (inboxes, loops) = (0..store.writers().max(1))
             .map(|_| {
                 let (inbox, jobs) = mpsc::channel(WRITER_INBOX_MAX);
                 let gather = gather::Gather::new(jobs, groups_max, metrics.clone());
                 let run = run::Loop { store: store.clone(), hub: hub.clone(), retry_for, metrics: metrics.clone() };
-                (inbox, tokio::spawn(run.run(gather)))
+                (inbox, supervisor.vital("writer", run.run(gather)))
             })
             .unzip();
         let room = Arc::new(Semaphore::new(RelayLimits::permits(u64::from(room_bytes))));
-        Self { inboxes, room, room_bytes, loops: Mutex::new(loops), metrics }
+        Self { inboxes, room, room_bytes, loops: Mutex::new(loops), supervisor, wait_max: WRITER_WAIT_MAX, metrics }
     }
 
     /// Appends; answers once it is on disk, or after a bounded time that it is not.
@@ -102,7 +107,7 @@ impl Writer {
             place.send(Job::Append(PendingAppend { request, answer: AppendAnswer { sender, _room: room } }));
             Ok::<_, StoreError>(())
         };
-        timeout(WRITER_WAIT_MAX, hand_over).await.map_err(|_| overloaded())??;
+        timeout(self.wait_max, hand_over).await.map_err(|_| overloaded())??;
         let outcome = answered.await.map_err(|_| stopping())?;
         if !is_question {
             self.metrics.append_seconds.0.observe(started.elapsed().as_secs_f64());
@@ -114,7 +119,7 @@ impl Writer {
     /// lost if the store fails, and the device says it again.
     pub async fn note(&self, note: DeviceNote) {
         // Full for so long that the store does not work: a note is the least that is lost.
-        let _ = timeout(WRITER_WAIT_MAX, self.inbox(&note.group).send(Job::Note(note, None))).await;
+        let _ = timeout(self.wait_max, self.inbox(&note.group).send(Job::Note(note, None))).await;
     }
 
     /// Replaces a device's slot, behind whatever was noted of it before.
@@ -125,8 +130,14 @@ impl Writer {
         let (answer, answered) = oneshot::channel();
         let note = DeviceNote { group, device, acked: None, slot: Some(slot), seen_ms: 0, durable: true };
         let hand_over = self.inbox(&group).send(Job::Note(note, Some(answer)));
-        timeout(WRITER_WAIT_MAX, hand_over).await.map_err(|_| overloaded())?.map_err(|_| stopping())?;
+        timeout(self.wait_max, hand_over).await.map_err(|_| overloaded())?.map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?
+    }
+
+    /// Waits until a loop has panicked: what waited in it is answered with an error, and what comes
+    /// for it from now on. Cancel-safe.
+    pub async fn failed(&self) -> Defect {
+        self.supervisor.failed().await
     }
 
     /// Commits what waits, and ends; afterwards the writer holds the store no more.
@@ -137,8 +148,7 @@ impl Writer {
             let _ = inbox.send(Job::End).await;
         }
         for ended in loops {
-            // A panic was reported when it happened.
-            let _ = ended.await;
+            ended.await.expect("nobody cancels a loop, and its panic stays inside its task");
         }
     }
 
@@ -157,3 +167,6 @@ fn overloaded() -> StoreError {
 fn stopping() -> StoreError {
     StoreError::Unavailable("the relay is stopping: connect again".into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,13 +2,16 @@
 //!
 //! A commit that failed is repeated on another connection: blob ids make it idempotent, so it does
 //! not matter whether it had happened. If a log's rows are held by somebody else, or are damaged,
-//! the logs of the batch are committed one by one, so that only that log's sessions are refused.
+//! the logs of the batch are committed one by one, so that only that log's sessions are refused; and
+//! so if a commit panics: a defect that one log's data bring about is that log's alone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::time::{Instant, sleep};
 use zerok_sync_protocol::BlobId;
 
@@ -17,10 +20,10 @@ use super::{PendingAppend, stopping};
 use crate::hub::{Fresh, Hub};
 use crate::limits::{COMMIT_BACKOFF_MAX, COMMIT_BACKOFF_MIN};
 use crate::metrics::Metrics;
-use crate::store::{Append, AppendRequest, Appended, Batch, DynStore, GroupKey, Result, StoreError};
+use crate::store::{Append, AppendRequest, Appended, Batch, GroupCommit, GroupKey, Result, StoreError};
 
 pub(super) struct Loop {
-    pub(super) store: DynStore,
+    pub(super) store: Arc<dyn GroupCommit>,
     pub(super) hub: Hub,
     pub(super) retry_for: Duration,
     pub(super) metrics: Metrics,
@@ -41,7 +44,9 @@ impl Loop {
             notes.into_values().map(|pending| (pending.note, pending.answers)).unzip();
         let batch = Arc::new(Batch { appends: requests, notes });
         let committed = match self.commit(&batch).await {
-            Err(StoreError::Busy(_) | StoreError::Corrupt(_)) if of_several_logs(&batch) => self.apart(&batch).await,
+            Err(StoreError::Busy(_) | StoreError::Corrupt(_) | StoreError::Defect) if of_several_logs(&batch) => {
+                self.apart(&batch).await
+            }
             outcome => Committed::of(&batch, outcome),
         };
         self.publish(&batch.appends, &committed.appends);
@@ -79,7 +84,9 @@ impl Loop {
     async fn commit_once(&self, batch: Arc<Batch>) -> Result<Vec<Append>> {
         let started = Instant::now();
         let envelopes: usize = batch.appends.iter().map(|append| append.envelopes.len()).sum();
-        let outcome = self.store.commit(Arc::clone(&batch)).await;
+        // Whatever a store holds, a transaction ends with the future that carries it.
+        let committing = AssertUnwindSafe(self.store.commit(Arc::clone(&batch)));
+        let outcome = committing.catch_unwind().await.unwrap_or(Err(StoreError::Defect));
         match &outcome {
             // Questions and notes only: no figure of how fast entries are stored.
             Ok(_) if envelopes == 0 => {}

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{AuthPublicKey, LogName, NoisePublicKey, Timeline};
 use zerok_sync_relay::store::{
-    Append, AppendRequest, Batch, GroupKey, NewLog, Postgres, Store, StoreError, StoredEntry,
+    Append, AppendRequest, Batch, GroupCommit, GroupKey, NewLog, Postgres, Store, StoreError, StoredEntry,
 };
 use zerok_sync_testkit::postgres::{Cluster, Durability, PASSWORD, shared};
 

@@ -27,8 +27,9 @@ use self::pool::{Connection, Connections, Purpose, failed};
 pub(crate) use self::tls::{Target, target};
 use super::rules::fixed;
 use super::{
-    Admission, Append, Batch, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxOpening, MailboxRequest,
-    MailboxSide, NewLog, RestrictRequest, Restricted, Result, RotateRequest, Rotated, Standing, Store, StoredEntry,
+    Admission, Append, Batch, GroupCommit, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxOpening,
+    MailboxRequest, MailboxSide, NewLog, RestrictRequest, Restricted, Result, RotateRequest, Rotated, Standing, Store,
+    StoredEntry,
 };
 use crate::limits::RelayLimits;
 use crate::metrics::Metrics;
@@ -78,6 +79,17 @@ impl Postgres {
 }
 
 #[async_trait]
+impl GroupCommit for Postgres {
+    fn writers(&self) -> usize {
+        self.connections.commits_max()
+    }
+
+    async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Append>> {
+        commit::commit(self.connections.get(Purpose::Commit).await?, &batch).await
+    }
+}
+
+#[async_trait]
 impl Store for Postgres {
     async fn shared_noise_secret(&self, fresh: &[u8; 32]) -> Result<Option<Zeroizing<[u8; 32]>>> {
         let db = self.connection().await?;
@@ -116,14 +128,6 @@ impl Store for Postgres {
 
     async fn create(&self, log: NewLog, now_ms: u64) -> Result<Option<GroupKey>> {
         log::create(&mut *self.connection().await?, &log, now_ms).await
-    }
-
-    fn writers(&self) -> usize {
-        self.connections.commits_max()
-    }
-
-    async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Append>> {
-        commit::commit(self.connections.get(Purpose::Commit).await?, &batch).await
     }
 
     async fn state(&self, group: GroupKey) -> Result<Option<LogState>> {

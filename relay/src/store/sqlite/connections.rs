@@ -2,6 +2,7 @@
 //! second relay out. What is done on them is in the sibling modules.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -112,12 +113,14 @@ impl Connections {
         let stopped = || StoreError::Unavailable("the writer has stopped: restart the relay".into());
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |writer| {
+            // A panic rolls the transaction back, and is of whoever asked, not of this thread.
+            let outcome = catch_unwind(AssertUnwindSafe(|| writer.in_transaction(flush, work)));
             // Nobody listens any more if the session ended; the write is as good without.
-            let _ = answer.send(writer.in_transaction(flush, work));
+            let _ = answer.send(outcome);
         });
         let jobs = self.jobs.as_ref().ok_or_else(read_only)?;
         tokio::time::timeout(WAIT_MAX, jobs.send(job)).await.map_err(|_| overloaded())?.map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())?
+        answered.await.map_err(|_| stopped())?.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Runs `work` on one snapshot of the database.
@@ -145,7 +148,7 @@ impl Drop for Connections {
     fn drop(&mut self) {
         drop(self.jobs.take());
         if let Some(writer) = self.writer.take() {
-            // A panicking job was reported when it happened.
+            // Jobs do not panic out of their transactions.
             let _ = writer.join();
         }
     }
@@ -175,14 +178,17 @@ impl Drop for Reader {
     }
 }
 
-/// `lock` is held for as long as the connection is open.
+/// `lock` is held for as long as the connection is open, and then let go of by name: a program that
+/// is just being started by another thread has a copy of the file until it runs.
 fn write_loop(mut writer: Writer, mut queue: mpsc::Receiver<Job>, lock: File) {
     while let Some(job) = queue.blocking_recv() {
         job(&mut writer);
         writer.bound_wal();
     }
     drop(writer);
-    drop(lock);
+    if let Err(error) = lock.unlock() {
+        tracing::warn!(%error, "the lock of the database file is held until this process ends");
+    }
 }
 
 impl Writer {
@@ -284,4 +290,33 @@ fn private_file() -> OpenOptions {
         options.mode(0o600);
     }
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn rows(connection: &Connection) -> Result<i64> {
+        Ok(connection.query_row("SELECT count(*) FROM meta", [], |row| row.get(0))?)
+    }
+
+    #[tokio::test]
+    async fn a_write_that_panics_is_undone_and_the_next_one_is_served() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let connections = Connections::open(&dir.path().join("relay.db")).expect("a fresh database");
+        let before = connections.read(rows).await.expect("readable");
+        let insert = "INSERT INTO meta (key, value) VALUES ('planted', x'00')";
+
+        let panicked = connections.write(|db| -> Result<()> {
+            db.execute(insert, [])?;
+            panic!("planted");
+        });
+        AssertUnwindSafe(panicked).catch_unwind().await.expect_err("whoever asked has the panic");
+
+        assert_eq!(connections.read(rows).await, Ok(before));
+        connections.write(move |db| Ok(db.execute(insert, [])?)).await.expect("the writer goes on");
+        assert_eq!(connections.read(rows).await, Ok(before + 1));
+    }
 }

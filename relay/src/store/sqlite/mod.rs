@@ -27,9 +27,9 @@ use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, MailboxId, NoisePublic
 pub(super) use self::connections::lock_path;
 use self::connections::{Connections, Flush};
 use super::{
-    Admission, Append, Batch, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxOpening, MailboxRequest,
-    MailboxSide, NewLog, RestrictRequest, Restricted, Result, RotateRequest, Rotated, Standing, Store, StoreError,
-    StoredEntry,
+    Admission, Append, Batch, GroupCommit, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxOpening,
+    MailboxRequest, MailboxSide, NewLog, RestrictRequest, Restricted, Result, RotateRequest, Rotated, Standing, Store,
+    StoreError, StoredEntry,
 };
 
 /// A log in a SQLite file.
@@ -57,6 +57,18 @@ impl Sqlite {
     /// As for [`Self::open`], except that nobody is kept out.
     pub fn inspect(path: impl AsRef<Path>) -> Result<Self> {
         Ok(Self { connections: Connections::inspect(path.as_ref())?, collecting: tokio::sync::Mutex::default() })
+    }
+}
+
+#[async_trait]
+impl GroupCommit for Sqlite {
+    fn writers(&self) -> usize {
+        1
+    }
+
+    async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Append>> {
+        let flush = if commit::is_promised(&batch) { Flush::AtCommit } else { Flush::WithTheNext };
+        self.connections.write_with(flush, move |transaction| commit::commit(transaction, &batch)).await
     }
 }
 
@@ -97,15 +109,6 @@ impl Store for Sqlite {
 
     async fn create(&self, log: NewLog, now_ms: u64) -> Result<Option<GroupKey>> {
         self.connections.write(move |transaction| log::create(transaction, &log, now_ms)).await
-    }
-
-    fn writers(&self) -> usize {
-        1
-    }
-
-    async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Append>> {
-        let flush = if commit::is_promised(&batch) { Flush::AtCommit } else { Flush::WithTheNext };
-        self.connections.write_with(flush, move |transaction| commit::commit(transaction, &batch)).await
     }
 
     async fn state(&self, group: GroupKey) -> Result<Option<LogState>> {
