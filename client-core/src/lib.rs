@@ -40,7 +40,8 @@ pub mod store_seal;
 pub mod vectors;
 
 pub use engine::{
-    Audit, AuditReport, AuditedSender, Backoff, Connection, Engine, Entry, Founding, Member, Secrets, Status,
+    Audit, AuditReport, AuditedSender, Backoff, Connection, Engine, Entry, Founding, Member, RelayStatus, Secrets,
+    Status,
 };
 pub use error::{JoinError, OpenError, Problem, PushError};
 pub use event::{Event, IntegrityEvent};

@@ -9,12 +9,12 @@ use zerok_sync_protocol::wire;
 
 use super::Engine;
 use super::reading::{Lookup, Placed};
+use super::relay::RelayAt;
 use super::rows::{self, ChainRow, HeldRow, MemberRow, MirrorRow, hot, hot_key};
 use crate::certificate::{DeviceName, JoinCertificate};
 use crate::content::{Kind, SeenItem};
 use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
-use crate::io::Now;
 use crate::keys::MemberKeys;
 use crate::seal::{self, Authenticated};
 
@@ -44,7 +44,7 @@ enum Place {
 
 impl Engine {
     /// Accepts, holds or refuses one authenticated entry, then whatever waited for it.
-    pub(super) fn accept(&mut self, now: Now, placed: Placed, entry: &Authenticated) {
+    pub(super) fn accept(&mut self, placed: Placed, entry: &Authenticated) {
         if entry.seq == 0 {
             // No chain has such a place; only a member's broken or hostile device signs it.
             return self.find(IntegrityEvent::Corrupt { cursor: placed.cursor, blob_id: placed.blob_id });
@@ -59,19 +59,21 @@ impl Engine {
                 return self.find(IntegrityEvent::NotAMember { cursor: placed.cursor, sender: entry.sender });
             }
         }
+        let again = self.relays[placed.at].read_again(entry.sender, entry.seq);
         match self.place_in_chain(entry) {
             Place::Next => {
                 let sender = entry.sender;
-                self.store(now, placed, entry);
-                self.release_held(now, sender);
+                self.store(placed, entry);
+                self.release_held(sender);
             }
             Place::Later => self.hold(placed, entry),
-            Place::Earlier => self.look_up(Lookup {
-                sender: entry.sender,
-                seq: entry.seq,
-                cursor: placed.cursor,
-                blob_id: placed.blob_id,
-            }),
+            Place::Earlier => {
+                let Placed { at, cursor, blob_id, .. } = placed;
+                if entry.sender == self.me.device() {
+                    self.acked_up_to(at, entry.seq.min(self.progress.sealed_seq));
+                }
+                self.look_up(Lookup { sender: entry.sender, seq: entry.seq, cursor, blob_id, again });
+            }
             Place::OtherBranch { first } => {
                 self.find(IntegrityEvent::ForkedDevice {
                     sender: entry.sender,
@@ -141,13 +143,14 @@ impl Engine {
             return;
         }
         self.held_bytes += placed.envelope.len();
-        let row = HeldRow { cursor: placed.cursor, observed: placed.observed, envelope: placed.envelope };
+        let Some(relay) = self.relays[placed.at].tag() else { return };
+        let row = HeldRow { relay, cursor: placed.cursor, observed: placed.observed, envelope: placed.envelope };
         self.effects.put(rows::held_key(&entry.sender, entry.seq), wire::encode(&row));
         self.held.insert(key, row);
     }
 
     /// Accepts what waited for the entry just stored.
-    fn release_held(&mut self, now: Now, sender: DeviceId) {
+    fn release_held(&mut self, sender: DeviceId) {
         while let Some(chain) = self.chains.get(&sender) {
             let key = (sender, chain.seq + 1);
             let Some(row) = self.held.remove(&key) else { return };
@@ -160,18 +163,20 @@ impl Engine {
                 return self.find(IntegrityEvent::ForgedByMember { cursor: row.cursor, sender });
             };
             self.find(IntegrityEvent::Reordered { cursor: row.cursor, sender });
-            let placed =
-                Placed { cursor: row.cursor, observed: row.observed, blob_id: entry.blob_id(), envelope: row.envelope };
+            // One that is not on the list any more left what it had shown.
+            let at = self.relays.by_tag(row.relay).unwrap_or(RelayAt::HOME);
+            let HeldRow { cursor, observed, envelope, .. } = row;
+            let placed = Placed { at, cursor, observed, blob_id: entry.blob_id(), envelope };
             match self.place_in_chain(&entry) {
-                Place::Next => self.store(now, placed, &entry),
-                _ => return self.accept(now, placed, &entry),
+                Place::Next => self.store(placed, &entry),
+                _ => return self.accept(placed, &entry),
             }
         }
     }
 
     /// Gives an accepted entry its place: chain, mirror, effect.
-    fn store(&mut self, now: Now, placed: Placed, entry: &Authenticated) {
-        let blob_id = placed.blob_id;
+    fn store(&mut self, placed: Placed, entry: &Authenticated) {
+        let (at, blob_id) = (placed.at, placed.blob_id);
         self.extend_chain(entry.sender, entry.seq, blob_id);
         self.progress.lamport = self.progress.lamport.max(entry.lamport);
         let missing_deps = self.note_seen(&entry.seen);
@@ -181,7 +186,7 @@ impl Engine {
             self.rename(entry);
         }
         if entry.sender == self.me.device() {
-            self.own_entry_stored(now, entry.seq);
+            self.own_entry_stored(at, entry.seq);
         } else {
             self.check_joined();
         }
@@ -228,7 +233,7 @@ impl Engine {
         };
         self.progress_changed = true;
         let row = MirrorRow {
-            timeline: self.progress.timeline,
+            timeline: self.relays[placed.at].row.timeline,
             cursor: placed.cursor,
             observed: placed.observed,
             missing_deps,

@@ -1,12 +1,12 @@
-//! Reaching the relay and staying there: one link at a time, backoff, hello, liveness.
+//! Reaching a relay and staying there: one link at a time to each, backoff, hello, liveness.
 //!
 //! ```text
 //! Offline ─start→ Connecting ─LinkUp→ Open{Handshake → Hello (→ Creating) → Live} ─loss→ Waiting ─time→ Connecting
 //! ```
 //!
 //! `Hello` is by the newest epoch's auth key, then by older ones', then by the device key alone;
-//! `create` only while this device is a founder whose log has never stood: a relay that forgot the
-//! log is reported, not papered over.
+//! `create` only where this device is to make the log and it has never stood: a relay that forgot
+//! the log is reported, not papered over.
 
 use rand_core::CryptoRng;
 use zerok_sync_protocol::frame::{Limits, LogState, Who};
@@ -21,6 +21,7 @@ use zerok_sync_protocol::{ClientFrame, ErrorCode, NoisePublicKey, RelayFrame};
 
 use super::Engine;
 use super::backoff::Backoff;
+use super::relay::RelayAt;
 use super::status::Connection;
 use crate::error::Problem;
 use crate::event::{Event, IntegrityEvent};
@@ -37,12 +38,11 @@ const REFUSED_RETRY_MS: u64 = 60_000;
 /// 4 MiB.
 pub(super) const CREDIT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The connection to the relay.
+/// The connection to one relay.
 #[derive(Debug, Default)]
 pub(super) struct Session {
     state: State,
     backoff: Backoff,
-    links: u64,
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +111,24 @@ impl Session {
         }
     }
 
+    /// The link that is wanted or stands.
+    pub(super) fn link(&self) -> Option<LinkId> {
+        match &self.state {
+            State::Offline | State::Waiting { .. } => None,
+            State::Connecting { link, .. } => Some(*link),
+            State::Open(open) => Some(open.link),
+        }
+    }
+
+    /// Whether it is on its way to a live session, or reading what came while away.
+    pub(super) fn is_under_way(&self) -> bool {
+        match &self.state {
+            State::Offline | State::Waiting { .. } => false,
+            State::Connecting { .. } => true,
+            State::Open(open) => open.phase != Phase::Live || !open.caught_up,
+        }
+    }
+
     /// For `status`.
     pub(super) fn connection(&self) -> Connection {
         match &self.state {
@@ -143,41 +161,52 @@ impl Open {
 impl Engine {
     /// Goes online, and stays it: links that break are tried again.
     pub fn start(&mut self, now: Now) {
-        if matches!(self.session.state, State::Offline) && !self.stopped {
-            self.connect(now);
-            self.step(now);
+        if self.stopped {
+            return;
         }
+        for at in self.relays.all() {
+            if matches!(self.relays[at].session.state, State::Offline) {
+                self.connect(now, at);
+            }
+        }
+        self.step(now);
     }
 
     /// Says goodbye and goes offline. What was pushed stays in the outbox.
     pub fn close(&mut self, now: Now) {
-        if let Some(open) = self.session.live() {
-            open.send(&ClientFrame::Bye {});
+        for at in self.relays.all() {
+            if let Some(open) = self.relays[at].session.live() {
+                open.send(&ClientFrame::Bye {});
+            }
+            self.transmit();
+            self.drop_link(at);
+            self.relays[at].session.state = State::Offline;
+            self.invitation_lost(at, None);
         }
-        self.transmit();
-        self.drop_link();
-        self.session.state = State::Offline;
-        self.invitation_lost(None);
         self.event(Event::StatusChanged);
         self.step(now);
     }
 
-    fn connect(&mut self, now: Now) {
-        let relay = self.group.relay();
+    fn connect(&mut self, now: Now, at: RelayAt) {
+        let relay = self.relays[at].address();
         if let Err(problem) = check_first_contact(&relay) {
-            self.session.state = State::Waiting { until_ms: now.mono_ms + REFUSED_RETRY_MS };
-            return self.set_problem(Some(problem));
+            self.relays[at].session.state = State::Waiting { until_ms: now.mono_ms + REFUSED_RETRY_MS };
+            return self.set_problem(at, Some(problem));
         }
-        self.session.links += 1;
-        let link = LinkId(self.session.links);
-        self.session.state = State::Connecting { link, until_ms: now.mono_ms + CONNECT_DEADLINE_MS };
+        self.links += 1;
+        let link = LinkId(self.links);
+        self.relays[at].session.state = State::Connecting { link, until_ms: now.mono_ms + CONNECT_DEADLINE_MS };
         // Behind the end of the link before it, so that a driver never holds two.
         self.effects.emit(Output::Connect(link, relay));
         self.event(Event::StatusChanged);
     }
 
-    pub(super) fn session_deadline_ms(&self) -> Option<u64> {
-        match &self.session.state {
+    pub(super) fn sessions_deadline_ms(&self) -> Option<u64> {
+        self.relays.all().filter_map(|at| self.session_deadline_ms(at)).min()
+    }
+
+    fn session_deadline_ms(&self, at: RelayAt) -> Option<u64> {
+        match &self.relays[at].session.state {
             State::Offline => None,
             State::Waiting { until_ms } | State::Connecting { until_ms, .. } => Some(*until_ms),
             State::Open(open) => {
@@ -187,35 +216,41 @@ impl Engine {
                     deadline = deadline.min(open.since_ms + WELCOME_DEADLINE_MS);
                 }
                 // A pause asked for by the relay ends with an attempt, if there is something to push.
-                let paused = open.phase == Phase::Live && self.pushes_wait_until(open);
+                let paused = open.phase == Phase::Live && self.pushes_wait_until(at, open);
                 Some(if paused { deadline.min(open.push_again_ms) } else { deadline })
             }
         }
     }
 
-    fn pushes_wait_until(&self, open: &Open) -> bool {
-        open.push_again_ms > open.since_ms && self.progress.acked_seq < self.progress.queued_seq
+    fn pushes_wait_until(&self, at: RelayAt, open: &Open) -> bool {
+        open.push_again_ms > open.since_ms && self.relays[at].row.acked_seq < self.progress.queued_seq
     }
 
     pub(super) fn on_tick(&mut self, now: Now) {
-        match &mut self.session.state {
+        for at in self.relays.all() {
+            self.tick(now, at);
+        }
+    }
+
+    fn tick(&mut self, now: Now, at: RelayAt) {
+        match &mut self.relays[at].session.state {
             State::Offline => {}
-            State::Waiting { until_ms } if now.mono_ms >= *until_ms => self.connect(now),
+            State::Waiting { until_ms } if now.mono_ms >= *until_ms => self.connect(now, at),
             State::Connecting { until_ms, .. } if now.mono_ms >= *until_ms => {
-                self.lose(now, Some(Problem::Unreachable("it does not answer".into())), 0);
+                self.lose(now, at, Some(Problem::Unreachable("it does not answer".into())), 0);
             }
             State::Waiting { .. } | State::Connecting { .. } => {}
             State::Open(open) => {
                 if let Err(problem) = open.relay.check_deadline(now) {
-                    return self.lose(now, Some(problem), 0);
+                    return self.lose(now, at, Some(problem), 0);
                 }
                 if open.phase != Phase::Live && now.mono_ms >= open.since_ms + WELCOME_DEADLINE_MS {
                     let problem = Problem::Unreachable("it does not let this device in".into());
-                    return self.lose(now, Some(problem), 0);
+                    return self.lose(now, at, Some(problem), 0);
                 }
                 match open.dead_at_ms {
                     Some(dead_at_ms) if now.mono_ms >= dead_at_ms => {
-                        self.lose(now, Some(Problem::Unreachable("the connection went silent".into())), 0);
+                        self.lose(now, at, Some(Problem::Unreachable("the connection went silent".into())), 0);
                     }
                     None if now.mono_ms >= open.heard_ms + PING_AFTER_IDLE_MS => {
                         open.ping(now, DEAD_AFTER_PING_MS);
@@ -229,23 +264,27 @@ impl Engine {
     /// The machine woke up or the network changed: a dead link is noticed within seconds, a waiting
     /// one tried at once.
     pub(super) fn on_wake(&mut self, now: Now) {
-        self.session.backoff.reset();
-        match &mut self.session.state {
-            State::Waiting { .. } => self.connect(now),
-            State::Open(open) if open.phase != Phase::Handshake => open.ping(now, DEAD_AFTER_WAKE_PING_MS),
-            _ => {}
+        for at in self.relays.all() {
+            let session = &mut self.relays[at].session;
+            session.backoff.reset();
+            match &mut session.state {
+                State::Waiting { .. } => self.connect(now, at),
+                State::Open(open) if open.phase != Phase::Handshake => open.ping(now, DEAD_AFTER_WAKE_PING_MS),
+                _ => {}
+            }
         }
     }
 
     pub(super) fn on_link_up(&mut self, now: Now, link: LinkId) {
-        if !matches!(self.session.state, State::Connecting { link: expected, .. } if expected == link) {
+        let Some(at) = self.relays.by_link(link) else { return };
+        if !matches!(self.relays[at].session.state, State::Connecting { .. }) {
             return;
         }
         let frame_bytes_max = ENVELOPE_BYTES_MAX_DEFAULT as usize + FRAME_OVERHEAD_BYTES_MAX;
-        let address = self.group.relay();
+        let address = self.relays[at].address();
         match RelayLink::connect(now, &self.me.noise, &address, frame_bytes_max, &mut self.rng) {
             Ok(relay) => {
-                self.session.state = State::Open(Box::new(Open {
+                self.relays[at].session.state = State::Open(Box::new(Open {
                     link,
                     relay,
                     phase: Phase::Handshake,
@@ -265,19 +304,12 @@ impl Engine {
                 }));
                 self.event(Event::StatusChanged);
             }
-            Err(problem) => self.lose(now, Some(problem), REFUSED_RETRY_MS),
+            Err(problem) => self.lose(now, at, Some(problem), REFUSED_RETRY_MS),
         }
     }
 
     pub(super) fn on_link_down(&mut self, now: Now, link: LinkId, reason: LinkDownReason) {
-        let current = match &self.session.state {
-            State::Connecting { link, .. } => Some(*link),
-            State::Open(open) => Some(open.link),
-            State::Offline | State::Waiting { .. } => None,
-        };
-        if current != Some(link) {
-            return;
-        }
+        let Some(at) = self.relays.by_link(link) else { return };
         let (problem, at_least_ms) = match reason {
             LinkDownReason::Unreachable(why) => (Problem::Unreachable(why), 0),
             LinkDownReason::Closed => (Problem::Unreachable("the connection was closed".into()), 0),
@@ -287,101 +319,103 @@ impl Engine {
             }
             LinkDownReason::Invalid(why) => (Problem::NotARelay(why), REFUSED_RETRY_MS),
         };
-        self.link_gone(now, Some(problem), at_least_ms);
+        self.link_gone(now, at, Some(problem), at_least_ms);
     }
 
     /// Gives the link up and plans the next attempt.
-    pub(super) fn lose(&mut self, now: Now, problem: Option<Problem>, at_least_ms: u64) {
-        self.drop_link();
-        self.link_gone(now, problem, at_least_ms);
+    pub(super) fn lose(&mut self, now: Now, at: RelayAt, problem: Option<Problem>, at_least_ms: u64) {
+        self.drop_link(at);
+        self.link_gone(now, at, problem, at_least_ms);
     }
 
     /// Begins again with a new link, at once.
-    pub(super) fn reconnect(&mut self, now: Now) {
-        self.drop_link();
-        self.invitation_lost(None);
-        self.connect(now);
+    pub(super) fn reconnect(&mut self, now: Now, at: RelayAt) {
+        self.drop_link(at);
+        self.invitation_lost(at, None);
+        self.connect(now, at);
     }
 
-    fn drop_link(&mut self) {
+    fn drop_link(&mut self, at: RelayAt) {
         // Behind what was already said on it, so that a last frame arrives, and behind its `Connect`.
-        match &self.session.state {
+        match &self.relays[at].session.state {
             State::Connecting { link, .. } => self.effects.emit(Output::Disconnect(*link)),
             State::Open(open) => self.effects.emit(Output::Disconnect(open.link)),
             State::Offline | State::Waiting { .. } => {}
         }
     }
 
-    fn link_gone(&mut self, now: Now, problem: Option<Problem>, at_least_ms: u64) {
-        let lived_ms = match &self.session.state {
+    fn link_gone(&mut self, now: Now, at: RelayAt, problem: Option<Problem>, at_least_ms: u64) {
+        let lived_ms = match &self.relays[at].session.state {
             State::Open(open) if open.phase == Phase::Live => now.mono_ms - open.since_ms,
             _ => 0,
         };
-        let delay_ms = self.session.backoff.next_delay_ms(lived_ms, at_least_ms, &mut self.rng);
-        self.session.state = State::Waiting { until_ms: now.mono_ms + delay_ms };
-        self.invitation_lost(problem.as_ref());
-        self.set_problem(problem);
+        let delay_ms = self.relays[at].session.backoff.next_delay_ms(lived_ms, at_least_ms, &mut self.rng);
+        self.relays[at].session.state = State::Waiting { until_ms: now.mono_ms + delay_ms };
+        self.invitation_lost(at, problem.as_ref());
+        self.set_problem(at, problem);
         self.event(Event::StatusChanged);
     }
 
     pub(super) fn on_link_message(&mut self, now: Now, link: LinkId, message: &[u8]) {
-        let Some(open) = self.session.open_as(link) else { return };
+        let Some(at) = self.relays.by_link(link) else { return };
+        let Some(open) = self.relays[at].session.open_as(link) else { return };
         open.heard_ms = now.mono_ms;
         open.dead_at_ms = None;
         if let Err(problem) = open.relay.receive(message) {
-            return self.refused(now, problem);
+            return self.refused(now, at, problem);
         }
         // A frame may end the session, so the link is looked up again for each.
-        while let Some(open) = self.session.open_as(link) {
+        while let Some(open) = self.relays[at].session.open_as(link) {
             match open.relay.poll_event() {
                 Ok(None) => return,
                 Ok(Some(RelayLinkEvent::Ready { relay_key, handshake_hash })) => {
                     open.relay_key = relay_key;
                     open.handshake = handshake_hash;
-                    self.say_hello();
+                    self.say_hello(at);
                 }
                 Ok(Some(RelayLinkEvent::Frame(frame))) => {
-                    if let Err(problem) = self.on_frame(now, frame) {
-                        return self.refused(now, problem);
+                    if let Err(problem) = self.on_frame(now, at, frame) {
+                        return self.refused(now, at, problem);
                     }
                 }
-                Err(problem) => return self.refused(now, problem),
+                Err(problem) => return self.refused(now, at, problem),
             }
         }
     }
 
     /// The relay did what trying again will hardly cure.
-    fn refused(&mut self, now: Now, problem: Problem) {
-        self.lose(now, Some(problem), REFUSED_RETRY_MS);
+    fn refused(&mut self, now: Now, at: RelayAt, problem: Problem) {
+        self.lose(now, at, Some(problem), REFUSED_RETRY_MS);
     }
 
     /// The first `Hello` of a link, or after `Superseded`: by the newest epoch's auth key.
-    pub(super) fn say_hello(&mut self) {
-        if let State::Open(open) = &mut self.session.state {
+    pub(super) fn say_hello(&mut self, at: RelayAt) {
+        if let State::Open(open) = &mut self.relays[at].session.state {
             open.phase = Phase::Hello;
             open.hello_attempt = 0;
         }
-        self.try_hello();
+        self.try_hello(at);
     }
 
     /// The relay did not know that name: an older epoch's (it was rolled back, or missed a
     /// rotation), then by the device key alone (it forgot the names). `false` if all was tried.
-    fn try_next_hello(&mut self) -> bool {
-        match &mut self.session.state {
+    fn try_next_hello(&mut self, at: RelayAt) -> bool {
+        match &mut self.relays[at].session.state {
             State::Open(open) if open.phase == Phase::Hello => open.hello_attempt += 1,
             _ => return false,
         }
-        self.try_hello()
+        self.try_hello(at)
     }
 
-    fn try_hello(&mut self) -> bool {
-        let State::Open(open) = &self.session.state else { return false };
-        let newest = self.keys_for_hello();
+    fn try_hello(&mut self, at: RelayAt) -> bool {
+        let State::Open(open) = &self.relays[at].session.state else { return false };
+        let newest = self.keys_for_hello(at);
         let older = self.keyring.iter().rev().filter(|keys| keys.id != newest.id);
         let candidates: Vec<_> = std::iter::once(newest).chain(older).collect();
         let attempt = open.hello_attempt;
-        // Only a founder whose log has never stood, and only by the newest name.
-        let create = attempt == 0 && self.group.genesis_envelope.is_some();
+        // Only where the log has never stood, and only by the newest name.
+        let creation = self.relays[at].row.creation.as_ref().filter(|_| attempt == 0);
+        let create = creation.is_some();
         let who = match candidates.get(attempt) {
             Some(keys) => Who::Member {
                 auth_public: keys.auth_public(),
@@ -390,48 +424,50 @@ impl Engine {
             None if attempt == candidates.len() => Who::Device {},
             None => return false,
         };
-        let token = self.group.token.clone().filter(|token| create && token.len() <= TOKEN_BYTES_MAX);
+        let token = creation.and_then(|it| it.token.clone()).filter(|token| token.len() <= TOKEN_BYTES_MAX);
         let hello = ClientFrame::Hello { minor_min: MINOR_MIN, minor_max: MINOR_MAX, who, create, token };
-        if let State::Open(open) = &mut self.session.state {
+        if let State::Open(open) = &mut self.relays[at].session.state {
             open.send(&hello);
         }
         true
     }
 
-    fn on_frame(&mut self, now: Now, frame: RelayFrame) -> Result<(), Problem> {
-        let State::Open(open) = &mut self.session.state else { return Ok(()) };
+    fn on_frame(&mut self, now: Now, at: RelayAt, frame: RelayFrame) -> Result<(), Problem> {
+        let State::Open(open) = &mut self.relays[at].session.state else { return Ok(()) };
         match (open.phase, frame) {
             (_, RelayFrame::Pong {}) => Ok(()),
             (_, RelayFrame::Bye { retry_after_ms }) => {
-                self.lose(now, None, retry_after_ms.min(RETRY_AFTER_MAX_MS));
+                self.lose(now, at, None, retry_after_ms.min(RETRY_AFTER_MAX_MS));
                 Ok(())
             }
             (_, RelayFrame::Error { code, retry_after_ms, detail }) => {
-                self.on_error(now, code, retry_after_ms, detail);
+                self.on_error(now, at, code, retry_after_ms, detail);
                 Ok(())
             }
-            (_, RelayFrame::Superseded { epoch_envelope, more, .. }) => self.on_superseded(now, &epoch_envelope, more),
+            (_, RelayFrame::Superseded { epoch_envelope, more, .. }) => {
+                self.on_superseded(now, at, &epoch_envelope, more)
+            }
             (Phase::Hello | Phase::Creating, RelayFrame::Welcome { log: Some(log), limits, .. }) => {
-                self.on_welcome(now, log, limits);
+                self.on_welcome(now, at, log, limits);
                 Ok(())
             }
             (Phase::Live, RelayFrame::Entries { items }) => {
                 let bytes = open.relay.last_frame_bytes() as u64;
-                self.on_entries(now, items.into_vec())?;
-                self.give_credit(bytes);
+                self.on_entries(at, items.into_vec())?;
+                self.give_credit(at, bytes);
                 Ok(())
             }
-            (Phase::Live, RelayFrame::CaughtUp { head }) => self.on_caught_up(head),
-            (Phase::Live, RelayFrame::PushAck { push, results }) => self.on_push_ack(now, push, &results),
+            (Phase::Live, RelayFrame::CaughtUp { head }) => self.on_caught_up(at, head),
+            (Phase::Live, RelayFrame::PushAck { push, results }) => self.on_push_ack(now, at, push, &results),
             (Phase::Live, RelayFrame::MailboxOpened { mailbox, expires_in_ms, .. }) => {
-                self.on_mailbox_opened(mailbox, expires_in_ms)
+                self.on_mailbox_opened(at, mailbox, expires_in_ms)
             }
             (Phase::Live, RelayFrame::MailboxMessage { data }) => {
-                self.on_mailbox_message(&data);
+                self.on_mailbox_message(at, &data);
                 Ok(())
             }
             (Phase::Live, RelayFrame::MailboxClosed {}) => {
-                self.on_mailbox_closed();
+                self.on_mailbox_closed(at);
                 Ok(())
             }
             // Meant for later protocol steps of this version; nothing here waits for them.
@@ -440,20 +476,21 @@ impl Engine {
         }
     }
 
-    fn on_welcome(&mut self, now: Now, log: LogState, limits: Limits) {
-        let State::Open(open) = &mut self.session.state else { return };
+    fn on_welcome(&mut self, now: Now, at: RelayAt, log: LogState, limits: Limits) {
+        let relay = &mut self.relays[at];
+        let State::Open(open) = &mut relay.session.state else { return };
         if log.timeline.is_zero() {
-            return match &self.group.genesis_envelope {
-                Some(envelope) if open.phase == Phase::Hello => {
+            return match &relay.row.creation {
+                Some(creation) if open.phase == Phase::Hello => {
                     open.phase = Phase::Creating;
                     let frame = ClientFrame::Create {
                         allow: List::try_from(vec![self.me.keys.noise]).expect("one fits"),
-                        epoch_envelope: envelope.clone(),
+                        epoch_envelope: creation.epoch_envelope.clone(),
                         envelopes: List::empty(),
                     };
                     open.send(&frame);
                 }
-                _ => self.refused(now, Problem::ProtocolViolation("a log without a history")),
+                _ => self.refused(now, at, Problem::ProtocolViolation("a log without a history")),
             };
         }
         let limits = clamp(limits);
@@ -464,38 +501,36 @@ impl Engine {
         let relay_key = open.relay_key;
         open.log = Some(log.clone());
 
-        if self.group.relay_key.is_none() || self.group.genesis_envelope.is_some() {
-            self.group.relay_key = Some(relay_key);
-            self.group.genesis_envelope = None;
-            self.group.token = None;
-            self.put_group();
+        if relay.row.key.is_none() || relay.row.creation.is_some() {
+            relay.row.key = Some(relay_key);
+            relay.row.creation = None;
+            relay.changed = true;
         }
-        if self.progress.timeline.is_zero() {
-            self.progress.timeline = log.timeline;
-            self.progress_changed = true;
+        if relay.row.timeline.is_zero() {
+            relay.row.timeline = log.timeline;
+            relay.changed = true;
         }
-        if log.timeline != self.progress.timeline || log.head < self.progress.cursor {
-            return self.diverged(now, Some(log.head).filter(|&head| head < self.progress.cursor));
+        if log.timeline != relay.row.timeline || log.head < relay.row.cursor {
+            let cursor = relay.row.cursor;
+            return self.diverged(now, at, Some(log.head).filter(|&head| head < cursor));
         }
-        self.set_problem(self.progress.copied.then_some(Problem::OlderCopy));
-        self.outbox.restart(self.progress.acked_seq);
+        relay.sending.restart(relay.row.acked_seq);
         let subscribe = ClientFrame::Subscribe {
-            timeline: self.progress.timeline,
-            after: self.progress.cursor,
-            blob_id_at_after: self.progress.blob_id_at_cursor,
+            timeline: relay.row.timeline,
+            after: relay.row.cursor,
+            blob_id_at_after: relay.row.blob_id_at_cursor,
             credit: CREDIT_BYTES,
             follow: true,
         };
-        if let Some(open) = self.session.live() {
-            open.send(&subscribe);
-        }
+        open.send(&subscribe);
+        self.set_problem(at, self.progress.copied.then_some(Problem::OlderCopy));
         self.open_mailbox();
         self.event(Event::StatusChanged);
     }
 
     /// The relay's history is not the one this device read.
-    fn diverged(&mut self, now: Now, to: Option<u64>) {
-        let from = self.progress.cursor;
+    fn diverged(&mut self, now: Now, at: RelayAt, to: Option<u64>) {
+        let from = self.relays[at].row.cursor;
         let finding = IntegrityEvent::RolledBack { from, to };
         if !self.findings.contains(&finding) {
             self.find(finding);
@@ -503,29 +538,41 @@ impl Engine {
         let code = ErrorCode::Diverged;
         let problem =
             Problem::Refused { code: Some(code), number: code.number(), detail: format!("read up to {from}") };
-        self.refused(now, problem);
+        self.refused(now, at, problem);
     }
 
-    fn on_error(&mut self, now: Now, number: u16, retry_after_ms: u64, detail: String) {
+    fn on_error(&mut self, now: Now, at: RelayAt, number: u16, retry_after_ms: u64, detail: String) {
         let code = ErrorCode::from_number(number);
         match code {
-            Some(ErrorCode::MailboxGone) => return self.on_mailbox_refused(),
-            Some(ErrorCode::Diverged) if self.session.live_ref().is_some() => return self.diverged(now, None),
-            Some(ErrorCode::UnknownLog) if self.try_next_hello() => return,
+            Some(ErrorCode::MailboxGone) => return self.on_mailbox_refused(at),
+            Some(ErrorCode::Diverged) if self.relays[at].session.live_ref().is_some() => {
+                return self.diverged(now, at, None);
+            }
+            Some(ErrorCode::UnknownLog) if self.try_next_hello(at) => return,
             // The relay lost a log that this device had read from.
-            Some(ErrorCode::UnknownLog) if self.progress.cursor > 0 => return self.diverged(now, Some(0)),
+            Some(ErrorCode::UnknownLog) if self.relays[at].row.cursor > 0 => return self.diverged(now, at, Some(0)),
             _ => {}
         }
         let detail = printable(&detail);
         let wait_ms = if retry_after_ms > 0 { retry_after_ms.min(RETRY_AFTER_MAX_MS) } else { REFUSED_RETRY_MS };
-        self.lose(now, Some(Problem::Refused { code, number, detail }), wait_ms);
+        self.lose(now, at, Some(Problem::Refused { code, number, detail }), wait_ms);
+    }
+
+    /// Why there is no live session with a relay, or that there is one.
+    pub(super) fn set_problem(&mut self, at: RelayAt, problem: Option<Problem>) {
+        if self.relays[at].problem != problem {
+            self.relays[at].problem = problem;
+            self.event(Event::StatusChanged);
+        }
     }
 
     /// Seals what was queued; the messages leave once everything before them is durable.
     pub(super) fn transmit(&mut self) {
-        let State::Open(open) = &mut self.session.state else { return };
-        while let Some(message) = open.relay.poll_transmit() {
-            self.effects.emit(Output::Transmit(open.link, message));
+        for relay in self.relays.iter_mut() {
+            let State::Open(open) = &mut relay.session.state else { continue };
+            while let Some(message) = open.relay.poll_transmit() {
+                self.effects.emit(Output::Transmit(open.link, message));
+            }
         }
     }
 }

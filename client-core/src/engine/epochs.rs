@@ -11,6 +11,7 @@ use zerok_sync_protocol::wire;
 
 use super::Engine;
 use super::reading::{Lookup, Placed};
+use super::relay::RelayAt;
 use super::rows::{IdentityRow, hot, hot_key};
 use crate::epoch::{self, AcceptedEpoch, Predecessor, SignedEpoch, UnwrapError};
 use crate::error::Problem;
@@ -41,11 +42,15 @@ impl Engine {
         let sender = signed.sender;
         if signed.previous_epoch.is_zero() && self.chains.contains_key(&sender) {
             // Genesis again, or another one: it is its founder's entry 1.
-            self.look_up(Lookup { sender, seq: 1, cursor: placed.cursor, blob_id: placed.blob_id });
+            let again = self.relays[placed.at].read_again(sender, 1);
+            let Placed { cursor, blob_id, .. } = placed;
+            self.look_up(Lookup { sender, seq: 1, cursor, blob_id, again });
             return Ok(());
         }
-        if self.progress.epoch_blob_id == placed.blob_id {
-            self.find(IntegrityEvent::Replayed { cursor: placed.cursor, blob_id: placed.blob_id });
+        if self.relays.iter().any(|relay| relay.has_epoch(placed.blob_id)) {
+            if self.relays[placed.at].epoch_read_again(placed.blob_id) {
+                self.find(IntegrityEvent::Replayed { cursor: placed.cursor, blob_id: placed.blob_id });
+            }
             return Ok(());
         }
         let members: Vec<MemberKeys> = self.members.values().map(|member| member.keys.clone()).collect();
@@ -88,6 +93,7 @@ impl Engine {
         let founding = self.progress.epoch_blob_id.is_zero();
         let blob_id = placed.blob_id;
         if founding {
+            self.relays[placed.at].read_again(accepted.sender, 1);
             for founder in accepted.members() {
                 // Named by its first own entry.
                 self.add_member(founder.clone(), "founder", None);
@@ -105,8 +111,11 @@ impl Engine {
         }
         let held = self.keyring.set_current(&accepted.id());
         debug_assert!(held, "it was opened with this secret");
-        self.hello_epoch = self.hello_epoch.take().filter(|keys| keys.id != accepted.id());
+        for relay in self.relays.iter_mut() {
+            relay.hello_epoch.take_if(|keys| keys.id == accepted.id());
+        }
         self.progress.epoch_blob_id = blob_id;
+        self.relays[placed.at].epoch_read_again(blob_id);
         self.progress.lamport = self.progress.lamport.max(accepted.lamport);
         self.progress_changed = true;
         self.put_identity();
@@ -134,20 +143,26 @@ impl Engine {
     ///
     /// # Errors
     /// [`Problem::EpochNotOpened`] when it is not, or when that was tried already.
-    pub(super) fn on_superseded(&mut self, now: Now, epoch_envelope: &[u8], more: u8) -> Result<(), Problem> {
+    pub(super) fn on_superseded(
+        &mut self,
+        now: Now,
+        at: RelayAt,
+        epoch_envelope: &[u8],
+        more: u8,
+    ) -> Result<(), Problem> {
         let opened = epoch::unwrap_secret(self.keyring.group(), &self.me, epoch_envelope);
         match opened {
             Ok(secret) => {
                 let keys = EpochKeys::derive(self.keyring.group(), &secret);
-                if self.keys_for_hello().id == keys.id {
+                if self.keys_for_hello(at).id == keys.id {
                     return Err(Problem::EpochNotOpened);
                 }
-                self.hello_epoch = Some(keys);
-                if self.session.live().is_some() {
+                self.relays[at].hello_epoch = Some(keys);
+                if self.relays[at].session.live_ref().is_some() {
                     // What is on its way on this link belongs to the old epoch: begin with a new one.
-                    self.reconnect(now);
+                    self.reconnect(now, at);
                 } else {
-                    self.say_hello();
+                    self.say_hello(at);
                 }
                 Ok(())
             }
@@ -158,8 +173,8 @@ impl Engine {
         }
     }
 
-    /// The epoch to say `Hello` with.
-    pub(super) fn keys_for_hello(&self) -> &EpochKeys {
-        self.hello_epoch.as_ref().unwrap_or(self.keyring.current())
+    /// The epoch to say `Hello` with at a relay.
+    pub(super) fn keys_for_hello(&self, at: RelayAt) -> &EpochKeys {
+        self.relays[at].hello_epoch.as_ref().unwrap_or(self.keyring.current())
     }
 }

@@ -7,8 +7,9 @@ use zerok_sync_protocol::limits::MAILBOX_TTL_MS;
 use zerok_sync_protocol::{ClientFrame, MailboxId};
 
 use super::Engine;
+use super::relay::{Relay, RelayAt};
 use crate::certificate::{Card, DeviceName};
-use crate::content::{Observed, SeenHash, SeenItem};
+use crate::content::{SeenHash, SeenItem};
 use crate::error::{JoinError, Problem};
 use crate::event::Event;
 use crate::genesis::Genesis;
@@ -19,6 +20,8 @@ use crate::pairing::{GrantMaterial, GrantedMember, InviterPairing, InviterStep, 
 /// An invitation under way.
 #[derive(Debug)]
 pub(super) struct Invitation {
+    /// The relay with the mailbox.
+    at: RelayAt,
     base: Option<String>,
     ttl_ms: u64,
     state: State,
@@ -41,7 +44,8 @@ impl Engine {
     /// invitation that is under way is cancelled.
     pub fn invite(&mut self, now: Now, base: Option<String>, ttl_ms: u64) {
         self.cancel_invite(now);
-        self.invitation = Some(Invitation { base, ttl_ms: ttl_ms.min(MAILBOX_TTL_MS), state: State::Wanted });
+        self.invitation =
+            Some(Invitation { at: RelayAt::HOME, base, ttl_ms: ttl_ms.min(MAILBOX_TTL_MS), state: State::Wanted });
         self.open_mailbox();
         self.step(now);
     }
@@ -85,8 +89,10 @@ impl Engine {
     /// Asks for a mailbox if one is wanted and the relay is there.
     pub(super) fn open_mailbox(&mut self) {
         let Some(invitation) = &mut self.invitation else { return };
-        let Some(open) = self.session.live() else { return };
+        let Some(at) = self.relays.first_live() else { return };
+        let Some(open) = self.relays[at].session.live() else { return };
         if matches!(invitation.state, State::Wanted) {
+            invitation.at = at;
             open.send(&ClientFrame::MailboxOpen { short: false, ttl_ms: invitation.ttl_ms });
             invitation.state = State::Opening;
         }
@@ -96,22 +102,27 @@ impl Engine {
     ///
     /// # Errors
     /// [`Problem::ProtocolViolation`] when none was asked for.
-    pub(super) fn on_mailbox_opened(&mut self, mailbox: MailboxId, expires_in_ms: u64) -> Result<(), Problem> {
-        if let Some(open) = self.session.live()
+    pub(super) fn on_mailbox_opened(
+        &mut self,
+        at: RelayAt,
+        mailbox: MailboxId,
+        expires_in_ms: u64,
+    ) -> Result<(), Problem> {
+        if let Some(open) = self.relays[at].session.live()
             && open.mailboxes_given_up > 0
         {
             open.mailboxes_given_up -= 1;
             return Ok(());
         }
         let Some(invitation) = &mut self.invitation else { return Ok(()) };
-        if !matches!(invitation.state, State::Opening) {
+        if !matches!(invitation.state, State::Opening) || invitation.at != at {
             return Err(Problem::ProtocolViolation("a mailbox that was not asked for"));
         }
         let secret = PairingSecret::generate(&mut self.rng);
         let psk0 = pairing_psk(secret.expose());
         let pairing = InviterPairing::new(PairingMode::Link, &mailbox, psk0, self.me.clone());
         invitation.state = State::Pairing { pairing: Box::new(pairing), card: None };
-        match InviteLink::new(invitation.base.as_deref(), &self.group.relay(), mailbox, secret) {
+        match InviteLink::new(invitation.base.as_deref(), &self.relays[at].address(), mailbox, secret) {
             Ok(link) => {
                 let expires_in_ms = expires_in_ms.min(MAILBOX_TTL_MS);
                 self.event(Event::InviteReady { link: link.to_string(), expires_in_ms });
@@ -121,8 +132,13 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn on_mailbox_message(&mut self, data: &[u8]) {
-        let Some(Invitation { state: State::Pairing { pairing, card }, .. }) = &mut self.invitation else { return };
+    pub(super) fn on_mailbox_message(&mut self, at: RelayAt, data: &[u8]) {
+        let Some(Invitation { at: mine, state: State::Pairing { pairing, card }, .. }) = &mut self.invitation else {
+            return;
+        };
+        if *mine != at {
+            return;
+        }
         match pairing.receive(data, &mut self.rng) {
             Ok(InviterStep::Send(message)) => self.mailbox_send(message),
             Ok(InviterStep::Ask { card: asking, digits }) => {
@@ -141,21 +157,23 @@ impl Engine {
     }
 
     /// The relay says the mailbox is gone. One that is not open yet cannot be meant.
-    pub(super) fn on_mailbox_closed(&mut self) {
-        if matches!(self.invitation, Some(Invitation { state: State::Pairing { .. }, .. })) {
+    pub(super) fn on_mailbox_closed(&mut self, at: RelayAt) {
+        if matches!(self.invitation, Some(Invitation { at: mine, state: State::Pairing { .. }, .. }) if mine == at) {
             self.invitation_gone();
         }
     }
 
     /// The relay refused something about a mailbox; it may have closed while that was on its way.
-    pub(super) fn on_mailbox_refused(&mut self) {
-        if let Some(open) = self.session.live()
+    pub(super) fn on_mailbox_refused(&mut self, at: RelayAt) {
+        if let Some(open) = self.relays[at].session.live()
             && open.mailboxes_given_up > 0
         {
             open.mailboxes_given_up -= 1;
             return;
         }
-        self.invitation_gone();
+        if self.invitation.as_ref().is_some_and(|invitation| invitation.at == at) {
+            self.invitation_gone();
+        }
     }
 
     fn invitation_gone(&mut self) {
@@ -170,8 +188,8 @@ impl Engine {
 
     /// The link to the relay is gone, and the mailbox's session with it. One that is only wanted
     /// waits for the next.
-    pub(super) fn invitation_lost(&mut self, problem: Option<&Problem>) {
-        let Some(invitation) = &mut self.invitation else { return };
+    pub(super) fn invitation_lost(&mut self, at: RelayAt, problem: Option<&Problem>) {
+        let Some(invitation) = self.invitation.as_mut().filter(|invitation| invitation.at == at) else { return };
         match &mut invitation.state {
             State::Wanted | State::Opening => invitation.state = State::Wanted,
             State::Pairing { pairing, .. } => {
@@ -193,7 +211,8 @@ impl Engine {
     }
 
     fn mailbox_send(&mut self, message: Vec<u8>) {
-        if let Some(open) = self.session.live() {
+        let Some(invitation) = &self.invitation else { return };
+        if let Some(open) = self.relays[invitation.at].session.live() {
             open.send(&ClientFrame::MailboxSend { data: message.into() });
         }
     }
@@ -203,7 +222,7 @@ impl Engine {
         let opening = matches!(invitation.state, State::Opening);
         let opened = matches!(invitation.state, State::Pairing { .. });
         if (opening || opened)
-            && let Some(open) = self.session.live()
+            && let Some(open) = self.relays[invitation.at].session.live()
         {
             open.mailboxes_given_up += usize::from(opening);
             open.send(&ClientFrame::MailboxClose {});
@@ -214,7 +233,8 @@ impl Engine {
     fn grant_material(&self) -> Option<GrantMaterial> {
         let own = self.members.get(&self.me.device())?;
         // A certificate is good for the newest epoch only.
-        if self.progress.copied || self.keys_for_hello().id != self.keyring.current().id {
+        let at = self.invitation.as_ref()?.at;
+        if self.progress.copied || self.keys_for_hello(at).id != self.keyring.current().id {
             return None;
         }
         let frontier = self
@@ -222,18 +242,13 @@ impl Engine {
             .iter()
             .map(|(device, chain)| SeenItem { tag: device.tag(), seq: chain.seq, hash: SeenHash::of(&chain.blob_id) })
             .collect();
-        let relay = self.group.relay();
+        let relay = &self.relays[at];
         Some(GrantMaterial {
             genesis: Genesis::parse(self.genesis.clone()).ok()?,
             keyring: self.keyring.clone(),
             inviter_certificate: own.certificate.clone(),
-            observed: relay.key.filter(|_| !self.progress.observed.is_zero()).map(|key| Observed {
-                relay: zerok_sync_protocol::id::RelayTag::of(&key),
-                timeline: self.progress.timeline,
-                cursor: self.progress.cursor,
-                hash: self.progress.observed.short(),
-            }),
-            relays: vec![relay],
+            observed: relay.observed().filter(|_| !relay.row.observed.is_zero()),
+            relays: self.relays.iter().map(Relay::address).collect(),
             frontier,
             history_start: None,
             members: self

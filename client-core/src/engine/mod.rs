@@ -8,7 +8,8 @@
 //! |---|---|
 //! | [`rows`] | the local database, row by row |
 //! | [`effects`] | outputs wait for the commit they rest on |
-//! | [`connection`] | reaching the relay: backoff, hello, liveness |
+//! | [`relay`] | the relays of the group: what each showed and acknowledged |
+//! | [`connection`] | reaching one of them: backoff, hello, liveness |
 //! | [`outbox`], [`writing`] | own entries: queued, sealed at the first send, pushed, acknowledged |
 //! | [`reading`], [`accepting`], [`epochs`] | the relay's log: verified page by page, ordered per sender, delivered |
 //! | [`inviting`] | letting another device in |
@@ -28,6 +29,7 @@ mod inviting;
 mod opening;
 mod outbox;
 mod reading;
+mod relay;
 pub(crate) mod rows;
 mod status;
 mod writing;
@@ -41,19 +43,18 @@ use zerok_sync_protocol::{BlobId, wire};
 pub use self::backoff::Backoff;
 pub use audit::{Audit, AuditReport, AuditedSender};
 pub use opening::{Founding, Secrets};
-pub use status::{Connection, Entry, Member, Status};
+pub use status::{Connection, Entry, Member, RelayStatus, Status};
 
-use crate::error::{OpenError, Problem, PushError};
+use crate::error::{OpenError, PushError};
 use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
 use crate::io::{Input, Machine, Now, Output, Row, ScanId};
 use crate::keyring::Keyring;
-use crate::keys::{EpochKeys, Membership, MembershipSeed, StoreKey};
-use crate::observed::FoldHash;
-use connection::Session;
+use crate::keys::{Membership, MembershipSeed, StoreKey};
 use effects::Effects;
 use inviting::Invitation;
 use outbox::Outbox;
+use relay::Relays;
 use rows::{ChainRow, GroupRow, HeldRow, JoiningRow, MemberRow, ProgressRow, hot, hot_key};
 
 /// Findings that `status` lists.
@@ -72,8 +73,6 @@ pub struct Engine {
     me: Membership,
     genesis: Bytes,
     keyring: Keyring,
-    /// The epoch the relay handed out, until its envelope is read in the log.
-    hello_epoch: Option<EpochKeys>,
     group: GroupRow,
     joining: Option<JoiningRow>,
     progress: ProgressRow,
@@ -87,10 +86,6 @@ pub struct Engine {
     wanted: BTreeMap<DeviceId, u64>,
     /// Gaps reported in this run, so that each is reported once.
     gaps_reported: BTreeMap<DeviceId, u64>,
-    /// The folds of the latest cursors, to compare with what others observed.
-    folds: VecDeque<(u64, FoldHash)>,
-    /// What others observed at cursors this device has not read yet.
-    observed_ahead: VecDeque<(DeviceId, u64, crate::observed::ObservedHash)>,
 
     outbox: Outbox,
     /// The scan under way, and the seq it begins at.
@@ -100,9 +95,9 @@ pub struct Engine {
     lookups: BTreeMap<ScanId, reading::Lookup>,
     scans: u64,
 
-    session: Session,
+    relays: Relays,
+    links: u64,
     invitation: Option<Invitation>,
-    problem: Option<Problem>,
     findings: VecDeque<IntegrityEvent>,
     stopped: bool,
 }
@@ -137,7 +132,7 @@ impl Machine for Engine {
 
     fn next_deadline_ms(&self) -> Option<u64> {
         // A machine that stopped does nothing at any time.
-        if self.stopped { None } else { self.session_deadline_ms() }
+        if self.stopped { None } else { self.sessions_deadline_ms() }
     }
 }
 
@@ -193,24 +188,27 @@ impl Engine {
     /// Ends every step: writes what changed, uses what became possible, and lets outputs go.
     fn step(&mut self, now: Now) {
         self.pump_outbox(now);
-        if std::mem::take(&mut self.progress_changed) {
-            self.effects.put(hot_key(hot::PROGRESS, &[]), wire::encode(&self.progress));
-        }
+        self.put_progress();
         self.transmit();
         self.effects.flush();
     }
 
     fn event(&mut self, event: Event) {
-        // The progress row is written at the end of the step; what an event tells must wait for it.
-        if self.progress_changed {
-            self.progress_changed = false;
-            self.effects.put(hot_key(hot::PROGRESS, &[]), wire::encode(&self.progress));
-        }
+        // What moved is written at the end of the step; what an event tells must wait for it.
+        self.put_progress();
         self.effects.emit(Output::Event(event));
     }
 
-    fn put_group(&mut self) {
-        self.effects.put(hot_key(hot::GROUP, &[]), wire::encode(&self.group));
+    /// Writes how far this device has come, and how far on each relay, where that changed.
+    fn put_progress(&mut self) {
+        if std::mem::take(&mut self.progress_changed) {
+            self.effects.put(hot_key(hot::PROGRESS, &[]), wire::encode(&self.progress));
+        }
+        for relay in self.relays.iter_mut() {
+            if std::mem::take(&mut relay.changed) {
+                self.effects.put(relay.row.row_key(), wire::encode(&relay.row));
+            }
+        }
     }
 
     fn put_chain(&mut self, device: &DeviceId) {
@@ -233,13 +231,6 @@ impl Engine {
         }
         self.findings.push_back(finding.clone());
         self.event(Event::Integrity(finding));
-    }
-
-    fn set_problem(&mut self, problem: Option<Problem>) {
-        if self.problem != problem {
-            self.problem = problem;
-            self.event(Event::StatusChanged);
-        }
     }
 
     fn scan(&mut self, (from, to): (Vec<u8>, Vec<u8>), bytes_max: usize) -> ScanId {

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
-use super::connection::{Session, random};
+use super::connection::random;
 use super::effects::Effects;
 use super::outbox::Outbox;
+use super::relay::Relays;
 use super::rows::{
-    self, ChainRow, FORMAT, FormatRow, GroupRow, HeldRow, IdentityRow, InitialState, MemberRow, ProgressRow, hot,
-    hot_key, initial_rows,
+    self, ChainRow, FORMAT, FormatRow, GroupRow, HeldRow, IdentityRow, InitialState, MemberRow, ProgressRow, RelayRow,
+    hot, hot_key, initial_rows,
 };
 use super::{Engine, FINDINGS_LISTED_MAX};
 use crate::certificate::DeviceName;
@@ -109,7 +110,6 @@ impl Engine {
             outbox_loaded: rows.mirrored_seq(&me.device())? + 1,
             seed,
             me,
-            hello_epoch: None,
             genesis: identity.genesis,
             keyring,
             group: group_row,
@@ -120,17 +120,15 @@ impl Engine {
             held,
             wanted: BTreeMap::new(),
             gaps_reported: BTreeMap::new(),
-            folds: VecDeque::from([(progress.cursor, progress.observed)]),
-            observed_ahead: VecDeque::new(),
             outbox: Outbox::default(),
             outbox_scan: None,
             progress,
             progress_changed: false,
             lookups: BTreeMap::new(),
             scans: 0,
-            session: Session::default(),
+            relays: rows.relays()?,
+            links: 0,
             invitation: None,
-            problem: None,
             findings,
             stopped: false,
         })
@@ -168,6 +166,15 @@ impl HotRows {
         let sealed = self.0.get(&key).ok_or(OpenError::Corrupt("identity"))?;
         let opened = store_seal::open_row(store_key, &key, sealed).map_err(|_| OpenError::Corrupt("identity"))?;
         rows::decode(&opened, "identity")
+    }
+
+    /// Every group has a home relay.
+    fn relays(&self) -> Result<Relays, OpenError> {
+        let rows: Vec<((), RelayRow)> = self.many(hot::RELAY, "relay", |_| Some(()))?;
+        if rows.is_empty() {
+            return Err(OpenError::Corrupt("relay"));
+        }
+        Ok(Relays::new(rows.into_iter().map(|((), row)| row).collect()))
     }
 
     fn held(&self) -> Result<BTreeMap<(DeviceId, u64), HeldRow>, OpenError> {

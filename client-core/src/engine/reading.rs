@@ -13,21 +13,19 @@ use zerok_sync_protocol::frame::EntryItem;
 use zerok_sync_protocol::{BlobId, ClientFrame, EnvelopeType, EpochId};
 
 use super::connection::CREDIT_BYTES;
+use super::relay::RelayAt;
 use super::{Engine, rows};
 use crate::content::{KindSupport, SeenHash};
 use crate::error::Problem;
 use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
-use crate::io::Now;
 use crate::observed::FoldHash;
 use crate::seal::{self, Authenticated, Decrypted, OpenFailure};
 
-/// Cursors whose fold is kept in memory, to compare with what others observed there.
-const FOLDS_MAX: usize = 1_024;
-
-/// One envelope with its place in the relay's history.
+/// One envelope with its place in a relay's history.
 #[derive(Debug, Clone)]
 pub(super) struct Placed {
+    pub(super) at: RelayAt,
     pub(super) cursor: u64,
     pub(super) observed: FoldHash,
     pub(super) blob_id: BlobId,
@@ -57,6 +55,8 @@ pub(super) struct Lookup {
     pub(super) seq: u64,
     pub(super) cursor: u64,
     pub(super) blob_id: BlobId,
+    /// This relay had shown that place of the chain before.
+    pub(super) again: bool,
 }
 
 impl Engine {
@@ -65,13 +65,13 @@ impl Engine {
     /// # Errors
     /// A [`Problem`] that ends the session; everything before its cause is kept, and the next
     /// session reads on from there.
-    pub(super) fn on_entries(&mut self, now: Now, items: Vec<EntryItem>) -> Result<(), Problem> {
+    pub(super) fn on_entries(&mut self, at: RelayAt, items: Vec<EntryItem>) -> Result<(), Problem> {
         let position_before = self.progress.position;
-        let result = self.read_page(now, items);
+        let result = self.read_page(at, items);
         if self.progress.position > position_before {
             self.event(Event::EntriesAvailable { position: self.progress.position });
         }
-        if self.session.live_ref().is_some_and(|open| open.caught_up) {
+        if self.relays[at].caught_up() {
             self.report_gaps();
         }
         result
@@ -79,27 +79,27 @@ impl Engine {
 
     /// Reads a page in runs that end with an epoch: what stands behind it may need the keys that it
     /// brings.
-    fn read_page(&mut self, now: Now, items: Vec<EntryItem>) -> Result<(), Problem> {
-        let mut expected = self.progress.cursor;
+    fn read_page(&mut self, at: RelayAt, items: Vec<EntryItem>) -> Result<(), Problem> {
+        let mut expected = self.relays[at].row.cursor;
         let mut run = Vec::new();
         for item in items {
             expected += 1;
-            match self.examine(expected, item) {
+            match self.examine(at, expected, item) {
                 Ok(item) => {
                     let ends_run = item.envelope.as_deref().is_some_and(is_epoch);
                     run.push(item);
                     if ends_run {
-                        self.read_run(now, std::mem::take(&mut run))?;
+                        self.read_run(at, std::mem::take(&mut run))?;
                     }
                 }
-                Err(problem) => return self.read_run(now, run).and(Err(problem)),
+                Err(problem) => return self.read_run(at, run).and(Err(problem)),
             }
         }
-        self.read_run(now, run)
+        self.read_run(at, run)
     }
 
     /// Checks the cursor of an item and the id of its bytes. Nothing has moved yet.
-    fn examine(&mut self, expected: u64, item: EntryItem) -> Result<Item, Problem> {
+    fn examine(&mut self, at: RelayAt, expected: u64, item: EntryItem) -> Result<Item, Problem> {
         let (EntryItem::Stored { cursor, .. } | EntryItem::Own { cursor, .. } | EntryItem::Absent { cursor, .. }) =
             item;
         if cursor != expected {
@@ -114,10 +114,18 @@ impl Engine {
                 let finding = Some(IntegrityEvent::Corrupt { cursor, blob_id });
                 Item { blob_id: Some(blob_id), envelope: None, finding }
             }
-            EntryItem::Own { blob_id, .. } => match self.outbox.envelope_of(&blob_id) {
-                Some(envelope) => Item { blob_id: Some(blob_id), envelope: Some(envelope), finding: None },
-                None => return Err(Problem::ProtocolViolation("a stub for what this session did not push")),
-            },
+            EntryItem::Own { blob_id, .. } => {
+                let Some(seq) = self.relays[at].sending.shown(&blob_id) else {
+                    return Err(Problem::ProtocolViolation("a stub for what this session did not push"));
+                };
+                let envelope = self.outbox.envelope_of(&blob_id);
+                if envelope.is_none() {
+                    // Another relay showed it first: it is in the mirror.
+                    self.relays[at].read_again(self.me.device(), seq);
+                    self.acked_up_to(at, seq);
+                }
+                Item { blob_id: Some(blob_id), envelope, finding: None }
+            }
             // What the relay lost may be an own entry, whose bytes are still here.
             EntryItem::Absent { blob_id, .. } => Item {
                 blob_id,
@@ -127,44 +135,26 @@ impl Engine {
         })
     }
 
-    /// The fold up to the next cursor. Zero from where the relay no longer knows an id: then this
-    /// device cannot compare what it was shown with others any more.
-    fn folded(&self, cursor: u64, blob_id: Option<BlobId>) -> FoldHash {
-        match blob_id {
-            Some(blob_id) if !self.progress.observed.is_zero() => self.progress.observed.fold(cursor, &blob_id),
-            _ => FoldHash::ZERO,
-        }
-    }
-
     /// Moves the reading position by one cursor.
-    fn advance(&mut self, cursor: u64, blob_id: BlobId, observed: FoldHash) {
-        self.progress.cursor = cursor;
-        self.progress.blob_id_at_cursor = blob_id;
-        self.progress.observed = observed;
-        self.progress_changed = true;
-        if let Some(open) = self.session.live() {
-            open.head = open.head.max(cursor);
+    fn advance(&mut self, at: RelayAt, cursor: u64, blob_id: BlobId, observed: FoldHash) {
+        for observer in self.relays[at].advance(cursor, blob_id, observed) {
+            self.find(IntegrityEvent::Forked { observer, cursor });
         }
-        if self.folds.len() == FOLDS_MAX {
-            self.folds.pop_front();
-        }
-        self.folds.push_back((cursor, observed));
-        self.compare_pairs_now_reached(cursor);
     }
 
     /// Opens, authenticates and accepts a run, in its order. A cursor counts as read together with
     /// what stands there, so what stops the run is read again.
-    fn read_run(&mut self, now: Now, run: Vec<Item>) -> Result<(), Problem> {
+    fn read_run(&mut self, at: RelayAt, run: Vec<Item>) -> Result<(), Problem> {
         let opened = run.iter().map(|item| match &item.envelope {
             Some(envelope) => self.open_envelope(envelope),
             None => Opened::Nothing,
         });
         let authenticated = authenticate(opened.collect());
         for (item, outcome) in run.into_iter().zip(authenticated) {
-            let cursor = self.progress.cursor + 1;
-            let observed = self.folded(cursor, item.blob_id);
+            let cursor = self.relays[at].row.cursor + 1;
+            let observed = self.relays[at].folded(cursor, item.blob_id);
             let blob_id = item.blob_id.unwrap_or(BlobId::ZERO);
-            let placed = Placed { cursor, observed, blob_id, envelope: item.envelope.unwrap_or_default() };
+            let placed = Placed { at, cursor, observed, blob_id, envelope: item.envelope.unwrap_or_default() };
             match &outcome {
                 Outcome::Entry(entry)
                     if entry.kind.support() == KindSupport::UpdateNeeded
@@ -178,12 +168,12 @@ impl Engine {
                 Outcome::Epoch => self.accept_epoch(placed.clone())?,
                 _ => {}
             }
-            self.advance(cursor, blob_id, observed);
+            self.advance(at, cursor, blob_id, observed);
             if let Some(finding) = item.finding {
                 self.find(finding);
             }
             match outcome {
-                Outcome::Entry(entry) => self.accept(now, placed, &entry),
+                Outcome::Entry(entry) => self.accept(placed, &entry),
                 Outcome::Unsigned(sender) => self.find(IntegrityEvent::ForgedByMember { cursor, sender }),
                 Outcome::Failed(_) => self.find(IntegrityEvent::Corrupt { cursor, blob_id }),
                 Outcome::Epoch | Outcome::Nothing => {}
@@ -212,13 +202,13 @@ impl Engine {
     ///
     /// # Errors
     /// [`Problem::ProtocolViolation`] when it is not: nothing may be written on such a word.
-    pub(super) fn on_caught_up(&mut self, head: u64) -> Result<(), Problem> {
-        if head > self.progress.cursor {
+    pub(super) fn on_caught_up(&mut self, at: RelayAt, head: u64) -> Result<(), Problem> {
+        let cursor = self.relays[at].row.cursor;
+        if head > cursor {
             return Err(Problem::ProtocolViolation("the end of a log that it did not send"));
         }
-        let Some(open) = self.session.live() else { return Ok(()) };
+        let Some(open) = self.relays[at].session.live() else { return Ok(()) };
         let first = !std::mem::replace(&mut open.caught_up, true);
-        let cursor = self.progress.cursor;
         open.send(&ClientFrame::Ack { cursor, receipt: None });
         self.report_gaps();
         if first {
@@ -227,9 +217,12 @@ impl Engine {
         Ok(())
     }
 
-    /// One relay and no other source: an entry that something stored names, and that did not come,
-    /// is missing.
+    /// An entry that something stored names, and that did not come, is missing once no relay is left
+    /// that may still bring it.
     fn report_gaps(&mut self) {
+        if self.relays.iter().any(|relay| relay.session.is_under_way()) {
+            return;
+        }
         let mut missing: BTreeMap<DeviceId, u64> = self.wanted.clone();
         for (sender, seq) in self.held.keys() {
             let last = missing.entry(*sender).or_default();
@@ -247,8 +240,8 @@ impl Engine {
     }
 
     /// Gives credit back in large steps; the page is in the batch, not in memory.
-    pub(super) fn give_credit(&mut self, bytes: u64) {
-        if let Some(open) = self.session.live() {
+    pub(super) fn give_credit(&mut self, at: RelayAt, bytes: u64) {
+        if let Some(open) = self.relays[at].session.live() {
             open.credit_used += bytes;
             if open.credit_used >= CREDIT_BYTES / 4 {
                 let bytes = std::mem::take(&mut open.credit_used);
@@ -259,8 +252,10 @@ impl Engine {
 
     /// What the index knows about a seq that came again.
     pub(super) fn judge(&mut self, lookup: &Lookup, known: Option<BlobId>) {
-        let Lookup { sender, seq, cursor, blob_id } = *lookup;
+        let Lookup { sender, seq, cursor, blob_id, again } = *lookup;
         match known {
+            // From another relay it was known already.
+            Some(first) if first == blob_id && !again => {}
             Some(first) if first == blob_id => self.find(IntegrityEvent::Replayed { cursor, blob_id }),
             Some(first) => self.find(IntegrityEvent::ForkedDevice { sender, seq, first, second: blob_id }),
             // Accepted before, so there is a row; without one the database has lost it.
@@ -280,35 +275,10 @@ impl Engine {
     /// Compares what another device observed on this relay with what this one was shown.
     pub(super) fn compare_observed(&mut self, entry: &Authenticated) {
         let Some(pair) = &entry.observed else { return };
-        let relay = self.group.relay_key.map(|key| zerok_sync_protocol::id::RelayTag::of(&key));
-        if Some(pair.relay) != relay || pair.timeline != self.progress.timeline {
-            return;
-        }
-        if pair.cursor > self.progress.cursor {
-            if self.observed_ahead.len() == FOLDS_MAX {
-                self.observed_ahead.pop_front();
-            }
-            self.observed_ahead.push_back((entry.sender, pair.cursor, pair.hash));
-            return;
-        }
-        let shown = self.folds.iter().rev().find(|(cursor, _)| *cursor == pair.cursor);
-        if shown.is_some_and(|(_, fold)| !fold.is_zero() && fold.short() != pair.hash) {
+        let Some(at) = self.relays.by_tag(pair.relay) else { return };
+        let relay = &mut self.relays[at];
+        if relay.row.timeline == pair.timeline && relay.contradicts(entry.sender, pair.cursor, pair.hash) {
             self.find(IntegrityEvent::Forked { observer: entry.sender, cursor: pair.cursor });
-        }
-    }
-
-    /// Pairs that waited for this device to read as far.
-    fn compare_pairs_now_reached(&mut self, reached: u64) {
-        let (fold, comparable) = (self.progress.observed.short(), !self.progress.observed.is_zero());
-        let mut forked = Vec::new();
-        self.observed_ahead.retain(|(observer, cursor, hash)| {
-            if *cursor == reached && comparable && *hash != fold {
-                forked.push(*observer);
-            }
-            *cursor > reached
-        });
-        for observer in forked {
-            self.find(IntegrityEvent::Forked { observer, cursor: reached });
         }
     }
 

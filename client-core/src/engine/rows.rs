@@ -15,6 +15,7 @@
 
 use bytes::Bytes;
 use rand_core::CryptoRng;
+use zerok_sync_protocol::id::RelayTag;
 use zerok_sync_protocol::wire;
 use zerok_sync_protocol::{BlobId, EpochId, NoisePublicKey, Timeline, wire_enum, wire_struct};
 
@@ -54,6 +55,8 @@ pub(crate) mod hot {
     pub(crate) const GROUP: u8 = b'g';
     /// [`super::ProgressRow`].
     pub(crate) const PROGRESS: u8 = b'p';
+    /// [`super::RelayRow`] by URL.
+    pub(crate) const RELAY: u8 = b'u';
     /// [`super::JoiningRow`], until a new member has caught up with its inviter.
     pub(crate) const JOINING: u8 = b'j';
     /// [`super::MemberRow`] by `DeviceId`.
@@ -91,24 +94,24 @@ wire_struct! {
 wire_struct! {
     /// The group as this device knows it without reading the log.
     pub struct GroupRow {
-        /// Relay origin.
-        relay_url: String,
-        /// Its Noise key, once met.
-        relay_key: Option<NoisePublicKey>,
-        /// Whether the key came with a link or from a person, rather than at first contact.
-        relay_key_given: bool,
         /// This device's name.
         device_name: String,
-        /// What a relay with restricted creation asks for, until the log is made.
-        token: Option<Bytes>,
-        /// The founder's epoch 0 envelope until the log is made.
-        genesis_envelope: Option<Bytes>,
     }
 }
 
 wire_struct! {
-    /// How far reading and writing have come. Cursor-like fields mean nothing outside `timeline`.
-    pub struct ProgressRow {
+    /// One of the group's relays. Cursor-like fields mean nothing outside its `timeline`.
+    pub struct RelayRow {
+        /// Its place among them; the home relay's is 0.
+        rank: u32,
+        /// Origin.
+        url: String,
+        /// Noise key, once met.
+        key: Option<NoisePublicKey>,
+        /// Whether the key came with a link or from a person, rather than at first contact.
+        key_given: bool,
+        /// The log has never stood there, and this device may make it.
+        creation: Option<CreationRow>,
         /// History being read.
         timeline: Timeline,
         /// Highest cursor stored.
@@ -119,6 +122,50 @@ wire_struct! {
         observed: FoldHash,
         /// Cursor of the last pair put into an own entry.
         observed_said: u64,
+        /// Highest own seq that it acknowledged, with all before it.
+        acked_seq: u64,
+        /// What of each chain was read there in this timeline.
+        read: Vec<ReadRun>,
+        /// Epochs read there.
+        epochs_read: Vec<EpochRead>,
+    }
+}
+
+wire_struct! {
+    /// What making a log takes.
+    pub struct CreationRow {
+        /// Stands at cursor 1.
+        epoch_envelope: Bytes,
+        /// What a relay with restricted creation asks for.
+        token: Option<Bytes>,
+    }
+}
+
+wire_struct! {
+    /// An epoch's envelope, and the timeline in which it was read last.
+    pub struct EpochRead {
+        /// Of the envelope.
+        blob_id: BlobId,
+        /// Of the relay.
+        timeline: Timeline,
+    }
+}
+
+wire_struct! {
+    /// Consecutive entries of one device.
+    pub struct ReadRun {
+        /// Whose.
+        device: DeviceId,
+        /// First seq read.
+        from_seq: u64,
+        /// Last seq read, with all in between.
+        to_seq: u64,
+    }
+}
+
+wire_struct! {
+    /// How far this device has come, whatever the relays.
+    pub struct ProgressRow {
         /// Highest position given to an app entry.
         position: u64,
         /// Highest position the app has processed.
@@ -133,7 +180,7 @@ wire_struct! {
         sealed_seq: u64,
         /// Its blob id: the next entry's `prev`.
         sealed_blob_id: BlobId,
-        /// Highest own seq the relay acknowledged.
+        /// Highest own seq that one relay at least acknowledged.
         acked_seq: u64,
         /// Bytes of blobs queued and not acknowledged.
         outbox_bytes: u64,
@@ -183,7 +230,9 @@ wire_struct! {
 wire_struct! {
     /// An authenticated entry that waits for the one before it.
     pub struct HeldRow {
-        /// Where the relay had it.
+        /// The relay it was read from.
+        relay: RelayTag,
+        /// Where that had it.
         cursor: u64,
         /// Fold up to there.
         observed: FoldHash,
@@ -213,7 +262,7 @@ wire_enum! {
 wire_struct! {
     /// An envelope as it was read, kept to serve the app and to repair relays.
     pub struct MirrorRow {
-        /// History it was read from.
+        /// History it was read from; no two relays share one.
         timeline: Timeline,
         /// Its cursor there.
         cursor: u64,
@@ -226,9 +275,29 @@ wire_struct! {
     }
 }
 
-impl GroupRow {
-    pub(crate) fn relay(&self) -> RelayAddress {
-        RelayAddress { url: self.relay_url.clone(), key: self.relay_key }
+impl RelayRow {
+    /// A relay of which nothing was read yet.
+    pub(crate) fn new(rank: u32, relay: RelayAddress, creation: Option<CreationRow>) -> Self {
+        Self {
+            rank,
+            key_given: relay.key.is_some(),
+            key: relay.key,
+            url: relay.url,
+            creation,
+            timeline: Timeline::ZERO,
+            cursor: 0,
+            blob_id_at_cursor: BlobId::ZERO,
+            observed: FoldHash::start(),
+            observed_said: 0,
+            acked_seq: 0,
+            read: Vec::new(),
+            epochs_read: Vec::new(),
+        }
+    }
+
+    /// Its row's key.
+    pub(crate) fn row_key(&self) -> Vec<u8> {
+        hot_key(hot::RELAY, self.url.as_bytes())
     }
 }
 
@@ -353,16 +422,12 @@ pub(crate) fn initial_rows(state: InitialState<'_>, store_key: &StoreKey, rng: &
     }
     batch.put(hot_key(hot::PROGRESS, &[]), wire::encode(&progress));
 
-    let (token, genesis_envelope) =
-        state.founding.map_or((None, None), |founding| (founding.token, Some(founding.genesis_envelope)));
-    let group = GroupRow {
-        relay_url: state.relay.url,
-        relay_key_given: state.relay.key.is_some(),
-        relay_key: state.relay.key,
-        device_name: state.device_name,
-        token,
-        genesis_envelope,
-    };
+    let creation =
+        state.founding.map(|founding| CreationRow { epoch_envelope: founding.genesis_envelope, token: founding.token });
+    let acked_seq = progress.acked_seq;
+    let relay = RelayRow { acked_seq, ..RelayRow::new(0, state.relay, creation) };
+    batch.put(relay.row_key(), wire::encode(&relay));
+    let group = GroupRow { device_name: state.device_name };
     batch.put(hot_key(hot::GROUP, &[]), wire::encode(&group));
     batch
 }
@@ -388,11 +453,6 @@ pub(crate) fn put_sealed(
 impl ProgressRow {
     fn empty() -> Self {
         Self {
-            timeline: Timeline::ZERO,
-            cursor: 0,
-            blob_id_at_cursor: BlobId::ZERO,
-            observed: FoldHash::start(),
-            observed_said: 0,
             position: 0,
             processed: 0,
             ordinal: 0,

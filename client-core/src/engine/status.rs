@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use zerok_sync_protocol::BlobId;
 
+use super::relay::{Relay, RelayAt};
 use super::{Engine, rows};
 use crate::error::{OpenError, Problem};
 use crate::event::IntegrityEvent;
@@ -41,12 +42,14 @@ pub struct Member {
 /// A snapshot of everything that is not an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// How the connection stands.
+    /// How the connection stands, to the relay that is doing best.
     pub connection: Connection,
-    /// Whether everything the relay had at the last look is here.
+    /// Whether everything that relay had at the last look is here.
     pub caught_up: bool,
-    /// The relay.
+    /// The home relay.
     pub relay: RelayAddress,
+    /// All relays of the group, the home relay first.
+    pub relays: Vec<RelayStatus>,
     /// This device.
     pub device: DeviceId,
     /// Its name.
@@ -57,20 +60,50 @@ pub struct Status {
     pub position: u64,
     /// Highest position the app said it has processed.
     pub processed: u64,
-    /// Highest cursor the relay told of in this session.
+    /// Highest cursor that relay told of in this session.
     pub relay_head: Option<u64>,
-    /// Own entries the relay has not acknowledged.
+    /// Own entries that no relay has acknowledged.
     pub outbox_count: u64,
     /// Bytes of blobs in them; an upper bound while some are acknowledged.
     pub outbox_bytes: u64,
     /// Number of the latest push that is queued.
     pub stored_push: u64,
-    /// Highest push number the relay has acknowledged, with all before it.
+    /// Highest push number that one relay at least has acknowledged, with all before it.
     pub acked_push: u64,
-    /// Why there is no live connection, or why pushes wait.
+    /// Why there is no live connection to any relay, or why pushes wait.
     pub problem: Option<Problem>,
     /// What was found of late, oldest first; bounded.
     pub integrity: Vec<IntegrityEvent>,
+}
+
+/// How one relay stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayStatus {
+    /// Where and who it is.
+    pub address: RelayAddress,
+    /// How the connection to it stands.
+    pub connection: Connection,
+    /// Whether everything it had at the last look is here.
+    pub caught_up: bool,
+    /// Highest cursor it told of in this session.
+    pub head: Option<u64>,
+    /// Highest push number it has acknowledged, with all before it.
+    pub acked_push: u64,
+    /// Why there is no live connection to it, or why pushes wait.
+    pub problem: Option<Problem>,
+}
+
+impl RelayStatus {
+    fn of(relay: &Relay) -> Self {
+        Self {
+            address: relay.address(),
+            connection: relay.session.connection(),
+            caught_up: relay.caught_up(),
+            head: relay.session.live_ref().map(|open| open.head),
+            acked_push: relay.row.acked_seq,
+            problem: relay.problem.clone(),
+        }
+    }
 }
 
 /// An authenticated entry of the app's.
@@ -101,15 +134,33 @@ pub struct Entry {
 }
 
 impl Engine {
+    /// The relay that is doing best, the home relay among equals.
+    fn best_relay(&self) -> &Relay {
+        let worth = |relay: &&Relay| {
+            let connection = match relay.session.connection() {
+                Connection::Live => 4,
+                Connection::CatchingUp => 3,
+                Connection::Handshaking => 2,
+                Connection::Connecting => 1,
+                Connection::Offline | Connection::WaitingToRetry => 0,
+            };
+            (connection > 2 && relay.problem.is_none(), connection)
+        };
+        // `max_by_key` takes the last of equals.
+        self.relays.iter().rev().max_by_key(worth).unwrap_or(&self.relays[RelayAt::HOME])
+    }
+
     /// Where things stand.
     #[must_use]
     pub fn status(&self) -> Status {
         let me = self.me.device();
-        let open = self.session.live_ref();
+        let best = self.best_relay();
+        let open = best.session.live_ref();
         Status {
-            connection: self.session.connection(),
+            connection: best.session.connection(),
             caught_up: open.is_some_and(|open| open.caught_up),
-            relay: self.group.relay(),
+            relay: self.relays[RelayAt::HOME].address(),
+            relays: self.relays.iter().map(RelayStatus::of).collect(),
             device: me,
             device_name: self.group.device_name.clone(),
             members: self
@@ -124,7 +175,7 @@ impl Engine {
             outbox_bytes: self.progress.outbox_bytes,
             stored_push: self.progress.queued_seq,
             acked_push: self.progress.acked_seq,
-            problem: self.problem.clone(),
+            problem: best.problem.clone(),
             integrity: self.findings.iter().cloned().collect(),
         }
     }

@@ -1,19 +1,22 @@
 //! Own entries on their way out: queued, sealed at the first send, pushed, acknowledged.
 //!
-//! Sealing fixes `seq` and `prev` and happens as late as possible: only once this session has
-//! caught up, so that `seen` is current and a device restored from an old copy finds out before it
+//! Every entry goes to every relay, at that relay's pace. One that one relay acknowledged is
+//! acknowledged (the tier `relay`); the others follow from the window, or from the mirror.
+//!
+//! Sealing fixes `seq` and `prev` and happens as late as possible: only once a session has caught
+//! up, so that `seen` is current and a device restored from an old copy finds out before it
 //! writes. From then on the bytes never change; they are durable before they are sent.
 
 use bytes::Bytes;
 use zerok_sync_protocol::frame::PushResult;
-use zerok_sync_protocol::id::RelayTag;
 use zerok_sync_protocol::limits::ENVELOPE_BYTES_MAX_DEFAULT;
 use zerok_sync_protocol::wire::{self, List};
 use zerok_sync_protocol::{BlobId, ClientFrame, ErrorCode};
 
 use super::Engine;
 use super::connection::random;
-use super::outbox::{IN_FLIGHT_BYTES_MAX, OutboxBody, OutboxItem, UnexpectedAck};
+use super::outbox::{OutboxBody, OutboxItem};
+use super::relay::{IN_FLIGHT_BYTES_MAX, Relay, RelayAt, UnexpectedAck};
 use super::rows::{self, OutboxRow};
 use crate::content::{Content, Kind, Observed, SEEN_ITEMS_MAX, SeenHash, SeenItem};
 use crate::error::Problem;
@@ -28,10 +31,11 @@ const PUSH_RETRY_MS: u64 = 1_000;
 const PUSH_RETRY_LIMIT_MS: u64 = 30_000;
 
 impl Engine {
-    /// The largest blob that is taken now.
+    /// The largest blob that is taken now: what every relay that is there takes.
     pub(super) fn blob_bytes_max(&self) -> usize {
-        let limits = self.session.live_ref().and_then(|open| open.limits.as_ref());
-        let envelope_bytes_max = limits.map_or(ENVELOPE_BYTES_MAX_DEFAULT, |limits| limits.envelope_bytes_max);
+        let limits = self.relays.iter().filter_map(|relay| relay.session.live_ref()?.limits.as_ref());
+        let lowest = limits.map(|limits| limits.envelope_bytes_max).min();
+        let envelope_bytes_max = lowest.unwrap_or(ENVELOPE_BYTES_MAX_DEFAULT);
         seal::max_blob_bytes(envelope_bytes_max as usize)
     }
 
@@ -56,9 +60,15 @@ impl Engine {
     /// Does whatever the outbox, the session and the limits allow now.
     pub(super) fn pump_outbox(&mut self, now: Now) {
         self.refill_outbox();
-        let may_seal = self.may_seal();
+        for at in self.relays.all() {
+            self.pump_to(now, at);
+        }
+    }
+
+    fn pump_to(&mut self, now: Now, at: RelayAt) {
+        let may_seal = self.may_seal(at);
         let copied = self.progress.copied;
-        let Some(open) = self.session.live() else { return };
+        let Some(open) = self.relays[at].session.live() else { return };
         if now.mono_ms < open.push_again_ms {
             return;
         }
@@ -71,22 +81,26 @@ impl Engine {
         let envelope_bytes_max = open.limits.as_ref().map_or(ENVELOPE_BYTES_MAX_DEFAULT, |it| it.envelope_bytes_max);
         let relay_max = open.limits.as_ref().map_or(u64::MAX, |limits| limits.push_bytes_in_flight_max);
         let in_flight_max = IN_FLIGHT_BYTES_MAX.min(usize::try_from(relay_max).unwrap_or(usize::MAX)).max(1);
-        while self.outbox.may_send(in_flight_max) {
-            while may_seal && self.outbox.wants_sealing() && self.seal_next(now) {}
-            let Some(push) = self.outbox.next_push(envelope_bytes_max as usize) else { return };
+        while self.relays[at].sending.may_send(in_flight_max) {
+            let next_seq = self.relays[at].sending.next_seq;
+            while may_seal && self.outbox.wants_sealing(next_seq) && self.seal_next(now) {}
+            let sending = &mut self.relays[at].sending;
+            let Some(push) = sending.next_push(&self.outbox, envelope_bytes_max as usize) else { return };
             let envelopes = List::try_from(push.envelopes).expect("a batch is smaller than the list's limit");
             let frame = ClientFrame::Push { push: push.push, envelopes, resume: push.resume };
-            if let Some(open) = self.session.live() {
+            if let Some(open) = self.relays[at].session.live() {
                 open.send(&frame);
             }
         }
     }
 
-    /// Whether a new entry may be fixed now.
-    fn may_seal(&self) -> bool {
-        let caught_up = self.session.live_ref().is_some_and(|open| open.caught_up);
-        let in_epoch = self.keys_for_hello().id == self.keyring.current().id;
-        caught_up && in_epoch && self.joining.is_none() && self.problem.is_none() && !self.progress.copied
+    /// Whether a new entry may be fixed now, to be sent to this relay first.
+    fn may_seal(&self, at: RelayAt) -> bool {
+        let relay = &self.relays[at];
+        // An epoch that some relay handed out is read first: what is sealed behind it is in it.
+        let in_epoch = self.relays.iter().all(|relay| relay.hello_epoch.is_none());
+        let free = self.joining.is_none() && !self.progress.copied;
+        relay.caught_up() && relay.problem.is_none() && in_epoch && free
     }
 
     /// Seals the next waiting entry; `false` if there is none.
@@ -115,8 +129,11 @@ impl Engine {
                 self.put_chain(&device);
             }
         }
-        if let Some(pair) = &content.observed {
-            self.progress.observed_said = pair.cursor;
+        if let Some(pair) = &content.observed
+            && let Some(at) = self.relays.by_tag(pair.relay)
+        {
+            self.relays[at].row.observed_said = pair.cursor;
+            self.relays[at].changed = true;
         }
         self.progress.lamport += 1;
         self.progress.sealed_seq = seq;
@@ -139,22 +156,19 @@ impl Engine {
             .collect()
     }
 
-    /// What this device was shown by the relay, if it was shown more since the last own entry.
+    /// What this device was shown by a relay since it last said so: by the one of which it has most
+    /// to say, so that each has its turn.
     fn observed_since_last(&self) -> Option<Observed> {
-        let relay = self.group.relay_key?;
-        let comparable = !self.progress.observed.is_zero();
-        (comparable && self.progress.cursor > self.progress.observed_said).then(|| Observed {
-            relay: RelayTag::of(&relay),
-            timeline: self.progress.timeline,
-            cursor: self.progress.cursor,
-            hash: self.progress.observed.short(),
-        })
+        let news = |relay: &&Relay| relay.row.cursor.saturating_sub(relay.row.observed_said);
+        let comparable = self.relays.iter().filter(|relay| !relay.row.observed.is_zero());
+        let relay = comparable.max_by_key(news).filter(|relay| news(relay) > 0)?;
+        relay.observed()
     }
 
     /// Asks storage for the next run of the outbox when the window has room for it.
     fn refill_outbox(&mut self) {
         let on_disk = self.outbox_loaded <= self.progress.queued_seq;
-        if on_disk && self.outbox_scan.is_none() && self.outbox.has_room() && self.session.live_ref().is_some() {
+        if on_disk && self.outbox_scan.is_none() && self.outbox.has_room() && self.relays.any_live() {
             let range = (rows::outbox_key(self.outbox_loaded), rows::outbox_key(self.progress.queued_seq + 1));
             self.outbox_scan = Some((self.scan(range, self.outbox.room()), self.outbox_loaded));
         }
@@ -202,24 +216,37 @@ impl Engine {
     ///
     /// # Errors
     /// [`Problem::ProtocolViolation`] when it answers nothing that was asked.
-    pub(super) fn on_push_ack(&mut self, now: Now, push: u64, results: &[PushResult]) -> Result<(), Problem> {
-        let first_seq = self
-            .outbox
+    pub(super) fn on_push_ack(
+        &mut self,
+        now: Now,
+        at: RelayAt,
+        push: u64,
+        results: &[PushResult],
+    ) -> Result<(), Problem> {
+        let first_seq = self.relays[at]
+            .sending
             .answered(push, results.len())
             .map_err(|UnexpectedAck| Problem::ProtocolViolation("an answer to no push"))?;
         for (seq, result) in (first_seq..).zip(results) {
             match result {
-                PushResult::Stored { .. } if seq == self.progress.acked_seq + 1 => self.acked_up_to(seq),
+                PushResult::Stored { .. } if seq == self.relays[at].row.acked_seq + 1 => self.acked_up_to(at, seq),
                 // Known to be stored already, because it was read back first.
-                PushResult::Stored { .. } if seq <= self.progress.acked_seq => {}
+                PushResult::Stored { .. } if seq <= self.relays[at].row.acked_seq => {}
                 PushResult::Stored { .. } => return Err(Problem::ProtocolViolation("an acknowledgement with a hole")),
-                PushResult::Refused { code } => self.on_push_refused(now, seq, *code),
+                PushResult::Refused { code } => self.on_push_refused(now, at, seq, *code),
             }
         }
         Ok(())
     }
 
-    fn acked_up_to(&mut self, seq: u64) {
+    /// A relay has own entries up to this one; the first relay's word counts for the app.
+    pub(super) fn acked_up_to(&mut self, at: RelayAt, seq: u64) {
+        let relay = &mut self.relays[at];
+        if seq > relay.row.acked_seq {
+            relay.row.acked_seq = seq;
+            relay.sending.next_seq = relay.sending.next_seq.max(seq + 1);
+            relay.changed = true;
+        }
         if seq <= self.progress.acked_seq {
             return;
         }
@@ -231,8 +258,9 @@ impl Engine {
         self.event(Event::PushesAcked { push: seq });
     }
 
-    fn on_push_refused(&mut self, now: Now, seq: u64, number: u16) {
-        self.outbox.refuse(self.progress.acked_seq);
+    fn on_push_refused(&mut self, now: Now, at: RelayAt, seq: u64, number: u16) {
+        let relay = &mut self.relays[at];
+        relay.sending.refuse(relay.row.acked_seq);
         let code = ErrorCode::from_number(number);
         let wait_ms = match code {
             // Follows another refusal, which said when to go on.
@@ -240,7 +268,7 @@ impl Engine {
             Some(ErrorCode::EnvelopeTooLarge | ErrorCode::GroupQuotaExceeded) | None => PUSH_RETRY_LIMIT_MS,
             Some(_) => PUSH_RETRY_MS,
         };
-        if let Some(open) = self.session.live() {
+        if let Some(open) = relay.session.live() {
             open.push_again_ms = open.push_again_ms.max(now.mono_ms + wait_ms);
         }
         if wait_ms == PUSH_RETRY_LIMIT_MS {
@@ -250,14 +278,14 @@ impl Engine {
     }
 
     /// An own entry was read back: it is in the mirror, so the outbox may forget it.
-    pub(super) fn own_entry_stored(&mut self, _now: Now, seq: u64) {
+    pub(super) fn own_entry_stored(&mut self, at: RelayAt, seq: u64) {
         if seq > self.progress.sealed_seq {
             return self.stop_writing();
         }
         self.effects.delete(rows::outbox_key(seq));
         self.outbox.forget_up_to(seq);
         self.outbox_loaded = self.outbox_loaded.max(seq + 1);
-        self.acked_up_to(seq);
+        self.acked_up_to(at, seq);
     }
 
     /// The log holds own entries this device never wrote: it was restored from an older copy, or
@@ -265,7 +293,9 @@ impl Engine {
     fn stop_writing(&mut self) {
         self.progress.copied = true;
         self.progress_changed = true;
-        self.set_problem(Some(Problem::OlderCopy));
+        for at in self.relays.all() {
+            self.set_problem(at, Some(Problem::OlderCopy));
+        }
     }
 
     /// Whether this device sealed another entry under this seq than the log shows: then a copy of

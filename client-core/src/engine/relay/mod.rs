@@ -1,0 +1,245 @@
+//! The relays that carry the group's log: what each showed, what each acknowledged, and the session
+//! with it.
+//!
+//! The log on one relay is not the log on another: cursors, timelines, acknowledgements and folds
+//! mean something for one relay only and live here. What belongs to this device (its positions,
+//! its chain, its outbox) is in [`super::Engine`]. The home relay comes first and there is always
+//! one; a relay keeps its place in a run also after it was taken off the list, so that a
+//! [`RelayAt`] never names another.
+
+mod sending;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::{Index, IndexMut};
+
+use zerok_sync_protocol::BlobId;
+use zerok_sync_protocol::id::RelayTag;
+
+use super::connection::Session;
+use super::rows::{EpochRead, ReadRun, RelayRow};
+use crate::content::Observed;
+use crate::error::Problem;
+use crate::id::DeviceId;
+use crate::io::{LinkId, RelayAddress};
+use crate::keys::EpochKeys;
+use crate::observed::{FoldHash, ObservedHash};
+pub(crate) use sending::{IN_FLIGHT_BYTES_MAX, Sending, UnexpectedAck};
+
+/// Cursors whose fold is kept in memory, to compare with what others observed there.
+const FOLDS_MAX: usize = 1_024;
+/// Entries read beyond a hole in their sender's chain that are remembered in a run.
+const READ_AHEAD_MAX: usize = 4_096;
+
+/// Which relay of [`Relays`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RelayAt(usize);
+
+impl RelayAt {
+    /// The home relay, and where everything happens while a group has one relay.
+    pub(super) const HOME: Self = Self(0);
+}
+
+/// The group's relays, the home relay first.
+#[derive(Debug)]
+pub(super) struct Relays(Vec<Relay>);
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Relay {
+    /// What is remembered of it; [`Self::changed`] says whether the disk has it.
+    pub(super) row: RelayRow,
+    pub(super) changed: bool,
+    pub(super) session: Session,
+    /// Own entries on their way to it.
+    pub(super) sending: Sending,
+    /// The epoch it handed out, until that epoch's envelope is read in a log.
+    pub(super) hello_epoch: Option<EpochKeys>,
+    /// Why there is no live session with it, or why pushes wait.
+    pub(super) problem: Option<Problem>,
+    /// The folds of the latest cursors, to compare with what others observed.
+    folds: VecDeque<(u64, FoldHash)>,
+    /// What others observed at cursors not read here yet.
+    observed_ahead: VecDeque<(DeviceId, u64, ObservedHash)>,
+    /// Entries read here beyond a hole in what was read of their sender's chain.
+    read_ahead: BTreeSet<(DeviceId, u64)>,
+}
+
+impl Relays {
+    /// In the order of their rank.
+    pub(super) fn new(mut rows: Vec<RelayRow>) -> Self {
+        rows.sort_by_key(|row| row.rank);
+        Self(rows.into_iter().map(Relay::new).collect())
+    }
+
+    pub(super) fn all(&self) -> impl DoubleEndedIterator<Item = RelayAt> + use<> {
+        (0..self.0.len()).map(RelayAt)
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Relay> {
+        self.0.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Relay> {
+        self.0.iter_mut()
+    }
+
+    /// Whose link this is.
+    pub(super) fn by_link(&self, link: LinkId) -> Option<RelayAt> {
+        self.0.iter().position(|relay| relay.session.link() == Some(link)).map(RelayAt)
+    }
+
+    /// Which relay others call by this tag.
+    pub(super) fn by_tag(&self, tag: RelayTag) -> Option<RelayAt> {
+        self.0.iter().position(|relay| relay.tag() == Some(tag)).map(RelayAt)
+    }
+
+    /// The first one with a live session.
+    pub(super) fn first_live(&self) -> Option<RelayAt> {
+        self.0.iter().position(|relay| relay.session.live_ref().is_some()).map(RelayAt)
+    }
+
+    pub(super) fn any_live(&self) -> bool {
+        self.first_live().is_some()
+    }
+}
+
+impl Index<RelayAt> for Relays {
+    type Output = Relay;
+
+    fn index(&self, at: RelayAt) -> &Relay {
+        &self.0[at.0]
+    }
+}
+
+impl IndexMut<RelayAt> for Relays {
+    fn index_mut(&mut self, at: RelayAt) -> &mut Relay {
+        &mut self.0[at.0]
+    }
+}
+
+impl Relay {
+    fn new(row: RelayRow) -> Self {
+        Self {
+            folds: VecDeque::from([(row.cursor, row.observed)]),
+            row,
+            changed: false,
+            session: Session::default(),
+            sending: Sending::default(),
+            hello_epoch: None,
+            problem: None,
+            observed_ahead: VecDeque::new(),
+            read_ahead: BTreeSet::new(),
+        }
+    }
+
+    /// Where it is and who it must be.
+    pub(super) fn address(&self) -> RelayAddress {
+        RelayAddress { url: self.row.url.clone(), key: self.row.key }
+    }
+
+    /// How entries name it, once it was met.
+    pub(super) fn tag(&self) -> Option<RelayTag> {
+        self.row.key.map(|key| RelayTag::of(&key))
+    }
+
+    /// Whether it has shown all it has in this session.
+    pub(super) fn caught_up(&self) -> bool {
+        self.session.live_ref().is_some_and(|open| open.caught_up)
+    }
+
+    /// What this device was shown, to tell others; nothing before the first meeting.
+    pub(super) fn observed(&self) -> Option<Observed> {
+        let row = &self.row;
+        let hash = row.observed.short();
+        Some(Observed { relay: self.tag()?, timeline: row.timeline, cursor: row.cursor, hash })
+    }
+
+    /// The fold up to the next cursor. Zero from where the relay no longer knows an id: then this
+    /// device cannot compare what it was shown with others any more.
+    pub(super) fn folded(&self, cursor: u64, blob_id: Option<BlobId>) -> FoldHash {
+        match blob_id {
+            Some(blob_id) if !self.row.observed.is_zero() => self.row.observed.fold(cursor, &blob_id),
+            _ => FoldHash::ZERO,
+        }
+    }
+
+    /// Moves the reading position by one cursor. Who observed something else there?
+    pub(super) fn advance(&mut self, cursor: u64, blob_id: BlobId, observed: FoldHash) -> Vec<DeviceId> {
+        self.row.cursor = cursor;
+        self.row.blob_id_at_cursor = blob_id;
+        self.row.observed = observed;
+        self.changed = true;
+        if let Some(open) = self.session.live() {
+            open.head = open.head.max(cursor);
+        }
+        if self.folds.len() == FOLDS_MAX {
+            self.folds.pop_front();
+        }
+        self.folds.push_back((cursor, observed));
+        let (fold, comparable) = (observed.short(), !observed.is_zero());
+        let mut forked = Vec::new();
+        self.observed_ahead.retain(|(observer, at, hash)| {
+            if *at == cursor && comparable && *hash != fold {
+                forked.push(*observer);
+            }
+            *at > cursor
+        });
+        forked
+    }
+
+    /// Whether another device was shown something else at a cursor; kept for later where this one
+    /// has not read as far.
+    pub(super) fn contradicts(&mut self, observer: DeviceId, cursor: u64, hash: ObservedHash) -> bool {
+        if cursor > self.row.cursor {
+            if self.observed_ahead.len() == FOLDS_MAX {
+                self.observed_ahead.pop_front();
+            }
+            self.observed_ahead.push_back((observer, cursor, hash));
+            return false;
+        }
+        let shown = self.folds.iter().rev().find(|(at, _)| *at == cursor);
+        shown.is_some_and(|(_, fold)| !fold.is_zero() && fold.short() != hash)
+    }
+
+    /// Whether an epoch's envelope was ever read here.
+    pub(super) fn has_epoch(&self, blob_id: BlobId) -> bool {
+        self.row.epochs_read.iter().any(|epoch| epoch.blob_id == blob_id)
+    }
+
+    /// Notes that an epoch's envelope was read here in this timeline; `true` if it had been before.
+    pub(super) fn epoch_read_again(&mut self, blob_id: BlobId) -> bool {
+        let timeline = self.row.timeline;
+        match self.row.epochs_read.iter_mut().find(|epoch| epoch.blob_id == blob_id) {
+            Some(epoch) if epoch.timeline == timeline => return true,
+            Some(epoch) => epoch.timeline = timeline,
+            None => self.row.epochs_read.push(EpochRead { blob_id, timeline }),
+        }
+        self.changed = true;
+        false
+    }
+
+    /// Notes that an entry was read here in this timeline; `true` if it had been read before.
+    pub(super) fn read_again(&mut self, sender: DeviceId, seq: u64) -> bool {
+        let Some(run) = self.row.read.iter_mut().find(|run| run.device == sender) else {
+            self.row.read.push(ReadRun { device: sender, from_seq: seq, to_seq: seq });
+            self.changed = true;
+            return false;
+        };
+        if (run.from_seq..=run.to_seq).contains(&seq) || self.read_ahead.contains(&(sender, seq)) {
+            return true;
+        }
+        if seq == run.to_seq + 1 {
+            run.to_seq = seq;
+            while self.read_ahead.remove(&(sender, run.to_seq + 1)) {
+                run.to_seq += 1;
+            }
+            self.changed = true;
+        } else if seq > run.to_seq && self.read_ahead.len() < READ_AHEAD_MAX {
+            self.read_ahead.insert((sender, seq));
+        } else if seq + 1 == run.from_seq {
+            run.from_seq = seq;
+            self.changed = true;
+        }
+        false
+    }
+}
