@@ -18,7 +18,7 @@ use crate::store::{Mailbox, MailboxInbox, MailboxOpening, MailboxRequest, Mailbo
 
 /// The session's place at its mailbox.
 pub(super) struct MailboxDoor {
-    id: MailboxId,
+    mailbox: Mailbox,
     side: MailboxSide,
     /// Messages the session has had.
     seen: usize,
@@ -111,8 +111,8 @@ impl Open {
         if data.len() > MAILBOX_MESSAGE_BYTES_MAX {
             return self.wire.refuse(ErrorCode::EnvelopeTooLarge, 0, "a mailbox message is at most 60 KiB");
         }
-        match core.store.mailbox_send(&door.id, door.side, data, core.now().unix_ms).await {
-            Ok(true) => core.hub.ring_mailbox(&door.id),
+        match core.store.mailbox_send(&door.mailbox, door.side, data, core.now().unix_ms).await {
+            Ok(true) => core.hub.ring_mailbox(&door.mailbox.id),
             Ok(false) => {
                 door.due = true;
                 self.wire.refuse(ErrorCode::MailboxGone, 0, "the mailbox is full, expired or closed");
@@ -124,11 +124,11 @@ impl Open {
     /// Ends the session's mailbox for both parties.
     pub(super) async fn leave_mailbox(&mut self, core: &Arc<Core>) {
         let Some(door) = self.mailbox.take() else { return };
-        if let Err(error) = core.store.mailbox_close(&door.id, core.now().unix_ms + MAILBOX_LAST_WORDS_MS).await {
+        if let Err(error) = core.store.mailbox_close(&door.mailbox, core.now().unix_ms + MAILBOX_LAST_WORDS_MS).await {
             // It expires by itself.
             tracing::warn!(%error, "a mailbox could not be closed");
         }
-        core.hub.ring_mailbox(&door.id);
+        core.hub.ring_mailbox(&door.mailbox.id);
     }
 
     /// Reads the mailbox if it is due.
@@ -140,7 +140,7 @@ impl Open {
         let now = core.now();
         door.due = false;
         door.poll_at_ms = now.monotonic_ms + core.limits.backstop_poll_ms;
-        let (messages, closed) = match core.store.mailbox_read(&door.id, door.side, door.seen, now.unix_ms).await {
+        let (messages, closed) = match core.store.mailbox_read(&door.mailbox, door.side, door.seen, now.unix_ms).await {
             Ok(MailboxInbox::Open(messages)) => (messages, false),
             Ok(MailboxInbox::Closed(messages)) => (messages, true),
             Err(error) => return self.wire.storage_failed(&error),
@@ -159,7 +159,7 @@ impl Open {
         let now = core.now();
         self.mailbox = Some(MailboxDoor {
             watch: core.hub.wait_at_mailbox(&mailbox.id),
-            id: mailbox.id.clone(),
+            mailbox: mailbox.clone(),
             side,
             seen: 0,
             due: true,

@@ -313,7 +313,8 @@ pub enum MailboxSide {
     Joiner,
 }
 
-/// A mailbox as seen by a party.
+/// A mailbox as seen by a party. An id that a person types is given out again; with its salt it names
+/// one mailbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mailbox {
     /// Its id.
@@ -453,12 +454,18 @@ pub trait Store: GroupCommit + Retention + Snapshot {
     /// Enters as the joiner; `None` if it is gone, expired or was joined before.
     async fn mailbox_join(&self, id: &MailboxId, now_ms: u64) -> Result<Option<Mailbox>>;
     /// Sends to the other side; `false` if the mailbox is gone, expired or full.
-    async fn mailbox_send(&self, id: &MailboxId, from: MailboxSide, data: Bytes, now_ms: u64) -> Result<bool>;
+    async fn mailbox_send(&self, mailbox: &Mailbox, from: MailboxSide, data: Bytes, now_ms: u64) -> Result<bool>;
     /// Messages for `side`, leaving out the first `skip` it has had.
-    async fn mailbox_read(&self, id: &MailboxId, side: MailboxSide, skip: usize, now_ms: u64) -> Result<MailboxInbox>;
+    async fn mailbox_read(
+        &self,
+        mailbox: &Mailbox,
+        side: MailboxSide,
+        skip: usize,
+        now_ms: u64,
+    ) -> Result<MailboxInbox>;
     /// Ends a mailbox; no error if it has ended. Its last messages can be read until
     /// `forget_at_ms`, if it does not expire before.
-    async fn mailbox_close(&self, id: &MailboxId, forget_at_ms: u64) -> Result<()>;
+    async fn mailbox_close(&self, mailbox: &Mailbox, forget_at_ms: u64) -> Result<()>;
     /// Forgets mailboxes that expired; answers how many.
     async fn mailbox_sweep(&self, now_ms: u64) -> Result<u64>;
 

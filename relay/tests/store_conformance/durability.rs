@@ -12,8 +12,8 @@ pub async fn a_reopened_store_has_everything(mut subject: Subject) {
     let log = log.rotated(&*subject, 2, &[device(1), device(9)]).await;
     slot_put(&*subject, &log, b"slot").await;
     log.restrict(&*subject, &[device(1)]).await;
-    let mailbox = MailboxId::from_slice(&[1, 1]).unwrap();
-    subject.mailbox_open(crate::mailbox::request(std::slice::from_ref(&mailbox), NOW + 1)).await.unwrap();
+    let mailbox = [MailboxId::from_slice(&[1, 1]).unwrap()];
+    let mailbox = crate::mailbox::opened_by(&*subject, crate::mailbox::request(&mailbox, NOW + 1)).await;
     subject.mailbox_send(&mailbox, MailboxSide::Joiner, Bytes::from_static(b"hello"), NOW).await.unwrap();
     let (before, noise) = (log.admitted(&*subject).await, subject.shared_noise_secret(&[1; 32]).await.unwrap());
 

@@ -129,6 +129,7 @@ conformance! {
         a_mailbox_takes_one_joiner,
         a_mailbox_is_opened_under_the_first_free_id,
         an_expired_id_is_free_again_with_nothing_left_in_it,
+        who_waited_at_an_id_that_is_another_mailboxs_now_is_at_none,
         mailboxes_are_limited_in_total_and_for_each_log,
         messages_reach_the_other_side_in_order_once_skipped_never_again,
         a_mailbox_takes_sixteen_messages,

@@ -68,17 +68,20 @@ pub(super) async fn join(db: &Client, id: &MailboxId, now_ms: u64) -> Result<Opt
 
 pub(super) async fn send(
     client: &mut Client,
-    id: &MailboxId,
+    mailbox: &Mailbox,
     from: MailboxSide,
     data: &[u8],
     now_ms: u64,
 ) -> Result<bool> {
+    let id = mailbox.id.as_bytes();
     let db = client.transaction().await.map_err(failed)?;
     let lock = db
-        .prepare_cached("SELECT closed OR expires_at <= $2 FROM mailboxes WHERE mailbox_id = $1 FOR UPDATE")
+        .prepare_cached(
+            "SELECT closed OR expires_at <= $2 FROM mailboxes WHERE mailbox_id = $1 AND salt = $3 FOR UPDATE",
+        )
         .await
         .map_err(failed)?;
-    let over = db.query_opt(&lock, &[&id.as_bytes(), &to_db(now_ms)]).await.map_err(failed)?;
+    let over = db.query_opt(&lock, &[&id, &to_db(now_ms), &&mailbox.salt[..]]).await.map_err(failed)?;
     if over.is_none_or(|row| row.get(0)) {
         return Ok(false);
     }
@@ -91,10 +94,8 @@ pub(super) async fn send(
         .await
         .map_err(failed)?;
     let from_joiner = from == MailboxSide::Joiner;
-    let sent = db
-        .execute(&insert, &[&id.as_bytes(), &from_joiner, &data, &(MAILBOX_MESSAGES_MAX as i64)])
-        .await
-        .map_err(failed)?;
+    let sent =
+        db.execute(&insert, &[&id, &from_joiner, &data, &(MAILBOX_MESSAGES_MAX as i64)]).await.map_err(failed)?;
     db.commit().await.map_err(failed)?;
     Ok(sent == 1)
 }
@@ -102,34 +103,41 @@ pub(super) async fn send(
 /// Whether it is open is read before the messages: what came before the close is then among them.
 pub(super) async fn inbox(
     db: &Client,
-    id: &MailboxId,
+    mailbox: &Mailbox,
     side: MailboxSide,
     skip: usize,
     now_ms: u64,
 ) -> Result<MailboxInbox> {
+    let (id, salt) = (mailbox.id.as_bytes(), &mailbox.salt[..]);
     let state = db
-        .prepare_cached("SELECT 1 FROM mailboxes WHERE mailbox_id = $1 AND NOT closed AND expires_at > $2")
+        .prepare_cached(
+            "SELECT 1 FROM mailboxes WHERE mailbox_id = $1 AND salt = $3 AND NOT closed AND expires_at > $2",
+        )
         .await
         .map_err(failed)?;
-    let open = db.query_opt(&state, &[&id.as_bytes(), &to_db(now_ms)]).await.map_err(failed)?.is_some();
+    let open = db.query_opt(&state, &[&id, &to_db(now_ms), &salt]).await.map_err(failed)?.is_some();
     let select = db
         .prepare_cached(
-            "SELECT data FROM mailbox_messages WHERE mailbox_id = $1 AND from_joiner = $2 ORDER BY number OFFSET $3",
+            "SELECT data FROM mailbox_messages JOIN mailboxes USING (mailbox_id)
+             WHERE mailbox_id = $1 AND salt = $4 AND from_joiner = $2 ORDER BY number OFFSET $3",
         )
         .await
         .map_err(failed)?;
     let from_joiner = side == MailboxSide::Inviter;
-    let rows = db.query(&select, &[&id.as_bytes(), &from_joiner, &to_db(skip as u64)]).await.map_err(failed)?;
+    let rows = db.query(&select, &[&id, &from_joiner, &to_db(skip as u64), &salt]).await.map_err(failed)?;
     let messages = rows.iter().map(|row| bytes(row, 0)).collect();
     Ok(if open { MailboxInbox::Open(messages) } else { MailboxInbox::Closed(messages) })
 }
 
-pub(super) async fn close(db: &Client, id: &MailboxId, forget_at_ms: u64) -> Result<()> {
+pub(super) async fn close(db: &Client, mailbox: &Mailbox, forget_at_ms: u64) -> Result<()> {
     let update = db
-        .prepare_cached("UPDATE mailboxes SET closed = true, expires_at = least(expires_at, $2) WHERE mailbox_id = $1")
+        .prepare_cached(
+            "UPDATE mailboxes SET closed = true, expires_at = least(expires_at, $2)
+             WHERE mailbox_id = $1 AND salt = $3",
+        )
         .await
         .map_err(failed)?;
-    db.execute(&update, &[&id.as_bytes(), &to_db(forget_at_ms)]).await.map_err(failed)?;
+    db.execute(&update, &[&mailbox.id.as_bytes(), &to_db(forget_at_ms), &&mailbox.salt[..]]).await.map_err(failed)?;
     Ok(())
 }
 

@@ -170,16 +170,22 @@ impl Store for Postgres {
         mailbox::join(&*self.connection().await?, id, now_ms).await
     }
 
-    async fn mailbox_send(&self, id: &MailboxId, from: MailboxSide, data: Bytes, now_ms: u64) -> Result<bool> {
-        mailbox::send(&mut *self.connection().await?, id, from, &data, now_ms).await
+    async fn mailbox_send(&self, mailbox: &Mailbox, from: MailboxSide, data: Bytes, now_ms: u64) -> Result<bool> {
+        mailbox::send(&mut *self.connection().await?, mailbox, from, &data, now_ms).await
     }
 
-    async fn mailbox_read(&self, id: &MailboxId, side: MailboxSide, skip: usize, now_ms: u64) -> Result<MailboxInbox> {
-        mailbox::inbox(&*self.reader().await?, id, side, skip, now_ms).await
+    async fn mailbox_read(
+        &self,
+        mailbox: &Mailbox,
+        side: MailboxSide,
+        skip: usize,
+        now_ms: u64,
+    ) -> Result<MailboxInbox> {
+        mailbox::inbox(&*self.reader().await?, mailbox, side, skip, now_ms).await
     }
 
-    async fn mailbox_close(&self, id: &MailboxId, forget_at_ms: u64) -> Result<()> {
-        mailbox::close(&*self.connection().await?, id, forget_at_ms).await
+    async fn mailbox_close(&self, mailbox: &Mailbox, forget_at_ms: u64) -> Result<()> {
+        mailbox::close(&*self.connection().await?, mailbox, forget_at_ms).await
     }
 
     async fn mailbox_sweep(&self, now_ms: u64) -> Result<u64> {

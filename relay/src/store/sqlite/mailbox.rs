@@ -49,50 +49,63 @@ pub(super) fn join(db: &Transaction<'_>, id: MailboxId, now_ms: u64) -> Result<O
     Ok(Some(Mailbox { id, salt: fixed(&salt)?, expires_at_ms: from_db(expires_at)? }))
 }
 
-pub(super) fn send(db: &Transaction<'_>, id: &MailboxId, from: MailboxSide, data: &[u8], now_ms: u64) -> Result<bool> {
+pub(super) fn send(
+    db: &Transaction<'_>,
+    mailbox: &Mailbox,
+    from: MailboxSide,
+    data: &[u8],
+    now_ms: u64,
+) -> Result<bool> {
     let sent = db
         .prepare_cached(
             "INSERT INTO mailbox_messages (mailbox_id, number, from_joiner, data)
              SELECT mailbox_id, (SELECT count(*) FROM mailbox_messages WHERE mailbox_id = ?1), ?2, ?3
              FROM mailboxes
-             WHERE mailbox_id = ?1 AND closed = 0 AND expires_at > ?4
+             WHERE mailbox_id = ?1 AND salt = ?6 AND closed = 0 AND expires_at > ?4
                AND (SELECT count(*) FROM mailbox_messages WHERE mailbox_id = ?1) < ?5",
         )?
         .execute(params![
-            id.as_bytes(),
+            mailbox.id.as_bytes(),
             from == MailboxSide::Joiner,
             data,
             to_db(now_ms),
-            MAILBOX_MESSAGES_MAX as i64
+            MAILBOX_MESSAGES_MAX as i64,
+            &mailbox.salt
         ])?;
     Ok(sent == 1)
 }
 
 pub(super) fn inbox(
     db: &Connection,
-    id: &MailboxId,
+    mailbox: &Mailbox,
     side: MailboxSide,
     skip: usize,
     now_ms: u64,
 ) -> Result<MailboxInbox> {
     let open = db
-        .prepare_cached("SELECT 1 FROM mailboxes WHERE mailbox_id = ?1 AND closed = 0 AND expires_at > ?2")?
-        .exists(params![id.as_bytes(), to_db(now_ms)])?;
+        .prepare_cached(
+            "SELECT 1 FROM mailboxes WHERE mailbox_id = ?1 AND salt = ?3 AND closed = 0 AND expires_at > ?2",
+        )?
+        .exists(params![mailbox.id.as_bytes(), to_db(now_ms), &mailbox.salt])?;
     let mut statement = db.prepare_cached(
-        "SELECT data FROM mailbox_messages WHERE mailbox_id = ?1 AND from_joiner = ?2
-         ORDER BY number LIMIT -1 OFFSET ?3",
+        "SELECT data FROM mailbox_messages JOIN mailboxes USING (mailbox_id)
+         WHERE mailbox_id = ?1 AND salt = ?4 AND from_joiner = ?2 ORDER BY number LIMIT -1 OFFSET ?3",
     )?;
     let from_joiner = side == MailboxSide::Inviter;
     let messages = statement
-        .query_map(params![id.as_bytes(), from_joiner, to_db(skip as u64)], |row| row.get::<_, Vec<u8>>(0))?
+        .query_map(params![mailbox.id.as_bytes(), from_joiner, to_db(skip as u64), &mailbox.salt], |row| {
+            row.get::<_, Vec<u8>>(0)
+        })?
         .map(|data| data.map(Bytes::from))
         .collect::<std::result::Result<_, _>>()?;
     Ok(if open { MailboxInbox::Open(messages) } else { MailboxInbox::Closed(messages) })
 }
 
-pub(super) fn close(db: &Transaction<'_>, id: &MailboxId, forget_at_ms: u64) -> Result<()> {
-    db.prepare_cached("UPDATE mailboxes SET closed = 1, expires_at = min(expires_at, ?2) WHERE mailbox_id = ?1")?
-        .execute(params![id.as_bytes(), to_db(forget_at_ms)])?;
+pub(super) fn close(db: &Transaction<'_>, mailbox: &Mailbox, forget_at_ms: u64) -> Result<()> {
+    db.prepare_cached(
+        "UPDATE mailboxes SET closed = 1, expires_at = min(expires_at, ?2) WHERE mailbox_id = ?1 AND salt = ?3",
+    )?
+    .execute(params![mailbox.id.as_bytes(), to_db(forget_at_ms), &mailbox.salt])?;
     Ok(())
 }
 

@@ -155,19 +155,25 @@ impl Store for Sqlite {
         self.connections.write(move |transaction| mailbox::join(transaction, id, now_ms)).await
     }
 
-    async fn mailbox_send(&self, id: &MailboxId, from: MailboxSide, data: Bytes, now_ms: u64) -> Result<bool> {
-        let id = id.clone();
-        self.connections.write(move |transaction| mailbox::send(transaction, &id, from, &data, now_ms)).await
+    async fn mailbox_send(&self, mailbox: &Mailbox, from: MailboxSide, data: Bytes, now_ms: u64) -> Result<bool> {
+        let mailbox = mailbox.clone();
+        self.connections.write(move |transaction| mailbox::send(transaction, &mailbox, from, &data, now_ms)).await
     }
 
-    async fn mailbox_read(&self, id: &MailboxId, side: MailboxSide, skip: usize, now_ms: u64) -> Result<MailboxInbox> {
-        let id = id.clone();
-        self.connections.read(move |snapshot| mailbox::inbox(snapshot, &id, side, skip, now_ms)).await
+    async fn mailbox_read(
+        &self,
+        mailbox: &Mailbox,
+        side: MailboxSide,
+        skip: usize,
+        now_ms: u64,
+    ) -> Result<MailboxInbox> {
+        let mailbox = mailbox.clone();
+        self.connections.read(move |snapshot| mailbox::inbox(snapshot, &mailbox, side, skip, now_ms)).await
     }
 
-    async fn mailbox_close(&self, id: &MailboxId, forget_at_ms: u64) -> Result<()> {
-        let id = id.clone();
-        self.connections.write(move |transaction| mailbox::close(transaction, &id, forget_at_ms)).await
+    async fn mailbox_close(&self, mailbox: &Mailbox, forget_at_ms: u64) -> Result<()> {
+        let mailbox = mailbox.clone();
+        self.connections.write(move |transaction| mailbox::close(transaction, &mailbox, forget_at_ms)).await
     }
 
     async fn mailbox_sweep(&self, now_ms: u64) -> Result<u64> {
