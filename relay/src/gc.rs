@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
+use crate::clock::Now;
 use crate::core::Core;
 use crate::limits::{
     ACTIVITY_SLACK_MS, EVICTION_UPTIME_MS, GC_BYTES_PER_STEP, GC_PAUSE_FACTOR, GIVE_BACK_PAGES_PER_STEP, RelayLimits,
@@ -247,11 +248,11 @@ pub(crate) async fn run(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
     let period = Duration::from_millis(core.limits.gc_interval_ms.max(1));
     let mut ticks = interval_at(Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let started_ms = core.now().monotonic_ms;
+    let mut presence = Presence::since(core.now());
     let rounds = async {
         loop {
             ticks.tick().await;
-            if let Err(error) = run_round(&core, started_ms).await {
+            if let Err(error) = run_round(&core, &mut presence).await {
                 tracing::warn!(%error, "garbage collection stopped and will be tried again");
             }
         }
@@ -262,7 +263,36 @@ pub(crate) async fn run(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-async fn run_round(core: &Core, started_ms: u64) -> Result<()> {
+/// For how long this relay has been there for its clients by a clock that tells how long they were
+/// away: since its start, or since the wall clock was set or the machine woke up. A clock that was
+/// put a year ahead makes every log look idle.
+#[derive(Debug)]
+struct Presence {
+    since_ms: u64,
+    /// The wall clock less the monotonic one.
+    wall_ahead_ms: u64,
+}
+
+impl Presence {
+    fn since(now: Now) -> Self {
+        Self { since_ms: now.monotonic_ms, wall_ahead_ms: wall_ahead_ms(now) }
+    }
+
+    fn at(&mut self, now: Now) -> u64 {
+        if wall_ahead_ms(now).abs_diff(self.wall_ahead_ms) > ACTIVITY_SLACK_MS {
+            self.since_ms = now.monotonic_ms;
+        }
+        self.wall_ahead_ms = wall_ahead_ms(now);
+        now.monotonic_ms.saturating_sub(self.since_ms)
+    }
+}
+
+/// Only compared: where the wall clock is behind, it wraps, each time alike.
+fn wall_ahead_ms(now: Now) -> u64 {
+    now.unix_ms.wrapping_sub(now.monotonic_ms)
+}
+
+async fn run_round(core: &Core, presence: &mut Presence) -> Result<()> {
     let now = core.now();
     // Before anything is removed: a log with a session is in use, however long ago its Hello was.
     let in_use: Vec<GroupKey> = core.hub.followed().into_iter().map(|(group, _)| group).collect();
@@ -270,7 +300,7 @@ async fn run_round(core: &Core, started_ms: u64) -> Result<()> {
         core.store.mark_active(groups, now.unix_ms.saturating_sub(ACTIVITY_SLACK_MS), now.unix_ms).await?;
     }
     let mut policy = Policy::of(&core.limits);
-    if now.monotonic_ms.saturating_sub(started_ms) < EVICTION_UPTIME_MS {
+    if presence.at(now) < EVICTION_UPTIME_MS {
         policy.idle_ms_max = None;
     }
     let round = collect(&*core.store, &policy, now.unix_ms, &core.metrics).await?;
@@ -305,17 +335,25 @@ mod tests {
     const DEVICE: NoisePublicKey = NoisePublicKey([1; 32]);
 
     #[derive(Clone, Default)]
-    struct ManualClock(Arc<Mutex<u64>>);
+    struct ManualClock(Arc<Mutex<(u64, u64)>>);
+
+    impl ManualClock {
+        /// So long after the start, with the wall clock put ahead by so much.
+        fn set(&self, up_ms: u64, ahead_ms: u64) {
+            *self.0.lock().expect("no test panics while it holds the lock") = (up_ms, ahead_ms);
+        }
+    }
 
     impl Clock for ManualClock {
         fn now(&self) -> Now {
-            let up_ms = *self.0.lock().expect("no test panics while it holds the lock");
-            Now { monotonic_ms: up_ms, unix_ms: START_MS + up_ms }
+            let (up_ms, ahead_ms) = *self.0.lock().expect("no test panics while it holds the lock");
+            Now { monotonic_ms: up_ms, unix_ms: START_MS + up_ms + ahead_ms }
         }
     }
 
     struct Rig {
         core: Core,
+        presence: Presence,
         clock: ManualClock,
         log: GroupKey,
         _dir: tempfile::TempDir,
@@ -350,12 +388,17 @@ mod tests {
                 envelopes: Vec::new(),
             };
             let log = core.store.create(log, START_MS - 3 * DAY_MS).await.expect("stored").expect("the name is free");
-            Self { core, clock, log, _dir: dir }
+            let presence = Presence::since(core.now());
+            Self { core, presence, clock, log, _dir: dir }
         }
 
-        async fn round_at(&self, up_ms: u64) {
-            *self.clock.0.lock().expect("no test panics while it holds the lock") = up_ms;
-            run_round(&self.core, 0).await.expect("the store works");
+        async fn round_at(&mut self, up_ms: u64) {
+            self.round_with_the_wall_clock_ahead(up_ms, 0).await;
+        }
+
+        async fn round_with_the_wall_clock_ahead(&mut self, up_ms: u64, ahead_ms: u64) {
+            self.clock.set(up_ms, ahead_ms);
+            run_round(&self.core, &mut self.presence).await.expect("the store works");
         }
 
         async fn has_the_log(&self) -> bool {
@@ -365,7 +408,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_log_is_evicted_by_a_relay_that_has_run_for_a_day_and_not_before() {
-        let rig = Rig::new().await;
+        let mut rig = Rig::new().await;
         rig.round_at(EVICTION_UPTIME_MS - 1).await;
         assert!(rig.has_the_log().await, "its devices may not have had the time to come back");
         rig.round_at(EVICTION_UPTIME_MS).await;
@@ -375,7 +418,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_log_with_an_open_session_is_in_use_until_it_has_none_for_days() {
-        let rig = Rig::new().await;
+        let mut rig = Rig::new().await;
         let presence = rig.core.hub.enter(DEVICE, 0).expect("the hub is open");
         let seat = presence.sit(rig.log);
         for hours in 0..72 {
@@ -390,8 +433,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_wall_clock_that_was_put_ahead_evicts_nothing_for_a_day() {
+        let mut rig = Rig::new().await;
+        let day = EVICTION_UPTIME_MS;
+        let presence = rig.core.hub.enter(DEVICE, 0).expect("the hub is open");
+        let seat = presence.sit(rig.log);
+        rig.round_at(day).await;
+        drop((seat, presence));
+
+        rig.round_with_the_wall_clock_ahead(day + HOUR_MS, 365 * DAY_MS).await;
+        rig.round_with_the_wall_clock_ahead(2 * day, 365 * DAY_MS).await;
+        assert!(rig.has_the_log().await, "its devices come back and say by the new clock that it is in use");
+        rig.round_with_the_wall_clock_ahead(2 * day + HOUR_MS, 365 * DAY_MS).await;
+        assert!(!rig.has_the_log().await);
+    }
+
+    #[tokio::test]
     async fn a_round_says_how_much_there_is() {
-        let rig = Rig::new().await;
+        let mut rig = Rig::new().await;
         rig.round_at(0).await;
         assert_eq!((rig.core.metrics.groups.get(), rig.core.metrics.stored_bytes.get()), (1, 6));
     }

@@ -45,8 +45,8 @@ pub(in crate::store) fn seen_since(now_ms: u64) -> u64 {
 /// Where the floor is to go. `acked_min` is the lowest cursor acknowledged by a device that counts.
 pub(in crate::store) fn aim(row: &GroupRow, floors: &Floors, request: &TruncateRequest, acked_min: u64) -> Aim {
     let below_max = acked_min.min(row.head).saturating_add(1);
-    // A clock that went back must not lengthen the wait.
-    let since_raised = request.now_ms.saturating_sub(floors.raised_at);
+    // A clock that went back must not lengthen the wait: a floor raised in the future holds nothing up.
+    let since_raised = request.now_ms.checked_sub(floors.raised_at).unwrap_or(request.interval_ms);
     if request.below <= row.floor {
         let below = request.below.max(floors.kept_from);
         if below == row.floor { Aim::Stay } else { Aim::Move { below } }
@@ -248,6 +248,14 @@ mod tests {
                 log.check();
             }
         }
+    }
+
+    #[test]
+    fn a_clock_that_was_put_back_does_not_lengthen_the_wait() {
+        let mut log = Log::new(30);
+        assert_eq!(log.truncate(10, 30, 1_000), Aim::Move { below: 10 });
+        assert_eq!(log.truncate(20, 30, 1_000), Aim::TooSoon { retry_after_ms: INTERVAL });
+        assert_eq!(log.truncate(20, 30, 500), Aim::Move { below: 20 });
     }
 
     #[test]
