@@ -91,18 +91,19 @@ impl Member {
             // A rotation or a removal by another session, perhaps on another instance. Whoever was
             // removed ends here; the others are told before their next push is refused.
             self.recounted = bell.recounts;
-            Box::pin(self.is_current(core, wire)).await;
+            if let Err(error) = Box::pin(self.is_current(core, wire)).await {
+                // Whoever may have been removed reads nothing more before that is known.
+                return end(wire, &error);
+            }
         }
         if bell.doubts != self.doubted {
             self.doubted = bell.doubts;
             if let Err(error) = Box::pin(self.compare(core, wire)).await {
-                wire.storage_failed(&error);
+                return end(wire, &error);
             }
         }
         if let Err(error) = self.deliver(core, wire).await {
-            // No request is there to refuse: the client subscribes again on its next session.
-            wire.storage_failed(&error);
-            wire.close(Close::new(Close::REFUSED, ErrorCode::StorageUnavailable.advice()));
+            end(wire, &error);
         }
     }
 
@@ -161,26 +162,14 @@ impl Member {
     }
 
     /// Whether the session's device and key still hold; tells the client if not.
-    async fn is_current(&mut self, core: &Arc<Core>, wire: &mut Wire) -> bool {
-        match core.writer.append(self.append_request(core, wire, Vec::new())).await {
-            Ok(Append::Stored { .. } | Append::QuotaExceeded { .. }) => true,
-            Ok(Append::Superseded { epoch_envelope }) => {
-                self.tell_superseded(core, wire, epoch_envelope).await;
-                false
-            }
-            Ok(Append::Revoked) => {
-                wire.fail(ErrorCode::DeviceRevoked, REVOKED);
-                false
-            }
-            Ok(Append::Gone) => {
-                wire.storage_failed(&StoreError::Gone);
-                false
-            }
-            Err(error) => {
-                wire.storage_failed(&error);
-                false
-            }
+    async fn is_current(&mut self, core: &Arc<Core>, wire: &mut Wire) -> Result<bool, StoreError> {
+        match core.writer.append(self.append_request(core, wire, Vec::new())).await? {
+            Append::Stored { .. } | Append::QuotaExceeded { .. } => return Ok(true),
+            Append::Superseded { epoch_envelope } => self.tell_superseded(core, wire, epoch_envelope).await,
+            Append::Revoked => wire.fail(ErrorCode::DeviceRevoked, REVOKED),
+            Append::Gone => return Err(StoreError::Gone),
         }
+        Ok(false)
     }
 
     async fn probe(&mut self, core: &Core, wire: &mut Wire, cursors: &[u64]) -> Result<(), StoreError> {
@@ -197,7 +186,7 @@ impl Member {
     }
 
     async fn new_timeline(&mut self, core: &Arc<Core>, wire: &mut Wire, old: Timeline) -> Result<(), StoreError> {
-        if self.is_current(core, wire).await {
+        if self.is_current(core, wire).await? {
             let timeline = core.store.new_timeline(self.group, old, core.fresh_timeline()).await?;
             wire.send(&RelayFrame::TimelineChanged { timeline });
             // Whoever still reads the old history is told.
@@ -286,7 +275,8 @@ impl Member {
         };
         match core.store.rotate(request).await? {
             Rotated::Done { auth_gen, cursor } => {
-                self.readmit(next_auth_public, auth_gen);
+                // Sent again after others rotated, it proves no more than it did the first time.
+                self.readmit(next_auth_public, auth_gen.min(expect_gen.saturating_add(1)));
                 self.own.insert(cursor);
                 wire.send(&RelayFrame::Rotated { auth_gen, cursor });
                 core.hub.kick_unlisted(self.group, &allow);
@@ -311,6 +301,13 @@ impl Member {
         }
         core.hub.notify_others(self.group, &self.seat, &RelayFrame::Whispered { data }.encode().into());
     }
+}
+
+/// Ends a session that the store failed without a request there to refuse: the client asks again on
+/// its next one.
+fn end(wire: &mut Wire, error: &StoreError) {
+    wire.storage_failed(error);
+    wire.close(Close::new(Close::REFUSED, ErrorCode::StorageUnavailable.advice()));
 }
 
 /// One bit per flag, least significant first.

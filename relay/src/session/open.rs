@@ -64,6 +64,8 @@ impl Open {
         if self.wire.closing().is_none()
             && let Some(kick) = self.presence.kicked()
         {
+            // What was pushed before is answered.
+            Box::pin(self.finish_pushes(core)).await;
             say_goodbye(&mut self.wire, kick);
         }
         // Frames may have been left when too much waited to go out.

@@ -11,13 +11,13 @@ use zerok_sync_protocol::envelope::ENVELOPE_BYTES_MIN;
 use zerok_sync_protocol::frame::{PushResult, Who};
 use zerok_sync_protocol::record::SecureStream;
 use zerok_sync_protocol::wire::List;
-use zerok_sync_protocol::{AuthPublicKey, ClientFrame, RelayFrame, hello};
+use zerok_sync_protocol::{AuthPublicKey, ClientFrame, ErrorCode, LogName, RelayFrame, hello};
 
 use super::*;
 use crate::admission::Admission;
 use crate::clock::{Clock, Now, SystemEntropy};
 use crate::core::CreatePolicy;
-use crate::doorbell::Silent;
+use crate::doorbell::{News, Silent};
 use crate::hub::Hub;
 use crate::limits::RelayLimits;
 use crate::metrics::Metrics;
@@ -58,7 +58,7 @@ struct Rig {
     clock: ManualClock,
     session: Session,
     client: Option<SecureStream>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Rig {
@@ -90,7 +90,7 @@ impl Rig {
             arrived_ms: 0,
             handshake: None,
         };
-        Self { clock, session: Session::new(Arc::new(core), peer), client: None, _dir: dir }
+        Self { clock, session: Session::new(Arc::new(core), peer), client: None, dir }
     }
 
     async fn handshake(&mut self) {
@@ -103,12 +103,32 @@ impl Rig {
     }
 
     async fn say(&mut self, frame: ClientFrame) {
+        self.send(frame).await;
+        self.session.work().await;
+    }
+
+    /// The frame arrives, and the session's other work has not had its turn.
+    async fn send(&mut self, frame: ClientFrame) {
         let client = self.client.as_mut().expect("the handshake is done");
         client.send(&frame.encode()).expect("short");
         while let Some(message) = client.poll_transmit() {
             self.session.receive(&message).await;
         }
-        self.session.work().await;
+    }
+
+    /// The session of a member that made a log of one entry.
+    async fn found(&mut self) -> LogName {
+        self.handshake().await;
+        let group = SigningKey::from_bytes(&[7; 32]);
+        let auth_public = AuthPublicKey(group.verifying_key().to_bytes());
+        let hash = self.client.as_ref().expect("the handshake is done").handshake_hash();
+        let who = Who::Member { auth_public, signature: hello::sign(&group, &hash, true) };
+        self.say(ClientFrame::Hello { minor_min: 0, minor_max: 0, who, create: true, token: None }).await;
+        let allow = List::try_from(vec![StaticKey::from_bytes([2; 32]).public()]).expect("one device");
+        let create = ClientFrame::Create { allow, epoch_envelope: envelope(0), envelopes: List::default() };
+        self.say(create).await;
+        assert_eq!(self.hear().len(), 2, "welcome to create, welcome");
+        LogName::of(&auth_public)
     }
 
     fn hear(&mut self) -> Vec<RelayFrame> {
@@ -219,27 +239,56 @@ async fn a_device_over_its_bytes_is_not_read_from_and_not_taken_for_dead_meanwhi
 #[tokio::test]
 async fn a_wall_clock_that_jumps_ends_no_session_and_disorders_no_log() {
     let mut rig = Rig::new();
-    rig.handshake().await;
-    let group = SigningKey::from_bytes(&[7; 32]);
-    let auth_public = AuthPublicKey(group.verifying_key().to_bytes());
-    let hash = rig.client.as_ref().expect("the handshake is done").handshake_hash();
-    let who = Who::Member { auth_public, signature: hello::sign(&group, &hash, true) };
-    rig.say(ClientFrame::Hello { minor_min: 0, minor_max: 0, who, create: true, token: None }).await;
-    let allow = List::try_from(vec![StaticKey::from_bytes([2; 32]).public()]).expect("one device");
-    let create = ClientFrame::Create { allow, epoch_envelope: envelope(0), envelopes: List::default() };
-    rig.say(create).await;
-    assert_eq!(rig.hear().len(), 2, "welcome to create, welcome");
+    rig.found().await;
 
     for (push, wall_ms) in [(1, START_UNIX_MS + YEAR_MS), (2, START_UNIX_MS - YEAR_MS), (3, 0), (4, START_UNIX_MS)] {
         rig.clock.set_wall(wall_ms);
         assert_eq!(rig.pass(1_000), None, "deadlines are of the monotonic clock");
-        let envelopes = List::try_from(vec![envelope(push)]).expect("one envelope");
-        rig.say(ClientFrame::Push { push: u64::from(push), envelopes, resume: false }).await;
-        let results = List::try_from(vec![PushResult::Stored { cursor: u64::from(push) + 1 }]).expect("one result");
-        assert_eq!(rig.hear(), [RelayFrame::PushAck { push: u64::from(push), results }]);
+        rig.say(push_of(push)).await;
+        assert_eq!(rig.hear(), [stored(push)]);
     }
     assert_eq!(rig.pass(59_999), None);
     assert_eq!(rig.pass(1), Some(Close::TIMEOUT), "and they hold");
+}
+
+#[tokio::test]
+async fn what_was_pushed_before_the_relay_stops_is_answered_before_its_goodbye() {
+    let mut rig = Rig::new();
+    rig.found().await;
+    rig.send(push_of(1)).await;
+
+    rig.session.core.hub.close(|| 42);
+    rig.session.work().await;
+
+    assert_eq!(rig.hear(), [stored(1), RelayFrame::Bye { retry_after_ms: 42 }]);
+}
+
+#[tokio::test]
+async fn a_session_whose_device_may_have_been_removed_ends_if_the_store_cannot_tell() {
+    let mut rig = Rig::new();
+    let group = rig.found().await;
+    let database = rusqlite::Connection::open(rig.dir.path().join("relay.db")).expect("there");
+    database.execute_batch("ALTER TABLE groups RENAME TO gone").expect("broken");
+
+    rig.session.core.hub.hear(News::Members { group });
+    rig.session.work().await;
+
+    let frames = rig.hear();
+    let code = ErrorCode::StorageUnavailable.number();
+    assert!(matches!(frames[..], [RelayFrame::Error { code: told, .. }] if told == code), "{frames:?}");
+    assert_eq!(rig.session.closing().map(|close| close.code), Some(Close::REFUSED));
+}
+
+/// One envelope, the same for the same number.
+fn push_of(push: u8) -> ClientFrame {
+    let envelopes = List::try_from(vec![envelope(push)]).expect("one envelope");
+    ClientFrame::Push { push: u64::from(push), envelopes, resume: false }
+}
+
+/// The answer to a push that was the log's next entry.
+fn stored(push: u8) -> RelayFrame {
+    let results = List::try_from(vec![PushResult::Stored { cursor: u64::from(push) + 1 }]).expect("one result");
+    RelayFrame::PushAck { push: u64::from(push), results }
 }
 
 /// Bytes that a relay takes for an envelope.

@@ -1,11 +1,12 @@
 //! Restrict and Rotate: who is out is out at once, and only one rotation wins.
 
 use bytes::Bytes;
+use zerok_sync_protocol::frame::PushResult;
 use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{ClientFrame, ErrorCode, RelayFrame, hello};
 
 use crate::support::{
-    Client, Group, TestRelay, device, envelope, envelope_of, epoch_envelope, own, rotate_frame, stored,
+    Client, Group, TestRelay, device, envelope, envelope_of, epoch_envelope, own, push_frame, rotate_frame, stored,
 };
 
 #[tokio::test]
@@ -91,6 +92,30 @@ async fn a_rotation_sent_again_is_answered_as_before() {
     let again = rotate_frame(&a, &Group::new(2), &Group::new(2), 0, &[device(1).public()], 1);
     a.send(again).await;
     assert_eq!(a.next().await, first);
+}
+
+#[tokio::test]
+async fn a_rotation_sent_again_after_another_one_opens_nothing_to_the_older_key() {
+    let (_relay, old, mut a, mut b) = group_of_two().await;
+    let (second, third) = (Group::new(2), Group::new(3));
+    let both = [device(1).public(), device(2).public()];
+    a.send(rotate_frame(&a, &old, &second, 0, &both, 1)).await;
+    assert_eq!(a.next().await, RelayFrame::Rotated { auth_gen: 1, cursor: 2 });
+    b.send(b.member_hello(&second, false)).await;
+    b.send(rotate_frame(&b, &second, &third, 1, &both, 2)).await;
+    while b.next().await != (RelayFrame::Rotated { auth_gen: 2, cursor: 3 }) {}
+
+    a.send(rotate_frame(&a, &second, &second, 0, &both, 1)).await;
+    while a.next().await != (RelayFrame::Rotated { auth_gen: 2, cursor: 2 }) {}
+    a.send(push_frame(1, &[envelope(1)], true)).await;
+    let results = loop {
+        match a.next().await {
+            RelayFrame::PushAck { results, .. } => break results.into_vec(),
+            RelayFrame::Superseded { .. } => {}
+            other => panic!("expected the answer to the push, not {other:?}"),
+        }
+    };
+    assert_eq!(results, [PushResult::Refused { code: ErrorCode::OutOfOrder.number() }]);
 }
 
 #[tokio::test]
