@@ -84,6 +84,8 @@ impl IrohListener {
             .max_concurrent_uni_streams(VarInt::from_u32(0))
             .stream_receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
             .send_window(SEND_WINDOW_BYTES)
+            // Nothing here reads datagrams: they would lie in the endpoint's memory, a megabyte for each stranger.
+            .datagram_receive_buffer_size(None)
             .build();
         let endpoint = Endpoint::builder(presets::Minimal)
             .secret_key(SecretKey::from_bytes(secret))
