@@ -42,7 +42,8 @@ pub(crate) async fn open_counted(config: &Config, metrics: &Metrics) -> Result<D
     loop {
         let error = match Postgres::connect_with(url, config.limits.store_connections_max, metrics).await {
             Ok(store) => return Ok(Arc::new(store)),
-            Err(error @ StoreError::Unavailable(_)) => error,
+            // Busy: another instance is migrating.
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Busy(_))) => error,
             Err(error) => return Err(error.into()),
         };
         if !config.wait_for_store && began.elapsed() + pause > patience {

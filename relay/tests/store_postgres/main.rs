@@ -13,9 +13,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{AuthPublicKey, LogName, NoisePublicKey, Timeline};
+use zerok_sync_relay::opening::open_store;
 use zerok_sync_relay::store::{
     Append, AppendRequest, Batch, GroupCommit, GroupKey, NewLog, Postgres, Store, StoreError, StoredEntry,
 };
+use zerok_sync_relay::{Config, StoreConfig};
 use zerok_sync_testkit::postgres::{Cluster, Durability, PASSWORD, shared};
 
 const DEVICE: NoisePublicKey = NoisePublicKey([1; 32]);
@@ -84,6 +86,30 @@ async fn instances_that_start_at_once_make_the_tables_once_and_share_one_key() {
     }
 
     assert!(secrets.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_waits_for_as_long_as_another_instance_migrates() {
+    let url = database().await;
+    let (migrating, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    // '0k-sync' in ASCII, as the migration takes it.
+    migrating.execute("SELECT pg_advisory_lock(x'306b2d73796e63'::bigint)", &[]).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { store: StoreConfig::Postgres(url.into()), ..Config::in_dir(dir.path()) };
+    let start = tokio::spawn(async move { open_store(&config).await.map(drop) });
+
+    // One attempt after the other waits for its turn, each on a connection of its own.
+    let waiting = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let mut attempts = std::collections::BTreeSet::new();
+    while attempts.len() < 2 && !start.is_finished() {
+        attempts.extend(migrating.query(waiting, &[]).await.unwrap().iter().map(|row| row.get::<_, i32>(0)));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(migrating);
+
+    start.await.unwrap().expect("it starts when the other one is done");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,7 +27,7 @@ const SERVER_VERSION_MIN: i32 = 15_00_00;
 /// A pool for the database at `url`. Connects lazily and again after the database was away.
 pub(crate) fn pool(url: &str, connections_max: usize) -> Result<Pool> {
     let Target { mut config, tls } = tls::target(url)?;
-    config.connect_timeout(WAIT_MAX).keepalives_idle(Duration::from_secs(30)).application_name("zerok-relay");
+    config.connect_timeout(WAIT_MAX).application_name("zerok-relay");
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = match tls {
         None => Manager::from_config(config, NoTls, recycling),

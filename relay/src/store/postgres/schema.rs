@@ -120,9 +120,14 @@ SET jit = off;
 ";
 
 /// Brings the database to this version's schema.
+///
+/// # Errors
+/// [`StoreError::Busy`] while another instance does: worth trying again.
 pub(super) async fn migrate(client: &mut Client) -> Result<()> {
     let transaction = client.transaction().await.map_err(failed)?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK]).await.map_err(failed)?;
+    // Migrating a large database takes as long as it takes.
+    transaction.batch_execute("SET LOCAL statement_timeout = 0").await.map_err(failed)?;
     transaction
         .batch_execute("CREATE TABLE IF NOT EXISTS meta (key text PRIMARY KEY, value bytea NOT NULL)")
         .await
