@@ -27,7 +27,7 @@ pub struct Identity {
 /// Reads the keys of the relay that `config` describes.
 ///
 /// # Errors
-/// [`StartError`]; [`KeyError::Missing`] where the relay never ran.
+/// [`StartError`]; [`KeyError::NoneYet`] where the relay never ran.
 pub async fn read(config: &Config) -> Result<Identity, StartError> {
     let (secret, kept_in) = noise_secret(config).await?;
     let noise_key = public_half(&secret);

@@ -194,8 +194,13 @@ type Archive = ArchiveWriter<BufWriter<File>>;
 
 /// Everything but the end.
 fn write(partial: &Path, head: Record, mut records: mpsc::Receiver<Record>) -> io::Result<(Archive, Contents)> {
+    // What an interrupted backup left goes; made anew, so that nobody else's rights to it last.
+    match std::fs::remove_file(partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut archive = ArchiveWriter::new(BufWriter::with_capacity(FILE_BUFFER_BYTES, options.open(partial)?))?;

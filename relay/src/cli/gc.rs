@@ -31,6 +31,11 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, settings: &Settings) -> anyhow::Result<ExitCode> {
     let config = &settings.config;
     let mut policy = Policy::of(&config.limits);
+    if arguments.idle && policy.idle_ms_max.is_none() {
+        anyhow::bail!(
+            "no log is ever idle, because idle_days_max is 0: say how many days, for example --idle-days-max 365"
+        );
+    }
     if !arguments.idle {
         policy.idle_ms_max = None;
     }

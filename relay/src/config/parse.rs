@@ -333,13 +333,14 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_toml_or_not_there_is_said_clearly() {
-        let (_dir, path) = file("listen 127");
-        assert!(run(&["--config", &path], &[]).expect_err("not TOML").contains("is not valid TOML"));
+        let (_dir, path) = file("iroh_port = 7\nmetrics_token hunter2");
+        let error = run(&["--config", &path], &[]).expect_err("not TOML");
+        assert!(error.contains("is not valid TOML in line 2: ") && !error.contains("hunter"), "{error}");
         assert!(run(&["--config", "/nonexistent"], &[]).expect_err("not there").starts_with("cannot read"));
         let (_dir, path) = file("iroh_addr = [1, 2]");
-        assert!(run(&["--config", &path], &[]).expect_err("numbers").contains("is a array"));
+        assert!(run(&["--config", &path], &[]).expect_err("numbers").contains("is of the type array"));
         let (_dir, path) = file("[listen]\nport = 1");
-        assert!(run(&["--config", &path], &[]).expect_err("a table").contains("is a table"));
+        assert!(run(&["--config", &path], &[]).expect_err("a table").contains("is of the type table"));
     }
 
     #[test]

@@ -114,7 +114,9 @@ fn from_file(path: &Path) -> Result<Texts, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| ConfigError::invalid(format!("cannot read the configuration file {shown}: {error}")))?;
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        ConfigError::invalid(format!("{shown} is not valid TOML: {}", error.message()))
+        // The library's own text would show the line, and a line may hold a password.
+        let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count()) + 1;
+        ConfigError::invalid(format!("{shown} is not valid TOML in line {line}: {}", error.message()))
     })?;
     let mut texts = Texts::new();
     for (key, value) in table {
@@ -130,7 +132,9 @@ fn from_file(path: &Path) -> Result<Texts, ConfigError> {
             }
             other => {
                 let kind = other.type_str();
-                return Err(ConfigError::invalid(format!("{key} in {shown} is a {kind}, where one value is expected")));
+                return Err(ConfigError::invalid(format!(
+                    "{key} in {shown} is of the type {kind}, where one value is expected"
+                )));
             }
         };
         texts.insert(&setting.name, Text { value, source: format!("{key} in {shown}") });

@@ -49,6 +49,9 @@ async fn gc_removes_nothing_that_is_in_use_and_leaves_a_running_sqlite_relay_alo
     assert_eq!(code, Some(1));
     assert!(stderr.contains("in use by another relay"), "{stderr}");
     relay.stop("-TERM");
+    let (code, _, stderr) = command(dir.path(), &["gc", "--idle"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("--idle-days-max 365"), "{stderr}");
     assert_eq!(json(dir.path(), &["gc"])["entries"], 0);
     assert!(succeed(dir.path(), &["gc"]).starts_with("removed 0 entries"));
     assert_eq!(json(dir.path(), &["stats"])["entries"], 2);

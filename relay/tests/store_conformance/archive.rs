@@ -209,6 +209,10 @@ pub async fn a_backup_overwrites_nothing_and_leaves_nothing_half_done(store: Sub
 pub async fn an_archive_is_for_its_owner_only(store: Subject) {
     use std::os::unix::fs::PermissionsExt;
     let (_dir, path) = place();
+    // What a backup that was killed left, or somebody else laid there to be written into.
+    let partial = path.with_extension("0k.partial");
+    std::fs::write(&partial, "half").unwrap();
+    std::fs::set_permissions(&partial, std::fs::Permissions::from_mode(0o666)).unwrap();
     backup(&*store, &path).await;
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }
