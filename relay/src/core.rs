@@ -83,6 +83,14 @@ impl Core {
         self.clock.now()
     }
 
+    /// Says that the store works again if it was away and does: whoever only reads cannot tell.
+    pub(crate) async fn look_whether_the_store_is_back(&self) {
+        let log = self.writer.store_log();
+        if log.is_away() && self.store.ready().await.is_ok() {
+            log.works();
+        }
+    }
+
     /// A freshly seeded generator.
     #[must_use]
     pub fn rng(&self) -> ChaCha20Rng {

@@ -253,7 +253,8 @@ pub(crate) async fn run(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
         loop {
             ticks.tick().await;
             if let Err(error) = run_round(&core, &mut presence).await {
-                tracing::warn!(%error, "garbage collection stopped and will be tried again");
+                // What is left is due in the next round as well.
+                core.writer.store_log().failed(&error);
             }
         }
     };
@@ -306,6 +307,7 @@ async fn run_round(core: &Core, presence: &mut Presence) -> Result<()> {
     let round = collect(&*core.store, &policy, now.unix_ms, &core.metrics).await?;
     core.metrics.groups.set(gauge(round.census.groups));
     core.metrics.stored_bytes.set(gauge(round.census.bytes));
+    core.look_whether_the_store_is_back().await;
     Ok(())
 }
 

@@ -5,6 +5,8 @@
 //! `/.well-known/0k-sync`. What QUIC proves about the client's endpoint is not used: the session's
 //! own channel says who it is, as on every link.
 
+mod refusal;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,9 +22,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use zerok_sync_protocol::label::IROH_ALPN;
 use zerok_sync_protocol::limits::NOISE_MESSAGE_BYTES_MAX;
 
+use self::refusal::Refusals;
 use crate::admission::{Connection, Full, Origin, Peer, Place, Refused};
 use crate::core::Core;
 use crate::keys::Secret;
+use crate::limits::BUSY_RETRY_AFTER_MS;
 use crate::link::{Close, Link, LinkError, LinkReader, LinkWriter};
 use crate::metrics::{HandshakeOutcome, Refusal, Transport};
 use crate::relay::StartError;
@@ -142,6 +146,7 @@ fn own_addrs(endpoint: &Endpoint) -> Vec<SocketAddr> {
 }
 
 async fn accept(endpoint: Endpoint, core: Arc<Core>) {
+    let refusals = Refusals::new(&endpoint, core.now().monotonic_ms);
     while let Some(incoming) = endpoint.accept().await {
         let now_ms = core.now().monotonic_ms;
         // Neither of iroh's other ways to us is open.
@@ -157,12 +162,10 @@ async fn accept(endpoint: Endpoint, core: Arc<Core>) {
                 let peer = Peer { origin, transport: Transport::Iroh, arrived_ms: now_ms, handshake: Some(handshake) };
                 tokio::spawn(serve(incoming, core.clone(), peer, connection));
             }
-            Err(limit) => {
+            Err((limit, retry_after_ms)) => {
                 core.metrics.refused(limit);
                 core.metrics.handshake(HandshakeOutcome::Refused);
-                // QUIC's own word for "not now". It can carry no hint: a close of ours would cost
-                // the very handshake that there is no place for.
-                incoming.refuse();
+                refusals.answer(incoming, retry_after_ms, now_ms);
             }
         }
     }
@@ -170,15 +173,16 @@ async fn accept(endpoint: Endpoint, core: Arc<Core>) {
     panic!("the iroh endpoint closed by itself");
 }
 
-/// The places of a connection, before anything is computed for it: QUIC's handshake is one, too.
-fn admit(core: &Core, origin: Origin, now_ms: u64) -> Result<(Connection, Place), Refusal> {
+/// The places of a connection, before anything is computed for it: QUIC's handshake is one, too. Or
+/// which limit has none, and when to come back.
+fn admit(core: &Core, origin: Origin, now_ms: u64) -> Result<(Connection, Place), (Refusal, u64)> {
     let place = core.admission.connections.enter(Some(origin)).map_err(|full| match full {
-        Full::Total => Refusal::Connections,
-        Full::Address => Refusal::ConnectionsPerAddress,
+        Full::Total => (Refusal::Connections, BUSY_RETRY_AFTER_MS),
+        Full::Address => (Refusal::ConnectionsPerAddress, BUSY_RETRY_AFTER_MS),
     })?;
     let handshake = core.admission.begin_handshake(origin, now_ms).map_err(|refused| match refused {
-        Refused::Pending => Refusal::HandshakesPending,
-        Refused::Rate { .. } => Refusal::HandshakeRate,
+        Refused::Pending => (Refusal::HandshakesPending, BUSY_RETRY_AFTER_MS),
+        Refused::Rate { retry_after_ms } => (Refusal::HandshakeRate, retry_after_ms),
     })?;
     Ok((Connection::new(place, core.metrics.clone(), Transport::Iroh), handshake))
 }

@@ -44,6 +44,7 @@ mod relay;
 mod server;
 pub mod session;
 pub mod store;
+mod store_log;
 mod supervision;
 mod websocket;
 pub mod writer;

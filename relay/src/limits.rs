@@ -122,6 +122,10 @@ pub const BUSY_RETRY_AFTER_MS: u64 = 5_000;
 /// Refused connections that are kept for a moment, so that they can read why. The others are reset.
 pub const REFUSED_LINGERING_MAX: usize = 64;
 
+/// QUIC clients that are told when to come back, of those that are refused: each costs the
+/// handshake that it is refused for, and these together a hundredth of a processor.
+pub const REFUSALS_EXPLAINED_PER_SECOND: u64 = 20;
+
 /// One line of the table of limits.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit {

@@ -47,7 +47,8 @@ async fn look_up(core: &Core) {
             for (group, known) in followed {
                 core.hub.looked_up(group, known, standings.get(&group));
             }
+            core.look_whether_the_store_is_back().await;
         }
-        Err(error) => tracing::warn!(%error, "cannot look for news of other instances"),
+        Err(error) => core.writer.store_log().failed(&error),
     }
 }

@@ -14,7 +14,8 @@ use tokio::time::timeout;
 use super::App;
 use crate::core::Core;
 use crate::limits::{READINESS_BELIEVED_MS, READINESS_DEADLINE_MS};
-use crate::store::DynStore;
+use crate::store::{DynStore, StoreError};
+use crate::store_log::StoreLog;
 
 /// Whether the relay can do its job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,11 @@ impl ReadinessProbe {
             return Readiness::Draining;
         }
         let now_ms = self.core.now().monotonic_ms;
-        if self.store.ask(&self.core.store, now_ms).await { Readiness::Ready } else { Readiness::Store }
+        if self.store.ask(&self.core.store, self.core.writer.store_log(), now_ms).await {
+            Readiness::Ready
+        } else {
+            Readiness::Store
+        }
     }
 }
 
@@ -72,24 +77,20 @@ struct Answer {
 }
 
 impl StoreProbe {
-    async fn ask(&self, store: &DynStore, now_ms: u64) -> bool {
+    async fn ask(&self, store: &DynStore, log: &StoreLog, now_ms: u64) -> bool {
         let mut last = self.last.lock().await;
         if let Some(answer) = *last
             && now_ms < answer.at_ms + READINESS_BELIEVED_MS
         {
             return answer.is_ready;
         }
-        let is_ready = match timeout(Duration::from_millis(READINESS_DEADLINE_MS), store.ready()).await {
-            Ok(Ok(())) => true,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "not ready");
-                false
-            }
-            Err(_) => {
-                tracing::warn!("not ready: the store does not answer");
-                false
-            }
-        };
+        let late = |_| Err(StoreError::Unavailable("it does not answer in time: look at the database".into()));
+        let asked = timeout(Duration::from_millis(READINESS_DEADLINE_MS), store.ready()).await.unwrap_or_else(late);
+        let is_ready = asked.is_ok();
+        match asked {
+            Ok(()) => log.works(),
+            Err(error) => log.failed(&error),
+        }
         *last = Some(Answer { at_ms: now_ms, is_ready });
         is_ready
     }
@@ -120,16 +121,16 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("relay.db");
         let store: DynStore = Arc::new(Sqlite::open(&path).expect("a fresh database"));
-        let probe = StoreProbe::default();
-        assert!(probe.ask(&store, 0).await);
+        let (probe, log) = (StoreProbe::default(), StoreLog::default());
+        assert!(probe.ask(&store, &log, 0).await);
 
         let database = rusqlite::Connection::open(&path).expect("there");
         database.execute_batch("ALTER TABLE meta RENAME TO gone").expect("broken");
-        assert!(probe.ask(&store, READINESS_BELIEVED_MS - 1).await, "it is not asked again yet");
-        assert!(!probe.ask(&store, READINESS_BELIEVED_MS).await);
+        assert!(probe.ask(&store, &log, READINESS_BELIEVED_MS - 1).await, "it is not asked again yet");
+        assert!(!probe.ask(&store, &log, READINESS_BELIEVED_MS).await);
 
         database.execute_batch("ALTER TABLE gone RENAME TO meta").expect("mended");
-        assert!(!probe.ask(&store, 2 * READINESS_BELIEVED_MS - 1).await, "nor when it said no");
-        assert!(probe.ask(&store, 2 * READINESS_BELIEVED_MS).await);
+        assert!(!probe.ask(&store, &log, 2 * READINESS_BELIEVED_MS - 1).await, "nor when it said no");
+        assert!(probe.ask(&store, &log, 2 * READINESS_BELIEVED_MS).await);
     }
 }

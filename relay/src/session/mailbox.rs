@@ -126,7 +126,7 @@ impl Open {
         let Some(door) = self.mailbox.take() else { return };
         if let Err(error) = core.store.mailbox_close(&door.mailbox, core.now().unix_ms + MAILBOX_LAST_WORDS_MS).await {
             // It expires by itself.
-            tracing::warn!(%error, "a mailbox could not be closed");
+            core.writer.store_log().failed(&error);
         }
         core.hub.ring_mailbox(&door.mailbox.id);
     }

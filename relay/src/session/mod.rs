@@ -185,7 +185,7 @@ impl Session {
         };
         let budget = self.core.admission.budget(device, self.alive_ms);
         self.device = Some((budget, self.core.metrics.session(self.transport)));
-        Phase::Open(Box::new(Open::new(Wire::new(channel, &self.core.metrics), presence, self.origin)))
+        Phase::Open(Box::new(Open::new(Wire::new(channel, &self.core), presence, self.origin)))
     }
 
     /// Takes what was received off the device's budget. What was received is dealt with; what

@@ -1,5 +1,7 @@
 //! The session's side of the secure channel: typed frames out, and the two ways to say no.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -9,10 +11,12 @@ use zerok_sync_protocol::limits::{ERROR_DETAIL_BYTES_MAX, FRAME_BYTES_MAX_HELLO}
 use zerok_sync_protocol::record::{RecordError, SecureStream};
 use zerok_sync_protocol::{ClientFrame, ErrorCode, NoisePublicKey, RelayFrame};
 
+use crate::core::Core;
 use crate::limits::{OUTGOING_BYTES_MAX, STORAGE_RETRY_AFTER_MS};
 use crate::link::Close;
-use crate::metrics::{Metrics, Refusal, RefusalLabel};
+use crate::metrics::{Refusal, RefusalLabel};
 use crate::store::StoreError;
+use crate::store_log::StoreLog;
 
 /// See the module's documentation.
 pub(super) struct Wire {
@@ -29,10 +33,11 @@ pub(super) struct Wire {
     frames_taken: u64,
     /// Where refusals are counted.
     refusals: Family<RefusalLabel, Counter>,
+    store_log: Arc<StoreLog>,
 }
 
 impl Wire {
-    pub(super) fn new(channel: Channel, metrics: &Metrics) -> Self {
+    pub(super) fn new(channel: Channel, core: &Core) -> Self {
         let stream = SecureStream::new(channel, FRAME_BYTES_MAX_HELLO);
         let (device, handshake) = (stream.remote_static(), stream.handshake_hash());
         Self {
@@ -42,7 +47,8 @@ impl Wire {
             closing: None,
             abandoned: false,
             frames_taken: 0,
-            refusals: metrics.refusals.clone(),
+            refusals: core.metrics.refusals.clone(),
+            store_log: core.writer.store_log().clone(),
         }
     }
 
@@ -140,7 +146,7 @@ impl Wire {
         if matches!(error, StoreError::Gone) {
             return self.fail(ErrorCode::UnknownLog, ErrorCode::UnknownLog.advice());
         }
-        tracing::error!(%error, "the store failed");
+        self.store_log.failed(error);
         self.count(Refusal::Storage);
         self.refuse(
             ErrorCode::StorageUnavailable,

@@ -28,6 +28,7 @@ use crate::hub::Hub;
 use crate::limits::{RelayLimits, WRITER_INBOX_MAX, WRITER_WAIT_MAX};
 use crate::metrics::Metrics;
 use crate::store::{Append, AppendRequest, DeviceNote, GroupCommit, GroupKey, Result, StoreError};
+use crate::store_log::StoreLog;
 use crate::supervision::{Defect, Supervisor};
 
 /// The way into the log. See the module's documentation.
@@ -38,6 +39,7 @@ pub struct Writer {
     room_bytes: u32,
     loops: Mutex<Vec<JoinHandle<()>>>,
     supervisor: Supervisor,
+    store_log: Arc<StoreLog>,
     /// [`WRITER_WAIT_MAX`].
     wait_max: Duration,
     metrics: Metrics,
@@ -75,17 +77,32 @@ impl Writer {
         let room_bytes = u32::try_from(limits.append_queue_bytes_max).unwrap_or(u32::MAX).max(1);
         let retry_for = Duration::from_millis(limits.commit_retry_ms);
         let groups_max = usize::try_from(limits.commit_groups_max).unwrap_or(usize::MAX).max(1);
-        let supervisor = Supervisor::new();
+        let (supervisor, store_log) = (Supervisor::new(), Arc::new(StoreLog::default()));
         let (inboxes, loops) = (0..store.writers().max(1))
             .map(|_| {
                 let (inbox, jobs) = mpsc::channel(WRITER_INBOX_MAX);
                 let gather = gather::Gather::new(jobs, groups_max, metrics.clone());
-                let run = run::Loop { store: store.clone(), hub: hub.clone(), retry_for, metrics: metrics.clone() };
+                let run = run::Loop {
+                    store: store.clone(),
+                    hub: hub.clone(),
+                    retry_for,
+                    metrics: metrics.clone(),
+                    store_log: store_log.clone(),
+                };
                 (inbox, supervisor.vital("writer", run.run(gather)))
             })
             .unzip();
         let room = Arc::new(Semaphore::new(RelayLimits::permits(u64::from(room_bytes))));
-        Self { inboxes, room, room_bytes, loops: Mutex::new(loops), supervisor, wait_max: WRITER_WAIT_MAX, metrics }
+        Self {
+            inboxes,
+            room,
+            room_bytes,
+            loops: Mutex::new(loops),
+            supervisor,
+            store_log,
+            wait_max: WRITER_WAIT_MAX,
+            metrics,
+        }
     }
 
     /// Appends; answers once it is on disk, or after a bounded time that it is not.
@@ -132,6 +149,11 @@ impl Writer {
         let hand_over = self.inbox(&group).send(Job::Note(note, Some(answer)));
         timeout(self.wait_max, hand_over).await.map_err(|_| overloaded())?.map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?
+    }
+
+    /// What the operator is told of the store, by whoever finds out.
+    pub(crate) fn store_log(&self) -> &Arc<StoreLog> {
+        &self.store_log
     }
 
     /// Waits until a loop has panicked: what waited in it is answered with an error, and what comes

@@ -21,12 +21,14 @@ use crate::hub::{Fresh, Hub};
 use crate::limits::{COMMIT_BACKOFF_MAX, COMMIT_BACKOFF_MIN};
 use crate::metrics::Metrics;
 use crate::store::{Append, AppendRequest, Appended, Batch, GroupCommit, GroupKey, Result, StoreError};
+use crate::store_log::StoreLog;
 
 pub(super) struct Loop {
     pub(super) store: Arc<dyn GroupCommit>,
     pub(super) hub: Hub,
     pub(super) retry_for: Duration,
     pub(super) metrics: Metrics,
+    pub(super) store_log: Arc<StoreLog>,
 }
 
 impl Loop {
@@ -68,12 +70,12 @@ impl Loop {
         loop {
             match self.commit_once(Arc::clone(batch)).await {
                 Err(error @ StoreError::Unavailable(_)) if Instant::now() + backoff < give_up => {
-                    tracing::warn!(%error, "a commit failed; it is repeated");
+                    self.store_log.failed(&error);
                     sleep(backoff).await;
                     backoff = (backoff * 2).min(COMMIT_BACKOFF_MAX);
                 }
                 Err(error) => {
-                    tracing::error!(%error, "a commit failed for good");
+                    self.store_log.failed(&error);
                     return Err(error);
                 }
                 answers => return answers,
@@ -91,6 +93,7 @@ impl Loop {
             // Questions and notes only: no figure of how fast entries are stored.
             Ok(_) if envelopes == 0 => {}
             Ok(answers) => {
+                self.store_log.works();
                 self.metrics.commit_seconds.0.observe(started.elapsed().as_secs_f64());
                 self.metrics.commit_envelopes.0.observe(envelopes as f64);
                 let new = answers.iter().flat_map(appended).filter(|appended| appended.new).count();

@@ -139,7 +139,11 @@ async fn pushes_go_on_when_the_database_is_back_and_nothing_acknowledged_is_lost
     assert_eq!(push_until_stored(&mut client, 3, 2).await, 3);
     let entries = relay.entries(&group, &device(2)).await;
     assert_eq!(entries[1..], [stored(2, &envelope(1)), stored(3, &envelope(2))]);
-    relay.stop("-TERM");
+    let log = String::from_utf8(relay.stop("-TERM").stderr).unwrap();
+    for line in ["the store is away", "the store works again"] {
+        assert_eq!(log.matches(line).count(), 1, "one {line:?}, however much failed meanwhile:\n{log}");
+    }
+    assert_eq!(log.matches("ERROR").count(), 1, "{log}");
 }
 
 #[tokio::test]

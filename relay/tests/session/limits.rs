@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use zerok_sync_protocol::limits::ALLOW_LIST_MAX;
 use zerok_sync_protocol::{ClientFrame, ErrorCode, MailboxId, RelayFrame};
 use zerok_sync_relay::RelayLimits;
+use zerok_sync_relay::limits::HELLOS_MAX;
 use zerok_sync_relay::metrics::Refusal;
 
 use crate::support::{Client, Group, TestRelay, create_frame, device, envelope, envelope_of, push_frame};
@@ -166,6 +168,57 @@ async fn an_envelope_over_the_limit_and_a_fifth_session_are_counted() {
     ];
     first.ends_with(ErrorCode::TooManyConnections).await;
     assert_eq!(refused_for(&relay, Refusal::SessionsPerDevice), 1);
+}
+
+#[tokio::test]
+async fn a_session_that_says_hello_again_and_again_is_ended() {
+    let relay = TestRelay::start().await;
+    let group = Group::new(1);
+    relay.founder(&group, &device(1)).await;
+    let mut client = relay.ws(&device(1)).await;
+    for _ in 0..HELLOS_MAX {
+        client.admitted(&group).await;
+    }
+    client.send(client.member_hello(&group, false)).await;
+    client.ends_with(ErrorCode::RateLimited).await;
+    assert_eq!(refused_for(&relay, Refusal::Hellos), 1);
+}
+
+#[tokio::test]
+async fn a_device_for_which_the_allow_list_has_no_room_is_counted() {
+    let relay = TestRelay::start().await;
+    let group = Group::new(1);
+    let mut founder = relay.ws(&device(0)).await;
+    founder.send(founder.member_hello(&group, true)).await;
+    founder.next().await;
+    let allow: Vec<_> = (0..ALLOW_LIST_MAX).map(|seed| device(seed as u8).public()).collect();
+    founder.send(create_frame(&allow, 0, &[])).await;
+    founder.next().await;
+
+    let mut one_too_many = relay.ws(&device(200)).await;
+    one_too_many.send(one_too_many.member_hello(&group, false)).await;
+
+    one_too_many.ends_with(ErrorCode::TooManyConnections).await;
+    assert_eq!(refused_for(&relay, Refusal::Devices), 1);
+    relay.member(&group, &device(3)).await;
+}
+
+#[tokio::test]
+async fn what_the_store_cannot_do_is_3002_and_counted_whoever_asked_for_it() {
+    let relay = TestRelay::start_with(|config| config.limits.commit_retry_ms = 1).await;
+    let group = Group::new(1);
+    let mut client = relay.founder(&group, &device(1)).await;
+    let database = rusqlite::Connection::open(relay.dir.path().join("relay.db")).unwrap();
+    database.execute_batch("ALTER TABLE entries RENAME TO gone").unwrap();
+
+    assert_eq!(client.push(1, &[envelope(1)]).await, [Err(ErrorCode::StorageUnavailable)]);
+    client.send(ClientFrame::Probe { cursors: vec![1].try_into().unwrap() }).await;
+    assert_eq!(client.error().await, ErrorCode::StorageUnavailable);
+    assert_eq!(refused_for(&relay, Refusal::Storage), 2);
+
+    database.execute_batch("ALTER TABLE gone RENAME TO entries").unwrap();
+    client.send(push_frame(2, &[envelope(1)], true)).await;
+    assert_eq!(client.push_ack(2).await, [Ok(2)]);
 }
 
 #[tokio::test]

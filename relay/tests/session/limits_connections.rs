@@ -3,15 +3,17 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::timeout;
 use zerok_sync_protocol::channel::Initiator;
 use zerok_sync_protocol::close;
 use zerok_sync_relay::Config;
 use zerok_sync_relay::admission::TrustedProxies;
+use zerok_sync_relay::limits::REFUSALS_EXPLAINED_PER_SECOND;
 use zerok_sync_relay::link::Close;
 use zerok_sync_relay::metrics::{HandshakeOutcome, Refusal, Transport};
 
-use crate::support::link::{self, Ended, TestLink, get_from, quic_from, try_iroh_from, try_ws_from, ws_from};
+use crate::support::link::{self, Ended, TestLink, get_from, try_iroh_from, try_ws_from, ws_from};
 use crate::support::{Client, PATIENCE, TestRelay, device, rng};
 
 const ONE: [u8; 4] = [127, 0, 0, 2];
@@ -25,7 +27,7 @@ async fn an_address_over_its_connections_is_told_429_and_others_come_in() {
     let refused = get_from(&relay.running, ONE, "").await;
     assert!(refused.starts_with("HTTP/1.1 429") && refused.contains("Retry-After: 5"), "{refused}");
     assert_eq!(try_ws_from(&relay.running, ONE, None).await.err(), Some(429));
-    assert!(try_iroh_from(&relay.running, ONE).await.is_err());
+    assert_eq!(told_to_wait_ms(try_iroh_from(&relay.running, ONE).await), 5_000);
 
     assert!(get_from(&relay.running, OTHER, "").await.starts_with("HTTP/1.1 200"));
     assert!(try_iroh_from(&relay.running, OTHER).await.is_ok());
@@ -44,7 +46,7 @@ async fn connections_over_the_cap_are_told_503_on_all_transports() {
     let refused = get_from(&relay.running, ONE, "").await;
 
     assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("Retry-After: 5"), "{refused}");
-    assert!(try_iroh_from(&relay.running, [127, 0, 0, 4]).await.is_err());
+    assert_eq!(told_to_wait_ms(try_iroh_from(&relay.running, [127, 0, 0, 4]).await), 5_000);
     assert_eq!(refused_for(&relay, Refusal::Connections), 2);
 }
 
@@ -77,7 +79,7 @@ async fn handshakes_over_an_addresss_share_are_sent_away_and_others_are_not() {
 
     assert_eq!(ended.code, Some(u64::from(Close::TRY_LATER)));
     assert_eq!(close::retry_after_ms(&ended.reason), 5_000);
-    assert!(try_iroh_from(&relay.running, ONE).await.is_err(), "QUIC's handshake is one, too");
+    assert_eq!(told_to_wait_ms(try_iroh_from(&relay.running, ONE).await), 5_000, "QUIC's handshake is one, too");
     complete(&relay, OTHER).await;
     assert_eq!(refused_for(&relay, Refusal::HandshakesPending), 2);
     assert_eq!(handshakes(&relay, HandshakeOutcome::Refused), 2);
@@ -106,7 +108,8 @@ async fn an_address_that_begins_too_many_handshakes_is_told_when_to_come_back() 
     assert_eq!(ended.code, Some(u64::from(Close::TRY_LATER)));
     let retry_after_ms = close::retry_after_ms(&ended.reason);
     assert!((20_000..=30_000).contains(&retry_after_ms), "{retry_after_ms}");
-    assert!(try_iroh_from(&relay.running, ONE).await.is_err());
+    let retry_after_ms = told_to_wait_ms(try_iroh_from(&relay.running, ONE).await);
+    assert!((20_000..=30_000).contains(&retry_after_ms), "{retry_after_ms}");
     complete(&relay, OTHER).await;
     assert_eq!(refused_for(&relay, Refusal::HandshakeRate), 2);
     assert_eq!(handshakes(&relay, HandshakeOutcome::Done), 3);
@@ -141,10 +144,25 @@ async fn an_address_must_be_proven_once_half_of_its_share_is_used() {
     let mut held = Vec::new();
     // From the third on, QUIC's Retry goes there and back first.
     for _ in 0..4 {
-        held.push(quic_from(&relay.running, ONE).await.expect("a place"));
+        held.push(try_iroh_from(&relay.running, ONE).await.expect("a place"));
     }
-    assert!(quic_from(&relay.running, ONE).await.is_err());
+    assert!(try_iroh_from(&relay.running, ONE).await.is_err());
     assert_eq!(refused_for(&relay, Refusal::ConnectionsPerAddress), 1);
+}
+
+#[tokio::test]
+async fn only_so_many_a_second_are_told_by_quic_why_and_the_others_are_refused_all_the_same() {
+    let relay = direct(|config| config.limits.connections_per_address_max = 1).await;
+    let _held = try_iroh_from(&relay.running, ONE).await.expect("a place");
+    let attempts = 3 * REFUSALS_EXPLAINED_PER_SECOND;
+    let begin = std::time::Instant::now();
+
+    let refused = join_all((0..attempts).map(|_| try_iroh_from(&relay.running, ONE))).await;
+
+    let seconds = begin.elapsed().as_secs();
+    let told = refused.into_iter().filter(|refused| refused.as_ref().is_err_and(|ended| ended.code.is_some())).count();
+    assert_eq!(refused_for(&relay, Refusal::ConnectionsPerAddress), attempts);
+    assert!(told > 0 && told as u64 <= (seconds + 2) * REFUSALS_EXPLAINED_PER_SECOND, "{told} in {seconds} s");
 }
 
 #[tokio::test]
@@ -180,6 +198,13 @@ async fn half_open(relay: &TestRelay, ip: [u8; 4]) -> TestLink {
     link.send(first).await;
     link.recv().await.expect("message 2");
     link
+}
+
+/// When an iroh client that was refused is told to come back.
+fn told_to_wait_ms(link: Result<TestLink, Ended>) -> u64 {
+    let ended = link.err().expect("no place");
+    assert_eq!(ended.code, Some(u64::from(Close::TRY_LATER)), "{}", ended.reason);
+    close::retry_after_ms(&ended.reason)
 }
 
 /// How a handshake is refused.

@@ -196,7 +196,7 @@ async fn a_handshake_that_trickles_in_is_cut_on_both_transports() {
 #[tokio::test]
 async fn a_quic_connection_without_a_stream_and_a_stream_without_bytes_are_cut() {
     let relay = impatient().await;
-    let (_endpoint, no_stream) = link::quic_from(&relay.running, [127, 0, 0, 2]).await.unwrap();
+    let (_endpoint, no_stream) = link::quic(&relay.running).await;
     let mut no_bytes = link::iroh(&relay.running).await;
     let mut no_payload = link::iroh(&relay.running).await;
     no_payload.send_raw(&1_233_u16.to_be_bytes()).await;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt, presets};
+use iroh::endpoint::{Connection, ConnectionError, RecvStream, SendStream, VarInt, presets};
 use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -109,13 +109,17 @@ impl IrohLink {
     }
 
     async fn ended(&self) -> Ended {
-        match self.connection.closed().await {
-            iroh::endpoint::ConnectionError::ApplicationClosed(close) => Ended {
-                code: Some(close.error_code.into_inner()),
-                reason: String::from_utf8_lossy(&close.reason).into_owned(),
-            },
-            other => Ended { code: None, reason: other.to_string() },
-        }
+        ended(self.connection.closed().await)
+    }
+}
+
+fn ended(error: ConnectionError) -> Ended {
+    match error {
+        ConnectionError::ApplicationClosed(close) => Ended {
+            code: Some(close.error_code.into_inner()),
+            reason: String::from_utf8_lossy(&close.reason).into_owned(),
+        },
+        other => Ended { code: None, reason: other.to_string() },
     }
 }
 
@@ -177,8 +181,20 @@ pub async fn get_from(relay: &RunningRelay, ip: [u8; 4], headers: &str) -> Strin
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// A QUIC connection from this address, without a stream.
-pub async fn quic_from(relay: &RunningRelay, ip: [u8; 4]) -> Result<(Endpoint, Connection), String> {
+/// A QUIC connection, without a stream.
+pub async fn quic(relay: &RunningRelay) -> (Endpoint, Connection) {
+    quic_at(iroh_address(relay)).await
+}
+
+async fn quic_at(address: EndpointAddr) -> (Endpoint, Connection) {
+    let endpoint = Endpoint::builder(presets::Minimal).relay_mode(RelayMode::Disabled).bind().await.unwrap();
+    let connection = endpoint.connect(address, b"0k-sync/1").await.unwrap();
+    (endpoint, connection)
+}
+
+/// A QUIC connection from this address and a stream on it that the relay may never see; how it
+/// ended if it was refused.
+pub async fn try_iroh_from(relay: &RunningRelay, ip: [u8; 4]) -> Result<TestLink, Ended> {
     let endpoint = Endpoint::builder(presets::Minimal)
         .relay_mode(RelayMode::Disabled)
         .clear_ip_transports()
@@ -187,13 +203,10 @@ pub async fn quic_from(relay: &RunningRelay, ip: [u8; 4]) -> Result<(Endpoint, C
         .bind()
         .await
         .unwrap();
-    let connection = endpoint.connect(iroh_address(relay), b"0k-sync/1").await.map_err(|error| format!("{error:?}"))?;
-    Ok((endpoint, connection))
-}
-
-pub async fn try_iroh_from(relay: &RunningRelay, ip: [u8; 4]) -> Result<TestLink, String> {
-    let (endpoint, connection) = quic_from(relay, ip).await?;
-    let (send, recv) = connection.open_bi().await.map_err(|error| error.to_string())?;
+    let refused = |error: &dyn std::fmt::Debug| Ended { code: None, reason: format!("{error:?}") };
+    let connection = endpoint.connect(iroh_address(relay), b"0k-sync/1").await.map_err(|error| refused(&error))?;
+    // Waits until the relay allows one, or says no.
+    let (send, recv) = connection.open_bi().await.map_err(|error| ended(error))?;
     Ok(TestLink::Iroh(Box::new(IrohLink { endpoint, connection, send, recv })))
 }
 
@@ -208,8 +221,7 @@ pub async fn iroh(relay: &RunningRelay) -> TestLink {
 }
 
 pub async fn iroh_at(address: EndpointAddr) -> TestLink {
-    let endpoint = Endpoint::builder(presets::Minimal).relay_mode(RelayMode::Disabled).bind().await.unwrap();
-    let connection = endpoint.connect(address, b"0k-sync/1").await.unwrap();
+    let (endpoint, connection) = quic_at(address).await;
     let (send, recv) = connection.open_bi().await.unwrap();
     TestLink::Iroh(Box::new(IrohLink { endpoint, connection, send, recv }))
 }
