@@ -161,3 +161,46 @@ pub struct Peer {
     /// Its place among the handshakes, if it had to take one already.
     pub handshake: Option<Place>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> std::net::IpAddr {
+        std::net::IpAddr::from([192, 0, 2, last])
+    }
+
+    /// Whether somebody must prove the address, after each of so many `uses` by `user`.
+    fn proofs(limits: &RelayLimits, user: u8, uses: usize, mut take: impl FnMut(&Admission, Origin)) -> Vec<bool> {
+        let admission = Admission::new(limits);
+        let (user, asked) = (admission.origin(address(user)), admission.origin(address(1)));
+        (0..uses)
+            .map(|_| {
+                take(&admission, user);
+                admission.must_prove_address(asked, 0)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_address_is_believed_until_half_of_anything_is_used() {
+        let plenty = RelayLimits::default();
+        let mut held = Vec::new();
+        let mut connect = |admission: &Admission, origin| held.push(admission.connections.enter(Some(origin)));
+        let own = RelayLimits { connections_per_address_max: 6, ..plenty.clone() };
+        assert_eq!(proofs(&own, 1, 4, &mut connect), [false, false, true, true], "its connections");
+        assert_eq!(proofs(&own, 2, 4, &mut connect), [false; 4], "another's are another's");
+        let all = RelayLimits { connections_max: 6, ..plenty.clone() };
+        assert_eq!(proofs(&all, 2, 4, &mut connect), [false, false, true, true], "all connections");
+
+        let mut held = Vec::new();
+        let mut begin = |admission: &Admission, origin| held.push(admission.begin_handshake(origin, 0));
+        let own = RelayLimits { handshakes_pending_per_address_max: 6, ..plenty.clone() };
+        assert_eq!(proofs(&own, 1, 4, &mut begin), [false, false, true, true], "its handshakes");
+        let all = RelayLimits { handshakes_pending_max: 6, ..plenty.clone() };
+        assert_eq!(proofs(&all, 2, 4, &mut begin), [false, false, true, true], "all handshakes");
+        let rate = RelayLimits { handshakes_per_minute_per_address: 6, ..plenty };
+        assert_eq!(proofs(&rate, 1, 4, &mut begin), [false, false, true, true], "its handshakes of the minute");
+        assert_eq!(proofs(&rate, 2, 4, &mut begin), [false; 4]);
+    }
+}

@@ -10,6 +10,7 @@ use zerok_sync_protocol::BlobId;
 
 use super::*;
 use crate::doorbell::{Doorbell, News, Silent};
+use crate::hub::Found;
 use crate::store::{Appended, Batch, GroupCommit};
 
 /// Numbers what it is given; one commit for each permit of its gate.
@@ -20,6 +21,9 @@ struct Memory {
     poisoned: BTreeSet<GroupKey>,
     /// Logs that somebody else holds.
     held: BTreeSet<GroupKey>,
+    /// It has everything already, as after a commit whose answer was lost.
+    knows_all: bool,
+    loops: usize,
 }
 
 impl Memory {
@@ -29,6 +33,8 @@ impl Memory {
             heads: Mutex::default(),
             poisoned: BTreeSet::new(),
             held: BTreeSet::new(),
+            knows_all: false,
+            loops: 1,
         }
     }
 }
@@ -36,7 +42,7 @@ impl Memory {
 #[async_trait]
 impl GroupCommit for Memory {
     fn writers(&self) -> usize {
-        1
+        self.loops
     }
 
     async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Append>> {
@@ -51,7 +57,7 @@ impl GroupCommit for Memory {
             let head = heads.entry(append.group).or_default();
             let cursors = append.envelopes.iter().map(|_| {
                 *head += 1;
-                Appended { cursor: *head, new: true }
+                Appended { cursor: *head, new: !self.knows_all }
             });
             Append::Stored { cursors: cursors.collect(), head: *head }
         });
@@ -107,6 +113,31 @@ async fn appends_of_a_log_are_numbered_and_answered_in_the_order_in_which_they_c
     let answers = join_all((0..30).map(|index| writer.append(request(group(index % 3))))).await;
     let expected = (0..30_u64).map(|index| Some(index / 3 + 1));
     assert!(answers.iter().map(cursor).eq(expected), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_log_belongs_to_one_loop_and_logs_are_spread_over_all() {
+    let writer = writer(Memory { loops: 3, ..Memory::new() }, Silent, &RelayLimits::default());
+    let of =
+        |seed: u8| (0..3).filter(|&index| writer.inboxes[index].same_channel(writer.inbox(&group(seed)))).collect();
+    let loops: Vec<Vec<usize>> = (0..9).map(of).collect();
+    assert_eq!(loops, (0..9).map(of).collect::<Vec<_>>());
+    assert_eq!(loops.concat().into_iter().collect::<BTreeSet<_>>(), BTreeSet::from([0, 1, 2]));
+}
+
+#[tokio::test]
+async fn what_was_stored_before_is_not_delivered_as_if_it_were_new() {
+    let (limits, metrics) = (RelayLimits::default(), Metrics::new());
+    let hub = Hub::new(&limits, &metrics, Arc::new(Silent));
+    let store = Arc::new(Memory { knows_all: true, ..Memory::new() });
+    let writer = Writer::start(store, hub.clone(), &limits, metrics);
+    let follower = hub.enter(NoisePublicKey([2; 32]), 0).expect("the hub is open");
+    let seat = follower.sit(group(1));
+    assert!(matches!(seat.take(1, i64::MAX), Found::AtHead), "it is live");
+
+    assert_eq!(cursor(&writer.append(request(group(1))).await), Some(1));
+
+    assert!(matches!(seat.take(1, i64::MAX), Found::Behind(1)), "the store has it, under its own cursor");
 }
 
 #[tokio::test]

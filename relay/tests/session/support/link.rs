@@ -206,7 +206,7 @@ pub async fn try_iroh_from(relay: &RunningRelay, ip: [u8; 4]) -> Result<TestLink
     let refused = |error: &dyn std::fmt::Debug| Ended { code: None, reason: format!("{error:?}") };
     let connection = endpoint.connect(iroh_address(relay), b"0k-sync/1").await.map_err(|error| refused(&error))?;
     // Waits until the relay allows one, or says no.
-    let (send, recv) = connection.open_bi().await.map_err(|error| ended(error))?;
+    let (send, recv) = connection.open_bi().await.map_err(ended)?;
     Ok(TestLink::Iroh(Box::new(IrohLink { endpoint, connection, send, recv })))
 }
 
