@@ -269,6 +269,8 @@ limits! {
         "Envelopes in one Push.";
     push_bytes_in_flight_max = 4 * MIB,
         "Bytes of pushes a client may have unanswered; told in Welcome. More than a fast link's bandwidth-delay product.";
+    partial_frames_bytes_max = 256 * MIB, in MIB..=TIB,
+        "Bytes of frames that have come in part, of all sessions together. Beyond it whoever sends more of one over 64 KiB is told 3000 and ended: links that send most of a megabyte and then nothing cannot take all memory.";
     frames_per_second = 5_000,
         "Frames of one device in a second, on average; twice as many at once. Beyond it the session is read more slowly.";
     bytes_per_second = 32 * MIB, in NOISE_MESSAGE_BYTES_MAX as u64..=1024 * TIB,

@@ -10,10 +10,12 @@
 //! | `proxy.rs` | whose word about a client's address is taken |
 //! | `places.rs` | so many at a time, in total and for each address |
 //! | `connection.rs` | a connection that was let in |
+//! | `partial.rs` | so many bytes of frames that have come in part |
 //! | `rate.rs` | so many in a while, for each address or device |
 
 mod connection;
 mod origin;
+mod partial;
 mod places;
 mod proxy;
 mod rate;
@@ -24,6 +26,7 @@ use zerok_sync_protocol::NoisePublicKey;
 
 pub use self::connection::Connection;
 pub use self::origin::{Origin, Origins};
+pub use self::partial::{Held, PartialFrames};
 pub use self::places::{Full, Place, Places, Share};
 pub use self::proxy::{AddressHeader, Network, ProxyError, TrustedProxies};
 pub use self::rate::{Bucket, Budget, Budgets, Rate, Rates};
@@ -41,6 +44,8 @@ pub struct Admission {
     pub connections: Places,
     /// Handshakes under way.
     pub handshakes: Places,
+    /// What sessions hold of frames that are not whole.
+    pub partial_frames: PartialFrames,
     handshake_rate: Rates<Origin>,
     group_rate: Rates<Origin>,
     mailbox_join_rate: Rates<Origin>,
@@ -69,6 +74,7 @@ impl Admission {
             origins: Origins::default(),
             connections: Places::new(limits.connections_max, limits.connections_per_address_max),
             handshakes: Places::new(limits.handshakes_pending_max, limits.handshakes_pending_per_address_max),
+            partial_frames: PartialFrames::new(limits.partial_frames_bytes_max),
             handshake_rate: per_origin(Rate::per(limits.handshakes_per_minute_per_address, MINUTE_MS)),
             group_rate: per_origin(Rate::per(limits.groups_per_address_per_day, DAY_MS)),
             mailbox_join_rate: per_origin(Rate::per(limits.mailbox_joins_per_minute_per_address, MINUTE_MS)),

@@ -118,6 +118,8 @@ label! {
     PushEnvelopes = "push_envelopes_max",
     /// `push_bytes_in_flight_max`.
     PushBytes = "push_bytes_in_flight_max",
+    /// `partial_frames_bytes_max`.
+    PartialFrames = "partial_frames_bytes_max",
     /// `group_bytes_max`.
     GroupBytes = "group_bytes_max",
     /// `frames_per_second` or `bytes_per_second`: read later, not refused.

@@ -275,13 +275,19 @@ impl Member {
         };
         match core.store.rotate(request).await? {
             Rotated::Done { auth_gen, cursor } => {
-                // Sent again after others rotated, it proves no more than it did the first time.
-                self.readmit(next_auth_public, auth_gen.min(expect_gen.saturating_add(1)));
+                self.readmit(next_auth_public, auth_gen);
                 self.own.insert(cursor);
                 wire.send(&RelayFrame::Rotated { auth_gen, cursor });
                 core.hub.kick_unlisted(self.group, &allow);
                 let entries = vec![(blob_id(&epoch_envelope), epoch_envelope)];
                 core.hub.publish(self.group, auth_gen, &Fresh { first_cursor: cursor, entries });
+            }
+            Rotated::Again { auth_gen, cursor } => {
+                // After others rotated it proves no more than it did the first time; and the list
+                // is as it was then: who has come in since stays.
+                self.readmit(next_auth_public, auth_gen.min(expect_gen.saturating_add(1)));
+                self.own.insert(cursor);
+                wire.send(&RelayFrame::Rotated { auth_gen, cursor });
             }
             Rotated::Conflict { auth_gen } => {
                 wire.refuse(ErrorCode::RotationConflict, 0, &format!("auth_gen={auth_gen}"));

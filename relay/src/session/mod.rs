@@ -185,7 +185,12 @@ impl Session {
         };
         let budget = self.core.admission.budget(device, self.alive_ms);
         self.device = Some((budget, self.core.metrics.session(self.transport)));
-        Phase::Open(Box::new(Open::new(Wire::new(channel, &self.core), presence, self.origin)))
+        Phase::Open(Box::new(Open::new(
+            Wire::new(channel, &self.core),
+            presence,
+            self.origin,
+            self.core.admission.partial_frames.none(),
+        )))
     }
 
     /// Takes what was received off the device's budget. What was received is dealt with; what

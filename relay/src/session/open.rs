@@ -9,9 +9,10 @@ use super::hello::{Founder, HelloFrame};
 use super::mailbox::MailboxDoor;
 use super::member::{Member, REVOKED};
 use super::wire::Wire;
-use crate::admission::Origin;
+use crate::admission::{Held, Origin};
 use crate::core::Core;
 use crate::hub::{Kick, Presence};
+use crate::limits::BUSY_RETRY_AFTER_MS;
 use crate::link::Close;
 use crate::metrics::Refusal;
 
@@ -22,6 +23,8 @@ pub(super) struct Open {
     pub(super) role: Role,
     /// Whose limits the session counts against.
     pub(super) origin: Origin,
+    /// What is kept of what it sent.
+    held: Held,
     /// `Hello` frames so far.
     pub(super) hellos: u8,
     /// The one mailbox that the session opened or joined.
@@ -41,8 +44,8 @@ pub(super) enum Role {
 }
 
 impl Open {
-    pub(super) fn new(wire: Wire, presence: Presence, origin: Origin) -> Self {
-        Self { wire, presence, role: Role::Stranger, origin, hellos: 0, mailbox: None }
+    pub(super) fn new(wire: Wire, presence: Presence, origin: Origin, held: Held) -> Self {
+        Self { wire, presence, role: Role::Stranger, origin, held, hellos: 0, mailbox: None }
     }
 
     /// Whether a `Hello` counted, and with it the session's first deadline is met.
@@ -57,6 +60,12 @@ impl Open {
     pub(super) async fn receive(&mut self, core: &Arc<Core>, message: &[u8]) {
         self.presence.touch(core.now().monotonic_ms);
         self.wire.receive(message);
+        if !self.held.set(self.kept_bytes()) {
+            self.wire.count(Refusal::PartialFrames);
+            let why = "too many long frames are on their way to this relay: come back shortly";
+            self.wire.refuse(ErrorCode::Overloaded, BUSY_RETRY_AFTER_MS, why);
+            return self.wire.close(Close::new(Close::REFUSED, ErrorCode::Overloaded.advice()));
+        }
         self.take_frames(core).await;
     }
 
@@ -116,11 +125,19 @@ impl Open {
         }
     }
 
+    /// Bytes of frames that are not whole, and of pushes that wait for others to come.
+    fn kept_bytes(&self) -> usize {
+        let pushes = if let Role::Member(member) = &self.role { member.pushes.bytes() } else { 0 };
+        self.wire.buffered_bytes() + pushes
+    }
+
     async fn take_frames(&mut self, core: &Arc<Core>) {
         while let Some(frame) = self.wire.next_frame() {
             // An idle session's memory is its largest wait: the long ones are boxed while they last.
             Box::pin(self.handle(core, frame)).await;
         }
+        // Whoever adds to it is asked, not whoever is done with a part.
+        let _ = self.held.set(self.kept_bytes());
     }
 
     async fn handle(&mut self, core: &Arc<Core>, frame: ClientFrame) {

@@ -49,6 +49,11 @@ impl Pushes {
             || self.waiting.len() >= APPEND_ENVELOPES_MAX
     }
 
+    /// Bytes of envelopes that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether something is to be appended or answered.
     pub(super) fn are_waiting(&self) -> bool {
         !self.waiting.is_empty()
@@ -291,5 +296,20 @@ mod tests {
     #[test]
     fn an_empty_push_has_an_empty_answer() {
         assert_eq!(answer(&pushes(&[&[], &[OK]]), 1, None), [vec![], vec![1]]);
+    }
+
+    #[test]
+    fn what_is_appended_at_once_is_bounded_in_bytes_envelopes_and_pushes() {
+        let until_full = |envelopes: usize, bytes: usize| {
+            let (limits, mut pushes) = (RelayLimits::default(), Pushes::default());
+            let envelope = Bytes::from(vec![0; bytes]);
+            (0..).find(|&number| {
+                pushes.enqueue(number, vec![envelope.clone(); envelopes], &limits);
+                pushes.is_full()
+            })
+        };
+        assert_eq!(until_full(1, APPEND_BYTES_MAX / 4), Some(3));
+        assert_eq!(until_full(APPEND_ENVELOPES_MAX / 10, OK), Some(9));
+        assert_eq!(until_full(0, 0), Some(APPEND_ENVELOPES_MAX as u64 - 1), "empty ones are answered, too");
     }
 }

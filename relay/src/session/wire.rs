@@ -93,6 +93,11 @@ impl Wire {
         self.stream.queued_bytes() >= OUTGOING_BYTES_MAX
     }
 
+    /// Bytes that came and are no whole frame yet.
+    pub(super) fn buffered_bytes(&self) -> usize {
+        self.stream.buffered_bytes()
+    }
+
     /// Bytes that the link has not taken.
     pub(super) fn queued_bytes(&self) -> usize {
         if self.abandoned { 0 } else { self.stream.queued_bytes() }

@@ -249,9 +249,16 @@ pub struct RotateRequest {
 /// Outcome of a rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rotated {
-    /// Done now or, with the same envelope, before.
+    /// Done.
     Done {
         /// The generation that holds.
+        auth_gen: u64,
+        /// Cursor of the epoch envelope.
+        cursor: u64,
+    },
+    /// It was done before, with the same envelope; nothing changed.
+    Again {
+        /// The generation that holds: others may have rotated since.
         auth_gen: u64,
         /// Cursor of the epoch envelope.
         cursor: u64,

@@ -155,6 +155,48 @@ async fn pushes_over_what_may_be_unanswered_or_in_one_push_are_refused_with_2000
 }
 
 #[tokio::test]
+async fn frames_that_never_become_whole_are_bounded_for_all_sessions_together() {
+    const LONG: usize = 1024 * 1024;
+    let relay = TestRelay::start_with(|config| config.limits.partial_frames_bytes_max = LONG as u64).await;
+    let group = Group::new(1);
+    let mut first = relay.founder(&group, &device(1)).await;
+    let mut second = relay.member(&group, &device(2)).await;
+    let mut third = relay.member(&group, &device(3)).await;
+    send_most_of(&mut first, push_frame(1, &[envelope_of(1, LONG - 100_000)], false)).await;
+
+    send_most_of(&mut second, push_frame(1, &[envelope_of(2, LONG)], false)).await;
+
+    match second.next().await {
+        RelayFrame::Error { code, retry_after_ms, .. } => {
+            assert_eq!((ErrorCode::from_number(code), retry_after_ms), (Some(ErrorCode::Overloaded), 5_000));
+        }
+        other => panic!("expected 3000, not {other:?}"),
+    }
+    second.ended().await;
+    assert_eq!(refused_for(&relay, Refusal::PartialFrames), 1);
+    assert_eq!(third.push(1, &[envelope(3)]).await, [Ok(2)], "short ones pass");
+    first.link.drop_it().await;
+    // Given back once the relay has seen that the link is gone.
+    loop {
+        let mut again = relay.member(&group, &device(2)).await;
+        again.send(push_frame(1, &[envelope_of(4, LONG - 100_000)], false)).await;
+        if matches!(again.next_or_end().await, Ok(RelayFrame::PushAck { .. })) {
+            break;
+        }
+    }
+}
+
+/// All link messages of a frame but the last.
+async fn send_most_of(client: &mut Client, frame: ClientFrame) {
+    client.queue(frame);
+    let mut messages: Vec<_> = std::iter::from_fn(|| client.stream.poll_transmit()).collect();
+    messages.pop();
+    for message in messages {
+        client.link.send(message).await;
+    }
+}
+
+#[tokio::test]
 async fn an_envelope_over_the_limit_and_a_fifth_session_are_counted() {
     let relay = TestRelay::start_with(|config| config.limits.envelope_bytes_max = 4_096).await;
     let mut first = relay.founder(&Group::new(1), &device(1)).await;

@@ -91,6 +91,24 @@ async fn handshakes_over_an_addresss_share_are_sent_away_and_others_are_not() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_is_done_gives_its_place_back_though_the_session_stays() {
+    let relay = direct(|config| config.limits.handshakes_pending_per_address_max = 1).await;
+    let mut sessions = Vec::new();
+    for seed in 1..=4 {
+        let link = match seed % 2 {
+            0 => ws_from(&relay.running, ONE).await,
+            _ => try_iroh_from(&relay.running, ONE).await.expect("a place"),
+        };
+        let mut client = Client::open(link, &device(seed), &relay.running.noise_key).await;
+        client.guest().await;
+        sessions.push(client);
+    }
+    for client in &mut sessions {
+        assert!(client.is_quiet().await);
+    }
+}
+
+#[tokio::test]
 async fn handshakes_over_the_cap_are_sent_away() {
     let relay = direct(|config| config.limits.handshakes_pending_max = 2).await;
     let _half_open = [half_open(&relay, ONE).await, half_open(&relay, OTHER).await];

@@ -51,6 +51,23 @@ async fn a_rotation_ends_the_sessions_of_who_is_not_listed() {
 }
 
 #[tokio::test]
+async fn a_rotation_that_is_sent_again_ends_nobody_who_came_in_since() {
+    let (relay, old, mut a, _b) = group_of_two().await;
+    let new = Group::new(2);
+    a.send(rotate_frame(&a, &old, &new, 0, &[device(1).public()], 1)).await;
+    assert_eq!(a.next().await, RelayFrame::Rotated { auth_gen: 1, cursor: 2 });
+    let mut came_since = relay.member(&new, &device(3)).await;
+
+    // Its answer was lost, for all the relay knows.
+    let mut a = relay.member(&new, &device(1)).await;
+    a.send(rotate_frame(&a, &new, &new, 0, &[device(1).public()], 1)).await;
+    assert_eq!(a.next().await, RelayFrame::Rotated { auth_gen: 1, cursor: 2 });
+
+    assert_eq!(came_since.push(1, &[envelope(1)]).await, [Ok(3)]);
+    assert_eq!(a.push(1, &[envelope(2)]).await, [Ok(4)]);
+}
+
+#[tokio::test]
 async fn a_rotation_comes_to_the_followers_as_an_entry_and_the_new_envelope() {
     let (_relay, old, mut a, mut b) = group_of_two().await;
     a.follow().await;

@@ -97,10 +97,10 @@ pub async fn a_repeated_rotation_is_done_not_in_conflict(store: Subject) {
 
     let again = store.rotate(rotation.clone()).await.unwrap();
 
-    assert_eq!(again, Rotated::Done { auth_gen: 1, cursor: 2 });
+    assert_eq!(again, Rotated::Again { auth_gen: 1, cursor: 2 });
     let log = log.rotated(&*store, 2, &[log.device]).await.rotated(&*store, 3, &[log.device]).await;
     assert_eq!(log.auth_gen, 2);
-    assert_eq!(store.rotate(rotation).await.unwrap(), Rotated::Done { auth_gen: 2, cursor: 2 });
+    assert_eq!(store.rotate(rotation).await.unwrap(), Rotated::Again { auth_gen: 2, cursor: 2 });
     assert_eq!(log.head(&*store).await, 3);
 }
 

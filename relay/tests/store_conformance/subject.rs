@@ -223,7 +223,9 @@ impl Log {
     /// The log after a rotation that must succeed.
     pub async fn rotated(&self, store: &dyn Store, next: u8, allow: &[NoisePublicKey]) -> Self {
         match store.rotate(self.rotation(next, allow)).await.expect("the store works") {
-            Rotated::Done { auth_gen, .. } => Self { auth: auth(next), auth_gen, ..self.clone() },
+            Rotated::Done { auth_gen, .. } | Rotated::Again { auth_gen, .. } => {
+                Self { auth: auth(next), auth_gen, ..self.clone() }
+            }
             other => panic!("not rotated: {other:?}"),
         }
     }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps has failed, which is what it is for")]
 
 mod commits;
+mod old_server;
 mod statements;
 mod tls;
 
@@ -202,6 +203,42 @@ async fn a_log_locked_by_a_stuck_instance_is_unavailable_not_a_hang() {
     drop(lock);
     drop(stuck);
     assert!(append(&store, 1).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_that_wait_for_the_database_keep_no_commit_waiting() {
+    let url = database().await;
+    let store = Arc::new(Postgres::connect(&url).await.unwrap());
+    create(&store).await;
+    let (mut stuck, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let lock = stuck.transaction().await.unwrap();
+    // Commits look at other tables.
+    lock.batch_execute("LOCK TABLE names IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let readers: Vec<_> = (0..50)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.lookup(&LogName::of(&AUTH)).await })
+        })
+        .collect();
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'names'::regclass";
+    while lock.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < 8 {
+        tokio::task::yield_now().await;
+    }
+
+    let begin = std::time::Instant::now();
+    for n in 1..=10 {
+        append(&store, n).await.unwrap();
+    }
+
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    drop(lock);
+    drop(stuck);
+    for reader in readers {
+        // Those that waited for too long were told so.
+        let _ = reader.await.unwrap();
+    }
+    assert!(store.lookup(&LogName::of(&AUTH)).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -96,7 +96,7 @@ pub(super) async fn rotate(client: &mut Client, request: &RotateRequest) -> Resu
     if let (Some(found), Some(owner)) = (known.get(&(group, id)), taken_by)
         && owner == group
     {
-        return Ok(Rotated::Done { auth_gen: row.auth_gen, cursor: found.cursor });
+        return Ok(Rotated::Again { auth_gen: row.auth_gen, cursor: found.cursor });
     }
     if !is_listed(&db, group, &request.device).await? {
         return Ok(Rotated::Revoked);

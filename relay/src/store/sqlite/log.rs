@@ -83,7 +83,7 @@ pub(super) fn rotate(db: &Transaction<'_>, request: &RotateRequest) -> Result<Ro
     if let (Some(found), Some(owner)) = (known.get(&(group, id)), &taken_by)
         && owner[..] == group.0
     {
-        return Ok(Rotated::Done { auth_gen: row.auth_gen, cursor: found.cursor });
+        return Ok(Rotated::Again { auth_gen: row.auth_gen, cursor: found.cursor });
     }
     if !is_listed(db, group, &request.device)? {
         return Ok(Rotated::Revoked);
