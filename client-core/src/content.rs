@@ -107,6 +107,9 @@ impl Kind {
     /// The group's relays, the home relay first.
     pub const RELAYS: Self = Self(9);
 
+    /// The sender leaves the group: its last entry.
+    pub const LEAVE: Self = Self(10);
+
     /// From here on a device that does not know a kind may skip the entry.
     pub const SKIPPABLE_FROM: u16 = 128;
 
@@ -115,8 +118,8 @@ impl Kind {
     #[must_use]
     pub const fn support(self) -> KindSupport {
         match self.0 {
-            1..=9 => KindSupport::Known,
-            0 | 10..Self::SKIPPABLE_FROM => KindSupport::UpdateNeeded,
+            1..=10 => KindSupport::Known,
+            0 | 11..Self::SKIPPABLE_FROM => KindSupport::UpdateNeeded,
             Self::SKIPPABLE_FROM.. => KindSupport::Skip,
         }
     }
@@ -145,6 +148,7 @@ impl std::fmt::Debug for Kind {
             Self::PART => f.write_str("Part"),
             Self::COMMIT => f.write_str("Commit"),
             Self::RELAYS => f.write_str("Relays"),
+            Self::LEAVE => f.write_str("Leave"),
             Self(other) => write!(f, "Kind({other})"),
         }
     }
@@ -171,7 +175,7 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_can_be_skipped_from_128_on_and_stops_the_device_below() {
-        let support: Vec<_> = [0, 1, 9, 10, 127, 128, u16::MAX].map(|kind| Kind(kind).support()).to_vec();
+        let support: Vec<_> = [0, 1, 10, 11, 127, 128, u16::MAX].map(|kind| Kind(kind).support()).to_vec();
         use KindSupport::{Known, Skip, UpdateNeeded};
         assert_eq!(support, [UpdateNeeded, Known, Known, UpdateNeeded, UpdateNeeded, Skip, Skip]);
     }

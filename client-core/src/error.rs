@@ -44,6 +44,14 @@ pub enum Problem {
     /// The group moved to an epoch this device could not open.
     #[error("the group's keys were changed and this device could not follow; pair it again")]
     EpochNotOpened,
+    /// The relay says that this device was removed. Its word only: nothing is deleted because of it.
+    #[error(
+        "the relay says that this device was removed from the group: what it has stays readable here, it gets and sends nothing more; another device of the group can invite it again, into a new home"
+    )]
+    Revoked,
+    /// This device left the group.
+    #[error("this device has left the group: what it has stays readable here")]
+    Left,
     /// The log holds entries of this device that it did not write.
     #[error("this device was restored from an older copy, or copied: to keep its history in one piece, pair it again")]
     OlderCopy,
@@ -66,6 +74,43 @@ pub enum PushError {
         /// The limit.
         bytes_max: usize,
     },
+    /// The machine stopped after a storage failure.
+    #[error("this device's storage failed earlier; reopen the client")]
+    Stopped,
+    /// This device is leaving, or has left.
+    #[error("this device has left the group: nothing more can be sent from here")]
+    Left,
+}
+
+/// Why a change to the group was not begun. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MembershipError {
+    /// No device has this name or identity.
+    #[error("no device of the group is called {0:?} or has an identity that begins so: see the list of devices")]
+    NoSuchDevice(String),
+    /// More than one has.
+    #[error("{given:?} could be any of {}: give more of the identity", candidates.join(", "))]
+    Ambiguous {
+        /// What was given.
+        given: String,
+        /// Whom it fits.
+        candidates: Vec<String>,
+    },
+    /// A device does not remove itself.
+    #[error("that is this device itself: to take it out of the group, leave")]
+    OwnDevice,
+    /// There is nobody to leave to.
+    #[error("this is the group's only device: there is no group to leave, remove its data instead")]
+    LastDevice,
+    /// Not a name.
+    #[error("a device's name has 1 to 64 characters on one line, without control characters")]
+    NotAName,
+    /// This device has not caught up with the group it joined, or must not write.
+    #[error("this device is not fully in the group yet: let it reach the relay first")]
+    NotYet,
+    /// This device is leaving, or has left.
+    #[error("this device has left the group")]
+    Left,
     /// The machine stopped after a storage failure.
     #[error("this device's storage failed earlier; reopen the client")]
     Stopped,

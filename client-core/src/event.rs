@@ -1,6 +1,6 @@
 //! What the core tells the app: doorbells, answers, and accusations with their evidence.
 
-use zerok_sync_protocol::{BlobId, wire_enum};
+use zerok_sync_protocol::{BlobId, NoisePublicKey, wire_enum};
 
 use crate::error::{JoinError, Problem};
 use crate::id::DeviceId;
@@ -72,6 +72,26 @@ pub enum Event {
         device: DeviceId,
         /// Its name.
         name: String,
+    },
+    /// A device is no member any more.
+    MemberRemoved {
+        /// Its identity.
+        device: DeviceId,
+        /// What it was called.
+        name: String,
+    },
+    /// The group's keys were changed.
+    KeysChanged {
+        /// By whom.
+        by: DeviceId,
+    },
+    /// This device's last entry is at the relay: it has left the group and is offline.
+    Left,
+    /// The relay admits a device that no member is: one that is being let in, or one that the relay
+    /// has put there. The next change of keys shuts it out.
+    UnknownDeviceAtRelay {
+        /// As the relay knows it.
+        noise_key: NoisePublicKey,
     },
     /// A relay or a member did something an honest one does not do.
     Integrity(IntegrityEvent),
@@ -165,6 +185,16 @@ wire_enum! {
             observer: DeviceId,
             /// The cursor compared.
             cursor: u64,
+        },
+        /// An entry by a device that was removed, from behind the end of what counts of it. It is held
+        /// back until a remaining device names it.
+        11 => Quarantined {
+            /// Cursor at the relay.
+            cursor: u64,
+            /// Who signed.
+            sender: DeviceId,
+            /// Its place in that device's chain.
+            seq: u64,
         },
     }
 }

@@ -40,10 +40,10 @@ pub mod store_seal;
 pub mod vectors;
 
 pub use engine::{
-    Audit, AuditReport, AuditedSender, Backoff, Connection, Engine, Entry, Founding, Member, RelayStatus, Secrets,
-    Status,
+    Audit, AuditReport, AuditedSender, Backoff, Connection, Engine, Entry, Founding, GrantedDevice, Member,
+    RelayStatus, Secrets, Status,
 };
-pub use error::{JoinError, OpenError, Problem, PushError};
+pub use error::{JoinError, MembershipError, OpenError, Problem, PushError};
 pub use event::{Event, IntegrityEvent};
 pub use io::{Input, Machine, Now, Output};
 pub use link::InviteLink;

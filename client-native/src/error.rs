@@ -1,7 +1,7 @@
 //! Why a call on a client failed, and what to do next.
 
 use zerok_sync_core::io::StorageFault;
-use zerok_sync_core::{JoinError, OpenError, Problem, PushError};
+use zerok_sync_core::{JoinError, MembershipError, OpenError, Problem, PushError};
 
 use crate::storage::StorageError;
 
@@ -30,6 +30,9 @@ pub enum ClientError {
     /// The blob was not taken.
     #[error(transparent)]
     Push(#[from] PushError),
+    /// A change to the group was not begun.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
     /// The relay will not take this blob; it stays in the outbox.
     #[error("the relay refused what was pushed, it stays queued on this device: {0}")]
     PushRefused(Problem),

@@ -48,8 +48,8 @@ pub use zerok_sync_core::id::DeviceId;
 pub use zerok_sync_core::io::{RelayAddress, StorageFault};
 pub use zerok_sync_core::link::LinkError;
 pub use zerok_sync_core::{
-    AuditReport, AuditedSender, Connection, Entry, IntegrityEvent, InviteLink, JoinError, Member, OpenError, Problem,
-    PushError, Status,
+    AuditReport, AuditedSender, Connection, Entry, GrantedDevice, IntegrityEvent, InviteLink, JoinError, Member,
+    MembershipError, OpenError, Problem, PushError, Status,
 };
 pub use zerok_sync_protocol::limits::BLOB_BYTES_MAX;
 pub use zerok_sync_protocol::{BlobId, ErrorCode, NoisePublicKey};

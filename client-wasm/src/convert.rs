@@ -62,6 +62,10 @@ pub(crate) fn event(event: &Event) -> Object {
         Event::Joined => ("joined", &[]),
         Event::JoinFailed(error) => ("join_failed", &[("failure", failure(error).into())]),
         Event::MemberJoined { device, name } => ("member_joined", &[("device", hex(device)), ("name", name.into())]),
+        Event::MemberRemoved { device, name } => ("member_removed", &[("device", hex(device)), ("name", name.into())]),
+        Event::KeysChanged { by } => ("keys_changed", &[("by", hex(by))]),
+        Event::Left => ("left", &[]),
+        Event::UnknownDeviceAtRelay { noise_key } => ("unknown_device_at_relay", &[("noiseKey", hex(noise_key))]),
         Event::Integrity(finding) => ("integrity", &[("finding", integrity(finding).into())]),
         Event::StorageFailed(fault) => ("storage_failed", &[("failure", failure(fault).into())]),
     };
@@ -77,8 +81,20 @@ pub(crate) fn status(status: &Status) -> Object {
         .iter()
         .map(|member| {
             let name = JsValue::from(member.name.as_str());
-            object(&[("device", hex(&member.device)), ("name", name), ("own", member.own.into())])
+            object(&[
+                ("device", hex(&member.device)),
+                ("name", name),
+                ("own", member.own.into()),
+                ("joinedAt", number(member.joined_at_ms)),
+                ("lastWroteAt", member.last_wrote_at_ms.map_or(JsValue::UNDEFINED, number)),
+                ("leaving", member.leaving.into()),
+            ])
         })
+        .collect();
+    let granted: Array = status
+        .granted
+        .iter()
+        .map(|granted| object(&[("device", hex(&granted.device)), ("name", granted.name.as_str().into())]))
         .collect();
     let integrity: Array = status.integrity.iter().map(integrity).collect();
     object(&[
@@ -89,6 +105,10 @@ pub(crate) fn status(status: &Status) -> Object {
         ("device", hex(&status.device)),
         ("deviceName", status.device_name.as_str().into()),
         ("members", members.into()),
+        ("granted", granted.into()),
+        ("unknownAtRelay", number(status.unknown_at_relay as u64)),
+        ("rotations", number(status.rotations)),
+        ("rotating", status.rotating.into()),
         ("position", number(status.position)),
         ("processed", number(status.processed)),
         ("relayHead", status.relay_head.map_or(JsValue::UNDEFINED, number)),
@@ -168,6 +188,9 @@ fn integrity(finding: &IntegrityEvent) -> Object {
         }
         IntegrityEvent::Forked { observer, cursor } => {
             ("forked", vec![("observer", hex(observer)), ("cursor", number(*cursor))])
+        }
+        IntegrityEvent::Quarantined { cursor, sender, seq } => {
+            ("quarantined", vec![("cursor", number(*cursor)), ("sender", hex(sender)), ("seq", number(*seq))])
         }
         // The core may learn of more before this crate does; its text still says what it is.
         other => ("other", vec![("finding", format!("{other:?}").into())]),

@@ -93,6 +93,39 @@ impl CoreEngine {
         self.driver.call(|engine, now| engine.mark_processed(now, position as u64));
     }
 
+    /// Removes the device of this name, or whose identity begins so, and changes the keys.
+    ///
+    /// # Errors
+    /// `no_such_device`, `ambiguous_device`, `own_device`, `not_yet`, `left`, `stopped`.
+    pub fn revoke(&self, device: &str) -> Result<(), JsValue> {
+        let device = self.driver.read(|engine| engine.status().find_device(device)).map_err(|error| thrown(&error))?;
+        self.driver.call(|engine, now| engine.revoke(now, device)).map_err(|error| thrown(&error))
+    }
+
+    /// Changes the group's keys.
+    ///
+    /// # Errors
+    /// `not_yet`, `left`, `stopped`.
+    pub fn rotate(&self) -> Result<(), JsValue> {
+        self.driver.call(|engine, now| engine.rotate(now)).map_err(|error| thrown(&error))
+    }
+
+    /// Takes this device out of the group.
+    ///
+    /// # Errors
+    /// `last_device`, `not_yet`, `left`, `stopped`.
+    pub fn leave(&self) -> Result<(), JsValue> {
+        self.driver.call(|engine, now| engine.leave(now)).map_err(|error| thrown(&error))
+    }
+
+    /// Gives this device another name.
+    ///
+    /// # Errors
+    /// `invalid_argument`, `not_yet`, `left`, `stopped`.
+    pub fn rename(&self, name: &str) -> Result<(), JsValue> {
+        self.driver.call(|engine, now| engine.rename(now, name)).map_err(|error| thrown(&error))
+    }
+
     /// Opens an invitation.
     pub fn invite(&self, base_url: Option<String>, ttl_ms: f64) {
         self.driver.call(|engine, now| engine.invite(now, base_url, ttl_ms as u64));

@@ -5,7 +5,7 @@ use js_sys::Object;
 use wasm_bindgen::prelude::*;
 use zerok_sync_core::io::StorageFault;
 use zerok_sync_core::link::LinkError;
-use zerok_sync_core::{JoinError, OpenError, Problem, PushError};
+use zerok_sync_core::{JoinError, MembershipError, OpenError, Problem, PushError};
 
 use crate::convert::object;
 
@@ -92,6 +92,22 @@ impl Failure for PushError {
         match self {
             Self::TooLarge { .. } => "too_large",
             Self::Stopped => "stopped",
+            Self::Left => "left",
+        }
+    }
+}
+
+impl Failure for MembershipError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoSuchDevice(_) => "no_such_device",
+            Self::Ambiguous { .. } => "ambiguous_device",
+            Self::OwnDevice => "own_device",
+            Self::LastDevice => "last_device",
+            Self::NotAName => "invalid_argument",
+            Self::NotYet => "not_yet",
+            Self::Left => "left",
+            Self::Stopped => "stopped",
         }
     }
 }
@@ -106,6 +122,8 @@ impl Failure for Problem {
             Self::UnsupportedVersion(_) => "unsupported_version",
             Self::Refused { .. } => "refused",
             Self::EpochNotOpened => "epoch_not_opened",
+            Self::Revoked => "revoked",
+            Self::Left => "left",
             Self::UpdateNeeded => "update_needed",
             Self::ProtocolViolation(_) => "protocol_violation",
             // The core may learn of more before this crate does.

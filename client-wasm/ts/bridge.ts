@@ -34,6 +34,10 @@ export type CoreEvent =
   | { readonly type: "joined" }
   | { readonly type: "join_failed"; readonly failure: Failure }
   | { readonly type: "member_joined"; readonly device: string; readonly name: string }
+  | { readonly type: "member_removed"; readonly device: string; readonly name: string }
+  | { readonly type: "keys_changed"; readonly by: string }
+  | { readonly type: "left" }
+  | { readonly type: "unknown_device_at_relay"; readonly noiseKey: string }
   | { readonly type: "integrity"; readonly finding: IntegrityFinding }
   | { readonly type: "storage_failed"; readonly failure: Failure };
 

@@ -52,6 +52,8 @@ export interface ClientEvents {
   status: Status;
   /** A device became a member. */
   member: Pick<Member, "device" | "name">;
+  /** A device is no member any more. */
+  removed: Pick<Member, "device" | "name">;
   /** A relay or a member did something an honest one does not do. */
   integrity: IntegrityFinding;
   warning: Warning;
@@ -261,6 +263,50 @@ export class Client {
     return readEntries(source, options.after ?? core.status().processed, options);
   }
 
+  /**
+   * Removes another device: by its name, or the beginning of its identity. The relay shuts it out at
+   * once, and the group's keys are changed. It keeps what it had. Resolves when that is done; until
+   * the relay can be reached the wish stays stored and is carried out by itself.
+   */
+  async revoke(device: string): Promise<void> {
+    const before = this.#groupStatus()?.members.length ?? 0;
+    callCore(() => this.#openOrThrow().core.revoke(device));
+    await this.#until((status) => !status.rotating || status.members.length < before);
+  }
+
+  /** Changes the group's keys: invitations that were handed out and not used are void. */
+  async rotate(): Promise<void> {
+    const { core } = this.#openOrThrow();
+    const { rotations } = core.status();
+    callCore(() => core.rotate());
+    await this.#until((status) => status.rotations > rotations);
+  }
+
+  /** Takes this device out of the group. What it has stored stays readable here. */
+  async leave(): Promise<void> {
+    callCore(() => this.#openOrThrow().core.leave());
+    await this.#until((status) => status.problem?.code === "left");
+  }
+
+  /** Gives this device another name. */
+  rename(name: string): void {
+    callCore(() => this.#openOrThrow().core.rename(name));
+  }
+
+  /** Waits for a status of the group; what the relay says against this device ends the wait. */
+  #until(reached: (status: GroupStatus) => boolean): Promise<void> {
+    const done = new Deferred<void>();
+    const look = () => {
+      const group = this.#groupStatus();
+      if (group === undefined) done.reject(this.#stoppedBy ?? new ZerokError("closed", "this client was closed"));
+      else if (reached(group)) done.resolve();
+      else if (group.problem?.code === "revoked" || group.problem?.code === "left") done.reject(group.problem);
+    };
+    const stop = this.on("status", look);
+    look();
+    return done.promise.finally(stop);
+  }
+
   /** Says that the app has dealt with every entry up to a position: those never come again. */
   processed(position: number): void {
     const { core } = this.#openOrThrow();
@@ -360,6 +406,9 @@ export class Client {
           break;
         case "member_joined":
           this.#emitter.emit("member", { device: event.device, name: event.name });
+          break;
+        case "member_removed":
+          this.#emitter.emit("removed", { device: event.device, name: event.name });
           break;
         case "integrity":
           this.#emitter.emit("integrity", event.finding);

@@ -8,6 +8,7 @@ export type ZerokErrorCode =
   | "unsupported_version"
   | "refused"
   | "epoch_not_opened"
+  | "revoked"
   | "update_needed"
   | "protocol_violation"
   // pairing
@@ -19,6 +20,13 @@ export type ZerokErrorCode =
   | "cancelled"
   | "invalid_peer"
   | "already_in_group"
+  // the group
+  | "no_such_device"
+  | "ambiguous_device"
+  | "own_device"
+  | "last_device"
+  | "not_yet"
+  | "left"
   // this device
   | "no_group"
   | "corrupt"

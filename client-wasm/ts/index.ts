@@ -19,4 +19,4 @@ export { init, type WasmSource } from "./init.js";
 export type { Invitation, InvitedDevice, InviteOptions, WaitingJoiner } from "./invitation.js";
 export { type LinkRelay, readLink } from "./link.js";
 export type { Pushed } from "./pushes.js";
-export type { Connection, GroupStatus, IntegrityFinding, Member, Status, StorageKind } from "./status.js";
+export type { Connection, GrantedDevice, GroupStatus, IntegrityFinding, Member, Status, StorageKind } from "./status.js";

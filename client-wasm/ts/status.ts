@@ -11,6 +11,20 @@ export interface Member {
   readonly name: string;
   /** Whether it is this device. */
   readonly own: boolean;
+  /** Its clock when it joined, Unix milliseconds. */
+  readonly joinedAt: number;
+  /** Its clock when it wrote the latest entry that is here. */
+  readonly lastWroteAt: number | undefined;
+  /** It has said that it leaves. */
+  readonly leaving: boolean;
+}
+
+/** A device that was let in from here and has not arrived: `rotate` takes that back. */
+export interface GrantedDevice {
+  /** Its identity in this group, as hex. */
+  readonly device: string;
+  /** What it calls itself. Untrusted text. */
+  readonly name: string;
 }
 
 /** A relay or a member did something an honest one does not do. */
@@ -37,6 +51,13 @@ export interface GroupStatus {
   readonly device: string;
   readonly deviceName: string;
   readonly members: readonly Member[];
+  readonly granted: readonly GrantedDevice[];
+  /** Devices the relay admits that are no members': on their way in, or put there by the relay. */
+  readonly unknownAtRelay: number;
+  /** How often the group's keys were changed. */
+  readonly rotations: number;
+  /** A change of keys was asked for here and is still to be carried out. */
+  readonly rotating: boolean;
   /** The highest position stored on this device. */
   readonly position: number;
   /** The highest position the app said it has processed. */

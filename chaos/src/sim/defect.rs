@@ -23,4 +23,8 @@ pub enum Defect {
     RelayAcksWithoutStoring,
     /// A relay that stores a resent entry again.
     RelayStoresTwice,
+    /// A relay that takes pushes of sessions that were admitted before a rotation.
+    RelayIgnoresGeneration,
+    /// A relay that says it shuts a device out, and does not.
+    RelayIgnoresRestrict,
 }

@@ -3,6 +3,8 @@
 //! It speaks the real channel and frames; what a real relay does about limits, time and disks is
 //! tested with the real one.
 
+mod membership;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -18,6 +20,7 @@ use zerok_sync_protocol::{
 };
 
 use super::defect::Defect;
+use membership::Rotation;
 
 /// Envelope bytes of one page, unless it holds a single larger one.
 const PAGE_BYTES_MAX: usize = 256 * 1024;
@@ -39,6 +42,14 @@ pub struct Stored {
 pub struct Log {
     /// Who says `Hello` with this key is a member.
     pub auth: AuthPublicKey,
+    /// How often that key was replaced.
+    pub auth_gen: u64,
+    /// Keys before it.
+    pub older: BTreeSet<AuthPublicKey>,
+    /// Devices it admits.
+    pub allow: BTreeSet<NoisePublicKey>,
+    /// A removal is under way: nobody new is admitted.
+    pub restricted: bool,
     /// Which history this is.
     pub timeline: Timeline,
     /// Cursor 1 first.
@@ -75,6 +86,7 @@ pub struct Relay {
     received: Vec<Bytes>,
     hang_ups: Vec<Conn>,
     refusals: u64,
+    pub(super) rotations: u64,
     sessions: BTreeMap<Conn, Session>,
     mailboxes: BTreeMap<MailboxId, (Conn, Option<Conn>)>,
     rng: ChaCha20Rng,
@@ -91,6 +103,10 @@ enum Phase {
 struct Session {
     phase: Option<Phase>,
     member: bool,
+    /// The generation it was admitted under.
+    auth_gen: u64,
+    /// It was told of a newer one, and has not said `Hello` with it.
+    superseded: bool,
     next: Option<u64>,
     caught_up: bool,
     refused: bool,
@@ -124,6 +140,7 @@ impl Relay {
             received: Vec::new(),
             hang_ups: Vec::new(),
             refusals: 0,
+            rotations: 0,
             sessions: BTreeMap::new(),
             mailboxes: BTreeMap::new(),
             rng: ChaCha20Rng::from_seed([99; 32]),
@@ -155,6 +172,8 @@ impl Relay {
         let session = Session {
             phase: Some(Phase::First),
             member: false,
+            auth_gen: 0,
+            superseded: false,
             next: None,
             caught_up: false,
             refused: false,
@@ -258,6 +277,7 @@ impl Relay {
         match frame {
             ClientFrame::Hello { who, create, .. } => self.on_hello(conn, &who, create),
             ClientFrame::Create { epoch_envelope, envelopes, .. } => {
+                self.epoch_envelope = Some(epoch_envelope.clone());
                 let mut entries = vec![epoch_envelope];
                 entries.extend(envelopes.into_vec());
                 let entries = entries
@@ -308,6 +328,11 @@ impl Relay {
                     self.close_mailbox(&mailbox, conn);
                 }
             }
+            ClientFrame::Restrict { allow } => self.on_restrict(conn, &allow),
+            ClientFrame::Rotate { expect_gen, next_auth_public: next, proof, allow, epoch_envelope } => {
+                let allow = allow.into_vec();
+                self.on_rotate(conn, Rotation { expect_gen, next, proof, allow, epoch_envelope });
+            }
             ClientFrame::Ping {} => self.send(conn, &RelayFrame::Pong {}),
             _ => {}
         }
@@ -316,55 +341,65 @@ impl Relay {
     fn on_hello(&mut self, conn: Conn, who: &Who, create: bool) {
         let Some(Session { phase: Some(Phase::Open(stream)), .. }) = self.sessions.get(&conn) else { return };
         match who {
-            Who::Guest {} => self.send(conn, &welcome(None)),
+            Who::Guest {} => self.send(conn, &welcome(None, Vec::new())),
             Who::Member { auth_public, signature } => {
                 assert!(hello::verify(auth_public, &stream.handshake_hash(), create, signature), "members sign");
                 match &self.log {
-                    Some(log) if log.auth == *auth_public => self.welcome(conn),
+                    Some(log) if log.auth == *auth_public => self.admit(conn),
                     None if create => {
-                        self.log = Some(Log { auth: *auth_public, timeline: Timeline::ZERO, entries: Vec::new() });
-                        self.welcome(conn);
+                        self.log = Some(Log {
+                            auth: *auth_public,
+                            auth_gen: 0,
+                            older: BTreeSet::new(),
+                            allow: BTreeSet::new(),
+                            restricted: false,
+                            timeline: Timeline::ZERO,
+                            entries: Vec::new(),
+                        });
+                        self.admit(conn);
                     }
                     _ if self.forgot_names => self.fail(conn, ErrorCode::UnknownLog),
-                    _ => self.supersede(conn),
+                    Some(log) if log.older.contains(auth_public) => self.supersede(conn, ErrorCode::DeviceRevoked),
+                    _ => self.supersede(conn, ErrorCode::UnknownLog),
                 }
             }
-            Who::Device {} => self.supersede(conn),
-        }
-    }
-
-    fn supersede(&mut self, conn: Conn) {
-        match self.epoch_envelope.clone() {
-            Some(epoch_envelope) => {
-                let slot = Bytes::new();
-                self.send(conn, &RelayFrame::Superseded { epoch_envelope, slot, more: 0 });
-            }
-            None => self.fail(conn, ErrorCode::UnknownLog),
+            Who::Device {} => self.supersede(conn, ErrorCode::UnknownLog),
         }
     }
 
     fn welcome(&mut self, conn: Conn) {
         let state = self.log.as_ref().map(|log| LogState {
             timeline: log.timeline,
-            auth_gen: 0,
+            auth_gen: log.auth_gen,
             head: log.entries.len() as u64,
             head_blob_id: log.entries.last().map_or(BlobId::ZERO, |stored| stored.blob_id),
             floor: 1,
         });
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.member = true;
+            session.auth_gen = state.as_ref().map_or(0, |state| state.auth_gen);
+            session.superseded = false;
         }
-        self.send(conn, &welcome(state));
+        let allow = self.log.iter().flat_map(|log| log.allow.iter().copied()).collect();
+        self.send(conn, &welcome(state, allow));
     }
 
     fn on_push(&mut self, conn: Conn, push: u64, envelopes: Vec<Bytes>, resume: bool) {
+        if !self.sessions.get(&conn).is_some_and(|session| session.member) {
+            return;
+        }
         let refuse_at = (self.refuse_pushes > 0).then_some(self.refuse_index);
         self.refuse_pushes = self.refuse_pushes.saturating_sub(1);
         if self.keeps_received {
             self.received.extend(envelopes.iter().cloned());
         }
         let Some(session) = self.sessions.get_mut(&conn) else { return };
-        session.refused &= !resume;
+        let current = self.log.as_ref().is_some_and(|log| log.auth_gen == session.auth_gen);
+        if !current && !session.superseded && self.defect != Some(Defect::RelayIgnoresGeneration) {
+            self.tell_superseded(conn);
+        }
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        session.refused &= !resume || session.superseded;
         let log = self.log.as_mut().expect("a member has a log");
         let mut results = Vec::new();
         for (index, envelope) in envelopes.into_iter().enumerate() {
@@ -492,7 +527,7 @@ fn pages(items: Vec<EntryItem>, items_max: usize) -> Vec<Vec<EntryItem>> {
     pages
 }
 
-fn welcome(log: Option<LogState>) -> RelayFrame {
+fn welcome(log: Option<LogState>, allow: Vec<NoisePublicKey>) -> RelayFrame {
     RelayFrame::Welcome {
         minor: 0,
         log,
@@ -504,6 +539,6 @@ fn welcome(log: Option<LogState>) -> RelayFrame {
         },
         usage: Usage { group_bytes: 0 },
         slot: Bytes::new(),
-        allow: List::empty(),
+        allow: List::try_from(allow).expect("a test has few devices"),
     }
 }

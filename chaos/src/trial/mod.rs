@@ -535,7 +535,14 @@ impl Trial {
                 self.after(think_ms, Act::Answer(device, run));
             }
             Event::InviteFailed(_) => self.inviting = false,
-            Event::InviteAccepted { .. } | Event::ShowDigits { .. } | Event::MemberJoined { .. } => {}
+            Event::InviteAccepted { .. }
+            | Event::ShowDigits { .. }
+            | Event::MemberJoined { .. }
+            | Event::MemberRemoved { .. }
+            | Event::KeysChanged { .. }
+            | Event::Left
+            // A device on its way in is unknown for a moment.
+            | Event::UnknownDeviceAtRelay { .. } => {}
             Event::Joined => {
                 self.count("joins completed");
                 self.world.devices[device].running = Running::Nothing;

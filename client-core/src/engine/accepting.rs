@@ -5,6 +5,7 @@
 //! wait for it. Accepted entries get a stable local position and are what the app may read.
 
 use zerok_sync_protocol::BlobId;
+use zerok_sync_protocol::limits::ALLOW_LIST_MAX;
 use zerok_sync_protocol::wire;
 
 use super::Engine;
@@ -26,6 +27,8 @@ const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Whether an entry's sender may write.
 enum Admission {
     Member,
+    /// A device that was removed: what counts of it has an end.
+    Removed,
     /// Its first entry, which would make it one, has not come.
     NotYet,
     Refused,
@@ -54,6 +57,7 @@ impl Engine {
         }
         match self.admit(entry) {
             Admission::Member => {}
+            Admission::Removed => return self.accept_of_removed(placed, entry),
             Admission::NotYet => return self.hold(placed, entry),
             Admission::Refused => {
                 return self.find(IntegrityEvent::NotAMember { cursor: placed.cursor, sender: entry.sender });
@@ -67,13 +71,7 @@ impl Engine {
                 self.release_held(sender);
             }
             Place::Later => self.hold(placed, entry),
-            Place::Earlier => {
-                let Placed { at, cursor, blob_id, .. } = placed;
-                if entry.sender == self.me.device() {
-                    self.acked_up_to(at, entry.seq.min(self.progress.sealed_seq));
-                }
-                self.look_up(Lookup { sender: entry.sender, seq: entry.seq, cursor, blob_id, again });
-            }
+            Place::Earlier => self.judge_earlier(&placed, entry, again),
             Place::OtherBranch { first } => {
                 self.find(IntegrityEvent::ForkedDevice {
                     sender: entry.sender,
@@ -85,10 +83,22 @@ impl Engine {
         }
     }
 
+    /// A seq that has an entry already.
+    pub(super) fn judge_earlier(&mut self, placed: &Placed, entry: &Authenticated, again: bool) {
+        let Placed { at, cursor, blob_id, .. } = *placed;
+        if entry.sender == self.me.device() {
+            self.acked_up_to(at, entry.seq.min(self.progress.sealed_seq));
+        }
+        self.look_up(Lookup { sender: entry.sender, seq: entry.seq, cursor, blob_id, again });
+    }
+
     /// Whether the sender is a member, or becomes one by this entry's certificate.
     fn admit(&mut self, entry: &Authenticated) -> Admission {
         if self.members.contains_key(&entry.sender) {
             return Admission::Member;
+        }
+        if self.removed.contains_key(&entry.sender) {
+            return Admission::Removed;
         }
         if entry.seq > 1 {
             return Admission::NotYet;
@@ -99,25 +109,37 @@ impl Engine {
             let in_force = certificate.epoch() == self.keyring.current().id;
             let known_inviter = self.members.contains_key(&certificate.inviter());
             let tag_is_free = self.members.keys().all(|member| member.tag() != entry.sender.tag());
-            in_force && known_inviter && tag_is_free
+            let has_room = self.members.len() < ALLOW_LIST_MAX;
+            in_force && known_inviter && tag_is_free && has_room
         });
         match joined {
             Some(certificate) => {
                 let card = certificate.card().clone();
-                self.add_member(card.keys, &card.name, Some(certificate));
+                self.add_member(card.keys, &card.name, Some(certificate), entry.sent_at_ms);
                 Admission::Member
             }
             None => Admission::Refused,
         }
     }
 
-    pub(super) fn add_member(&mut self, keys: MemberKeys, name: &str, certificate: Option<JoinCertificate>) {
+    pub(super) fn add_member(
+        &mut self,
+        keys: MemberKeys,
+        name: &str,
+        certificate: Option<JoinCertificate>,
+        joined_at_ms: u64,
+    ) {
         let device = keys.device;
-        let member = MemberRow { keys, name: name.to_owned(), certificate };
+        let member = MemberRow { keys, name: name.to_owned(), certificate, joined_at_ms, leaving: false };
         self.effects.put(hot_key(hot::MEMBER, &device.0), wire::encode(&member));
         self.members.insert(device, member);
+        self.grant_arrived(&device);
         self.event(Event::MemberJoined { device, name: name.to_owned() });
         self.event(Event::StatusChanged);
+    }
+
+    pub(super) fn seq_of(&self, device: &DeviceId) -> u64 {
+        self.chains.get(device).map_or(0, |chain| chain.seq)
     }
 
     fn place_in_chain(&self, entry: &Authenticated) -> Place {
@@ -134,7 +156,7 @@ impl Engine {
     }
 
     /// Keeps an entry until the one before it is here.
-    fn hold(&mut self, placed: Placed, entry: &Authenticated) {
+    pub(super) fn hold(&mut self, placed: Placed, entry: &Authenticated) {
         let key = (entry.sender, entry.seq);
         if self.held.contains_key(&key)
             || self.held.len() >= HELD_MAX
@@ -175,15 +197,21 @@ impl Engine {
     }
 
     /// Gives an accepted entry its place: chain, mirror, effect.
-    fn store(&mut self, placed: Placed, entry: &Authenticated) {
+    pub(super) fn store(&mut self, placed: Placed, entry: &Authenticated) {
         let (at, blob_id) = (placed.at, placed.blob_id);
-        self.extend_chain(entry.sender, entry.seq, blob_id);
+        self.extend_chain(entry.sender, entry.seq, blob_id, entry.sent_at_ms);
         self.progress.lamport = self.progress.lamport.max(entry.lamport);
         let missing_deps = self.note_seen(&entry.seen);
+        if self.members.contains_key(&entry.sender) {
+            self.vouch_for_removed(&entry.seen);
+        }
         self.compare_observed(entry);
         self.mirror(placed, entry.kind == Kind::APP, missing_deps);
         if entry.kind == Kind::RENAME {
-            self.rename(entry);
+            self.take_name(entry);
+        }
+        if entry.kind == Kind::LEAVE {
+            self.on_leave(entry.sender);
         }
         if entry.sender == self.me.device() {
             self.own_entry_stored(at, entry.seq);
@@ -192,9 +220,9 @@ impl Engine {
         }
     }
 
-    pub(super) fn extend_chain(&mut self, sender: DeviceId, seq: u64, blob_id: BlobId) {
+    pub(super) fn extend_chain(&mut self, sender: DeviceId, seq: u64, blob_id: BlobId, sent_at_ms: u64) {
         let said_seq = self.chains.get(&sender).map_or(0, |chain| chain.said_seq);
-        self.chains.insert(sender, ChainRow { seq, blob_id, said_seq });
+        self.chains.insert(sender, ChainRow { seq, blob_id, said_seq, sent_at_ms });
         self.put_chain(&sender);
         self.effects.put(rows::index_key(&sender, seq), blob_id.0.to_vec());
         if self.wanted.get(&sender).is_some_and(|wanted| *wanted <= seq) {
@@ -204,7 +232,7 @@ impl Engine {
     }
 
     /// Notes what an entry says it depends on; whether some of it is not here.
-    fn note_seen(&mut self, seen: &[SeenItem]) -> bool {
+    pub(super) fn note_seen(&mut self, seen: &[SeenItem]) -> bool {
         let mut missing = false;
         for item in seen {
             // A removed device is no member, and its chain stays.
@@ -242,7 +270,7 @@ impl Engine {
         self.effects.put(key, wire::encode(&row));
     }
 
-    fn rename(&mut self, entry: &Authenticated) {
+    fn take_name(&mut self, entry: &Authenticated) {
         let name = std::str::from_utf8(&entry.body).ok().and_then(|name| name.parse::<DeviceName>().ok());
         if let (Some(name), Some(member)) = (name, self.members.get_mut(&entry.sender)) {
             member.name = name.to_string();

@@ -17,11 +17,12 @@ use zerok_sync_protocol::limits::{
     RETRY_AFTER_MAX_UNAUTHENTICATED_MS, TOKEN_BYTES_MAX,
 };
 use zerok_sync_protocol::wire::List;
-use zerok_sync_protocol::{ClientFrame, ErrorCode, NoisePublicKey, RelayFrame};
+use zerok_sync_protocol::{ClientFrame, EpochId, ErrorCode, NoisePublicKey, RelayFrame};
 
 use super::Engine;
 use super::backoff::Backoff;
 use super::relay::RelayAt;
+use super::resending::Resending;
 use super::status::Connection;
 use crate::error::Problem;
 use crate::event::{Event, IntegrityEvent};
@@ -69,9 +70,19 @@ pub(super) struct Open {
     heard_ms: u64,
     /// A `Ping` is out: the link is dead at this time unless something comes.
     dead_at_ms: Option<u64>,
-    handshake: HandshakeHash,
+    pub(super) handshake: HandshakeHash,
     /// How many names this device has tried that the relay does not know.
-    pub(super) hello_attempt: usize,
+    hello_attempt: usize,
+    /// How often the relay has answered with another epoch.
+    pub(super) redirects: u32,
+    /// The epoch by whose name this device asked last, or was let in.
+    pub(super) hello_by: EpochId,
+    /// The keys moved on while the session was live: pushes wait for the next `Welcome`.
+    pub(super) superseded: bool,
+    /// Noise keys the relay admits, until they have been looked at.
+    pub(super) allow: Vec<NoisePublicKey>,
+    /// Rotations that the relay has missed and is being told.
+    pub(super) resending: Option<Resending>,
     relay_key: NoisePublicKey,
     pub(super) log: Option<LogState>,
     pub(super) limits: Option<Limits>,
@@ -129,6 +140,19 @@ impl Session {
         }
     }
 
+    /// The link that stands, in whatever phase.
+    pub(super) fn open(&mut self) -> Option<&mut Open> {
+        match &mut self.state {
+            State::Open(open) => Some(open),
+            _ => None,
+        }
+    }
+
+    /// The epoch by whose name the relay has let this device in.
+    pub(super) fn admitted_by(&self) -> Option<EpochId> {
+        self.live_ref().filter(|open| !open.superseded).map(|open| open.hello_by)
+    }
+
     /// For `status`.
     pub(super) fn connection(&self) -> Connection {
         match &self.state {
@@ -152,6 +176,16 @@ impl Session {
 }
 
 impl Open {
+    /// Whether the relay has let this device in.
+    pub(super) fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
+    /// Which link this is.
+    pub(super) const fn link(&self) -> LinkId {
+        self.link
+    }
+
     /// Queues a frame; it is sealed at the end of the step.
     pub(super) fn send(&mut self, frame: &ClientFrame) {
         self.relay.send(frame);
@@ -164,6 +198,10 @@ impl Engine {
         if self.stopped {
             return;
         }
+        if self.has_left() {
+            self.say_left();
+            return self.step(now);
+        }
         for at in self.relays.all() {
             if matches!(self.relays[at].session.state, State::Offline) {
                 self.connect(now, at);
@@ -174,6 +212,13 @@ impl Engine {
 
     /// Says goodbye and goes offline. What was pushed stays in the outbox.
     pub fn close(&mut self, now: Now) {
+        self.hang_up();
+        self.event(Event::StatusChanged);
+        self.step(now);
+    }
+
+    /// Says goodbye everywhere and plans no other link.
+    pub(super) fn hang_up(&mut self) {
         for at in self.relays.all() {
             if let Some(open) = self.relays[at].session.live() {
                 open.send(&ClientFrame::Bye {});
@@ -183,8 +228,6 @@ impl Engine {
             self.relays[at].session.state = State::Offline;
             self.invitation_lost(at, None);
         }
-        self.event(Event::StatusChanged);
-        self.step(now);
     }
 
     fn connect(&mut self, now: Now, at: RelayAt) {
@@ -293,6 +336,11 @@ impl Engine {
                     dead_at_ms: None,
                     handshake: [0; 32],
                     hello_attempt: 0,
+                    redirects: 0,
+                    hello_by: EpochId::ZERO,
+                    superseded: false,
+                    allow: Vec::new(),
+                    resending: None,
                     relay_key: NoisePublicKey::ZERO,
                     log: None,
                     limits: None,
@@ -326,13 +374,6 @@ impl Engine {
     pub(super) fn lose(&mut self, now: Now, at: RelayAt, problem: Option<Problem>, at_least_ms: u64) {
         self.drop_link(at);
         self.link_gone(now, at, problem, at_least_ms);
-    }
-
-    /// Begins again with a new link, at once.
-    pub(super) fn reconnect(&mut self, now: Now, at: RelayAt) {
-        self.drop_link(at);
-        self.invitation_lost(at, None);
-        self.connect(now, at);
     }
 
     fn drop_link(&mut self, at: RelayAt) {
@@ -388,8 +429,8 @@ impl Engine {
         self.lose(now, at, Some(problem), REFUSED_RETRY_MS);
     }
 
-    /// The first `Hello` of a link, or after `Superseded`: by the newest epoch's auth key.
-    pub(super) fn say_hello(&mut self, at: RelayAt) {
+    /// The first `Hello` of a link: by the newest epoch's auth key.
+    fn say_hello(&mut self, at: RelayAt) {
         if let State::Open(open) = &mut self.relays[at].session.state {
             open.phase = Phase::Hello;
             open.hello_attempt = 0;
@@ -411,25 +452,39 @@ impl Engine {
         let State::Open(open) = &self.relays[at].session.state else { return false };
         let newest = self.keys_for_hello(at);
         let older = self.keyring.iter().rev().filter(|keys| keys.id != newest.id);
-        let candidates: Vec<_> = std::iter::once(newest).chain(older).collect();
+        let candidates: Vec<_> = std::iter::once(newest).chain(older).map(|keys| keys.id).collect();
         let attempt = open.hello_attempt;
-        // Only where the log has never stood, and only by the newest name.
-        let creation = self.relays[at].row.creation.as_ref().filter(|_| attempt == 0);
-        let create = creation.is_some();
-        let who = match candidates.get(attempt) {
-            Some(keys) => Who::Member {
-                auth_public: keys.auth_public(),
-                signature: hello::sign(&keys.auth, &open.handshake, create),
-            },
-            None if attempt == candidates.len() => Who::Device {},
+        match candidates.get(attempt) {
+            Some(&epoch) => {
+                // Only where the log has never stood, and only by the newest name.
+                let create = attempt == 0 && self.relays[at].row.creation.is_some();
+                self.hello_as_member(at, epoch, create);
+            }
+            None if attempt == candidates.len() => self.send_hello(at, Who::Device {}, false),
             None => return false,
-        };
-        let token = creation.and_then(|it| it.token.clone()).filter(|token| token.len() <= TOKEN_BYTES_MAX);
-        let hello = ClientFrame::Hello { minor_min: MINOR_MIN, minor_max: MINOR_MAX, who, create, token };
-        if let State::Open(open) = &mut self.relays[at].session.state {
-            open.send(&hello);
         }
         true
+    }
+
+    /// Proves membership by the auth key of an epoch whose keys are held.
+    pub(super) fn hello_as_member(&mut self, at: RelayAt, epoch: EpochId, create: bool) {
+        let relay = &mut self.relays[at];
+        let held = relay.hello_epoch.as_ref().filter(|keys| keys.id == epoch).or_else(|| self.keyring.get(&epoch));
+        let (Some(keys), State::Open(open)) = (held, &mut relay.session.state) else { return };
+        open.hello_by = epoch;
+        let signature = hello::sign(&keys.auth, &open.handshake, create);
+        let who = Who::Member { auth_public: keys.auth_public(), signature };
+        self.send_hello(at, who, create);
+    }
+
+    fn send_hello(&mut self, at: RelayAt, who: Who, create: bool) {
+        let relay = &mut self.relays[at];
+        let creation = relay.row.creation.as_ref().filter(|_| create);
+        let token = creation.and_then(|it| it.token.clone()).filter(|token| token.len() <= TOKEN_BYTES_MAX);
+        let hello = ClientFrame::Hello { minor_min: MINOR_MIN, minor_max: MINOR_MAX, who, create, token };
+        if let State::Open(open) = &mut relay.session.state {
+            open.send(&hello);
+        }
     }
 
     fn on_frame(&mut self, now: Now, at: RelayAt, frame: RelayFrame) -> Result<(), Problem> {
@@ -444,10 +499,15 @@ impl Engine {
                 self.on_error(now, at, code, retry_after_ms, detail);
                 Ok(())
             }
-            (_, RelayFrame::Superseded { epoch_envelope, more, .. }) => {
-                self.on_superseded(now, at, &epoch_envelope, more)
+            (_, RelayFrame::Superseded { epoch_envelope, more, .. }) => self.on_superseded(at, &epoch_envelope, more),
+            (Phase::Live, RelayFrame::Welcome { log: Some(log), .. }) if open.superseded => {
+                self.on_readmitted(now, at, log);
+                Ok(())
             }
-            (Phase::Hello | Phase::Creating, RelayFrame::Welcome { log: Some(log), limits, .. }) => {
+            (Phase::Live, RelayFrame::Restricted { head }) => self.on_restricted(at, head),
+            (Phase::Live, RelayFrame::Rotated { auth_gen, .. }) => self.on_rotated(at, auth_gen),
+            (Phase::Hello | Phase::Creating, RelayFrame::Welcome { log: Some(log), limits, allow, .. }) => {
+                open.allow = allow.into_vec();
                 self.on_welcome(now, at, log, limits);
                 Ok(())
             }
@@ -528,6 +588,18 @@ impl Engine {
         self.event(Event::StatusChanged);
     }
 
+    /// The relay has let this device in by the next epoch's name, on the same session: its
+    /// subscription goes on, pushes begin again.
+    fn on_readmitted(&mut self, now: Now, at: RelayAt, log: LogState) {
+        if log.timeline != self.relays[at].row.timeline {
+            return self.diverged(now, at, None);
+        }
+        if let Some(open) = self.relays[at].session.live() {
+            open.superseded = false;
+            open.log = Some(log);
+        }
+    }
+
     /// The relay's history is not the one this device read.
     fn diverged(&mut self, now: Now, at: RelayAt, to: Option<u64>) {
         let from = self.relays[at].row.cursor;
@@ -545,6 +617,12 @@ impl Engine {
         let code = ErrorCode::from_number(number);
         match code {
             Some(ErrorCode::MailboxGone) => return self.on_mailbox_refused(at),
+            Some(ErrorCode::RotationConflict) if self.relays[at].session.live_ref().is_some() => {
+                return self.rotation_lost(at);
+            }
+            Some(ErrorCode::DeviceRevoked) => {
+                return self.lose(now, at, Some(Problem::Revoked), REFUSED_RETRY_MS);
+            }
             Some(ErrorCode::Diverged) if self.relays[at].session.live_ref().is_some() => {
                 return self.diverged(now, at, None);
             }

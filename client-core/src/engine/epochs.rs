@@ -12,13 +12,16 @@ use zerok_sync_protocol::wire;
 use super::Engine;
 use super::reading::{Lookup, Placed};
 use super::relay::RelayAt;
-use super::rows::{IdentityRow, hot, hot_key};
+use super::rows::{EpochRow, IdentityRow, epoch_envelope_key, epoch_key, hot, hot_key};
 use crate::epoch::{self, AcceptedEpoch, Predecessor, SignedEpoch, UnwrapError};
 use crate::error::Problem;
 use crate::event::{Event, IntegrityEvent};
-use crate::io::Now;
 use crate::keys::{EpochKeys, EpochSecret, MemberKeys};
 use crate::store_seal;
+
+/// How often a relay may answer `Hello` with another epoch on one link: as often as the group may
+/// have rotated meanwhile, and no longer than a relay could keep it up for its pleasure.
+const REDIRECTS_MAX: u32 = 8;
 
 impl Engine {
     /// An epoch envelope at its place in the log.
@@ -34,6 +37,14 @@ impl Engine {
                 return Ok(());
             }
             Err(UnwrapError::NotAnEpoch(_)) => {
+                self.find(corrupt);
+                return Ok(());
+            }
+            // The relay has let this device in by the name of its own epoch, so this is not the one in
+            // force: somebody put it there. Whoever was removed is not let in.
+            Err(UnwrapError::NotForMe(_))
+                if self.relays[placed.at].session.admitted_by() == Some(self.keyring.current().id) =>
+            {
                 self.find(corrupt);
                 return Ok(());
             }
@@ -96,19 +107,22 @@ impl Engine {
             self.relays[placed.at].read_again(accepted.sender, 1);
             for founder in accepted.members() {
                 // Named by its first own entry.
-                self.add_member(founder.clone(), "founder", None);
+                self.add_member(founder.clone(), "founder", None, accepted.sent_at_ms);
             }
-            self.extend_chain(accepted.sender, 1, blob_id);
+            self.extend_chain(accepted.sender, 1, blob_id, accepted.sent_at_ms);
         } else {
             let known: Vec<EpochSecret> = accepted.keyring.to_vec();
             for secret in known {
                 self.keyring.insert(secret);
             }
             for removed in accepted.removed.iter() {
-                self.members.remove(&removed.device);
-                self.effects.delete(hot_key(hot::MEMBER, &removed.device.0));
+                self.remove_member(removed);
             }
+            self.note_seen(&accepted.seen);
+            self.vouch_for_removed(&accepted.seen);
+            self.void_grants();
         }
+        self.note_epoch(&placed, accepted);
         let held = self.keyring.set_current(&accepted.id());
         debug_assert!(held, "it was opened with this secret");
         for relay in self.relays.iter_mut() {
@@ -121,7 +135,26 @@ impl Engine {
         self.put_identity();
         self.mirror(placed, false, false);
         self.check_joined();
+        if !founding {
+            self.rotation_settled();
+            self.event(Event::KeysChanged { by: accepted.sender });
+        }
         self.event(Event::StatusChanged);
+    }
+
+    /// Keeps an accepted epoch: a relay that missed it is told again.
+    fn note_epoch(&mut self, placed: &Placed, accepted: &AcceptedEpoch) {
+        let number = self.epochs.len() as u64;
+        let row = EpochRow {
+            id: accepted.id(),
+            blob_id: placed.blob_id,
+            previous: accepted.previous_epoch,
+            author: accepted.sender,
+            allow: accepted.allow.to_vec(),
+        };
+        self.effects.put(epoch_key(number), wire::encode(&row));
+        self.effects.put(epoch_envelope_key(number), placed.envelope.to_vec());
+        self.epochs.push(row);
     }
 
     fn put_identity(&mut self) {
@@ -139,38 +172,44 @@ impl Engine {
     }
 
     /// The relay says the group's keys moved on, and hands out the epoch's envelope: whoever it is
-    /// wrapped to says `Hello` again with it.
+    /// wrapped to says `Hello` again with it. On a live session reading goes on meanwhile; pushes wait
+    /// for the `Welcome` and begin again with `resume`.
     ///
     /// # Errors
     /// [`Problem::EpochNotOpened`] when it is not, or when that was tried already.
-    pub(super) fn on_superseded(
-        &mut self,
-        now: Now,
-        at: RelayAt,
-        epoch_envelope: &[u8],
-        more: u8,
-    ) -> Result<(), Problem> {
-        let opened = epoch::unwrap_secret(self.keyring.group(), &self.me, epoch_envelope);
-        match opened {
-            Ok(secret) => {
-                let keys = EpochKeys::derive(self.keyring.group(), &secret);
-                if self.keys_for_hello(at).id == keys.id {
-                    return Err(Problem::EpochNotOpened);
-                }
-                self.relays[at].hello_epoch = Some(keys);
-                if self.relays[at].session.live_ref().is_some() {
-                    // What is on its way on this link belongs to the old epoch: begin with a new one.
-                    self.reconnect(now, at);
-                } else {
-                    self.say_hello(at);
-                }
-                Ok(())
-            }
+    pub(super) fn on_superseded(&mut self, at: RelayAt, epoch_envelope: &[u8], more: u8) -> Result<(), Problem> {
+        let Ok(secret) = epoch::unwrap_secret(self.keyring.group(), &self.me, epoch_envelope) else {
             // Another group's log with the same key cannot be; an unreadable one may be followed by
             // one that can be read.
-            Err(_) if more > 0 => Ok(()),
-            Err(_) => Err(Problem::EpochNotOpened),
+            return if more > 0 { Ok(()) } else { Err(Problem::EpochNotOpened) };
+        };
+        let keys = EpochKeys::derive(self.keyring.group(), &secret);
+        let id = keys.id;
+        let is_known = self.keyring.get(&id).is_some();
+        let relay = &mut self.relays[at];
+        let Some(open) = relay.session.open() else { return Ok(()) };
+        if open.superseded && open.hello_by == id {
+            // Said twice before the `Hello` had arrived.
+            return Ok(());
         }
+        open.redirects += 1;
+        if open.hello_by == id || open.redirects > REDIRECTS_MAX {
+            return Err(Problem::EpochNotOpened);
+        }
+        let was_live = open.is_live();
+        open.superseded = was_live;
+        open.resending = None;
+        // A relay that was rolled back, or missed a rotation, hands out an epoch of before: then it
+        // is told what it missed.
+        if !is_known {
+            relay.hello_epoch = Some(keys);
+        }
+        if was_live {
+            relay.sending.refuse(relay.row.acked_seq);
+            self.rotation_lost(at);
+        }
+        self.hello_as_member(at, id, false);
+        Ok(())
     }
 
     /// The epoch to say `Hello` with at a relay.

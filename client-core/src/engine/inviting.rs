@@ -62,7 +62,10 @@ impl Engine {
                 _ => Ok(pairing.decline()),
             };
             match outcome {
-                Ok(Some(message)) if accept && !collides => self.mailbox_send(message),
+                Ok(Some(message)) if accept && !collides => {
+                    self.note_grant(&card);
+                    self.mailbox_send(message);
+                }
                 Ok(message) => {
                     message.into_iter().for_each(|message| self.mailbox_send(message));
                     self.end_invitation(JoinError::Declined);
@@ -234,7 +237,8 @@ impl Engine {
         let own = self.members.get(&self.me.device())?;
         // A certificate is good for the newest epoch only.
         let at = self.invitation.as_ref()?.at;
-        if self.progress.copied || self.keys_for_hello(at).id != self.keyring.current().id {
+        let in_epoch = self.keys_for_hello(at).id == self.keyring.current().id;
+        if self.check_acts().is_err() || self.is_rotating() || !in_epoch {
             return None;
         }
         let frontier = self

@@ -13,6 +13,7 @@
 //! | [`outbox`], [`writing`] | own entries: queued, sealed at the first send, pushed, acknowledged |
 //! | [`reading`], [`accepting`], [`epochs`] | the relay's log: verified page by page, ordered per sender, delivered |
 //! | [`inviting`] | letting another device in |
+//! | [`rotating`], [`membership`], [`resending`] | changing the keys, removing and leaving, telling relays that missed it |
 //! | [`audit`] | verifying everything stored, again |
 //!
 //! Invariants: what is in memory may be ahead of disk, but nothing that rests on it gets out
@@ -26,10 +27,13 @@ mod connection;
 mod effects;
 mod epochs;
 mod inviting;
+mod membership;
 mod opening;
 mod outbox;
 mod reading;
 mod relay;
+mod resending;
+mod rotating;
 pub(crate) mod rows;
 mod status;
 mod writing;
@@ -38,12 +42,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
-use zerok_sync_protocol::{BlobId, wire};
+use zerok_sync_protocol::{BlobId, NoisePublicKey, wire};
 
 pub use self::backoff::Backoff;
 pub use audit::{Audit, AuditReport, AuditedSender};
 pub use opening::{Founding, Secrets};
-pub use status::{Connection, Entry, Member, RelayStatus, Status};
+pub use status::{Connection, Entry, GrantedDevice, Member, RelayStatus, Status};
 
 use crate::error::{OpenError, PushError};
 use crate::event::{Event, IntegrityEvent};
@@ -55,7 +59,11 @@ use effects::Effects;
 use inviting::Invitation;
 use outbox::Outbox;
 use relay::Relays;
-use rows::{ChainRow, GroupRow, HeldRow, JoiningRow, MemberRow, ProgressRow, hot, hot_key};
+use rotating::Rotation;
+use rows::{
+    ChainRow, EpochRow, GrantedRow, GroupRow, HeldRow, JoiningRow, LeavingRow, MemberRow, ProgressRow, RemovedRow, hot,
+    hot_key,
+};
 
 /// Findings that `status` lists.
 const FINDINGS_LISTED_MAX: usize = 64;
@@ -75,6 +83,19 @@ pub struct Engine {
     keyring: Keyring,
     group: GroupRow,
     joining: Option<JoiningRow>,
+    /// Set once this device wants to leave.
+    leaving: Option<LeavingRow>,
+    /// A change of keys that is wanted.
+    rotation: Option<Rotation>,
+    /// When it is this device's turn to remove who leaves.
+    farewell_ms: Option<u64>,
+    /// Every epoch accepted, genesis first.
+    epochs: Vec<EpochRow>,
+    removed: BTreeMap<DeviceId, RemovedRow>,
+    /// Let in here and not heard of yet.
+    granted: BTreeMap<DeviceId, GrantedRow>,
+    /// Admitted by a relay and no member's, at the last look.
+    unknown_at_relay: Vec<NoisePublicKey>,
     progress: ProgressRow,
     progress_changed: bool,
     members: BTreeMap<DeviceId, MemberRow>,
@@ -132,7 +153,10 @@ impl Machine for Engine {
 
     fn next_deadline_ms(&self) -> Option<u64> {
         // A machine that stopped does nothing at any time.
-        if self.stopped { None } else { self.sessions_deadline_ms() }
+        if self.stopped {
+            return None;
+        }
+        self.sessions_deadline_ms().into_iter().chain(self.farewell_deadline_ms()).min()
     }
 }
 
@@ -154,6 +178,9 @@ impl Engine {
         let bytes_max = self.blob_bytes_max();
         if blob.len() > bytes_max {
             return Err(PushError::TooLarge { bytes: blob.len(), bytes_max });
+        }
+        if self.leaving.is_some() {
+            return Err(PushError::Left);
         }
         let push = self.queue(crate::content::Kind::APP, blob);
         self.step(now);
@@ -187,6 +214,7 @@ impl Engine {
 
     /// Ends every step: writes what changed, uses what became possible, and lets outputs go.
     fn step(&mut self, now: Now) {
+        self.pump_rotation(now);
         self.pump_outbox(now);
         self.put_progress();
         self.transmit();
@@ -243,6 +271,7 @@ impl Engine {
     fn on_scanned(&mut self, id: ScanId, rows: Vec<Row>) {
         if let Some((_, from)) = self.outbox_scan.take_if(|(scan, _)| *scan == id) {
             self.load_outbox(from, rows);
+        } else if self.missed_rotation_read(id, &rows) {
         } else if let Some(lookup) = self.lookups.remove(&id) {
             let known = rows.first().and_then(|row| BlobId::from_slice(&row.value));
             self.judge(&lookup, known);

@@ -11,6 +11,7 @@ use super::connection::random;
 use super::effects::Effects;
 use super::outbox::Outbox;
 use super::relay::Relays;
+use super::rotating::Rotation;
 use super::rows::{
     self, ChainRow, FORMAT, FormatRow, GroupRow, HeldRow, IdentityRow, InitialState, MemberRow, ProgressRow, RelayRow,
     hot, hot_key, initial_rows,
@@ -89,7 +90,8 @@ impl Engine {
         if format.format != FORMAT {
             return Err(OpenError::Newer { found: format.format, known: FORMAT });
         }
-        let identity = rows.identity(&secrets.store_key)?;
+        let identity: IdentityRow =
+            rows.sealed(hot::IDENTITY, "identity", &secrets.store_key)?.ok_or(OpenError::Corrupt("identity"))?;
         let group_row: GroupRow = rows.one(hot::GROUP, "group")?.ok_or(OpenError::Corrupt("group"))?;
         let progress: ProgressRow = rows.one(hot::PROGRESS, "progress")?.ok_or(OpenError::Corrupt("progress"))?;
         let held: BTreeMap<(DeviceId, u64), HeldRow> = rows.held()?;
@@ -104,7 +106,6 @@ impl Engine {
         let keyring = Keyring::restore(group, identity.epoch_secrets, &identity.current_epoch)
             .ok_or(OpenError::Corrupt("keyring"))?;
         Ok(Self {
-            store_key: secrets.store_key,
             rng: ChaCha20Rng::from_seed(secrets.rng_seed),
             effects: Effects::default(),
             outbox_loaded: rows.mirrored_seq(&me.device())? + 1,
@@ -114,6 +115,13 @@ impl Engine {
             keyring,
             group: group_row,
             joining: rows.one(hot::JOINING, "joining")?,
+            leaving: rows.one(hot::LEAVING, "leaving")?,
+            rotation: rows.sealed(hot::ROTATION, "rotation", &secrets.store_key)?.map(Rotation::stored),
+            farewell_ms: None,
+            epochs: rows.many(hot::EPOCH, "epoch", |_| Some(()))?.into_iter().map(|((), epoch)| epoch).collect(),
+            removed: rows.many(hot::REMOVED, "removed device", DeviceId::from_slice)?.into_iter().collect(),
+            granted: rows.many(hot::GRANTED, "granted device", DeviceId::from_slice)?.into_iter().collect(),
+            unknown_at_relay: Vec::new(),
             members: rows.many::<MemberRow, _>(hot::MEMBER, "member", DeviceId::from_slice)?.into_iter().collect(),
             chains: rows.many::<ChainRow, _>(hot::CHAIN, "chain", DeviceId::from_slice)?.into_iter().collect(),
             held_bytes: held.values().map(|row| row.envelope.len()).sum(),
@@ -131,6 +139,7 @@ impl Engine {
             invitation: None,
             findings,
             stopped: false,
+            store_key: secrets.store_key,
         })
     }
 }
@@ -161,11 +170,17 @@ impl HotRows {
             .collect()
     }
 
-    fn identity(&self, store_key: &StoreKey) -> Result<IdentityRow, OpenError> {
-        let key = hot_key(hot::IDENTITY, &[]);
-        let sealed = self.0.get(&key).ok_or(OpenError::Corrupt("identity"))?;
-        let opened = store_seal::open_row(store_key, &key, sealed).map_err(|_| OpenError::Corrupt("identity"))?;
-        rows::decode(&opened, "identity")
+    /// A row whose value is sealed under the store key.
+    fn sealed<T: serde::de::DeserializeOwned>(
+        &self,
+        kind: u8,
+        what: &'static str,
+        store_key: &StoreKey,
+    ) -> Result<Option<T>, OpenError> {
+        let key = hot_key(kind, &[]);
+        let Some(sealed) = self.0.get(&key) else { return Ok(None) };
+        let opened = store_seal::open_row(store_key, &key, sealed).map_err(|_| OpenError::Corrupt(what))?;
+        rows::decode(&opened, what).map(Some)
     }
 
     /// Every group has a home relay.

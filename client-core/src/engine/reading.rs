@@ -115,6 +115,9 @@ impl Engine {
                 Item { blob_id: Some(blob_id), envelope: None, finding }
             }
             EntryItem::Own { blob_id, .. } => {
+                if let Some(envelope) = self.rotation_envelope(&blob_id) {
+                    return Ok(Item { blob_id: Some(blob_id), envelope: Some(envelope), finding: None });
+                }
                 let Some(seq) = self.relays[at].sending.shown(&blob_id) else {
                     return Err(Problem::ProtocolViolation("a stub for what this session did not push"));
                 };
@@ -212,6 +215,7 @@ impl Engine {
         open.send(&ClientFrame::Ack { cursor, receipt: None });
         self.report_gaps();
         if first {
+            self.compare_allow_list(at);
             self.event(Event::StatusChanged);
         }
         Ok(())

@@ -9,6 +9,7 @@
 //! | `0x03` app entries | position u64be | [`MirrorRow`] | never; read by the app |
 //! | `0x04` other entries | ordinal u64be | [`MirrorRow`] | never; kept for repair |
 //! | `0x05` index | DeviceId ‖ seq u64be | BlobId | only to judge an anomaly |
+//! | `0x06` epoch envelopes | number u64be | the envelope | to repeat a rotation at a relay that missed it |
 //!
 //! Values that hold secrets or blobs not yet sealed are sealed under the store key, with their row
 //! key as associated data.
@@ -21,7 +22,7 @@ use zerok_sync_protocol::{BlobId, EpochId, NoisePublicKey, Timeline, wire_enum, 
 
 use super::connection::random;
 use crate::certificate::JoinCertificate;
-use crate::content::{Kind, SeenItem};
+use crate::content::{Kind, SeenHash, SeenItem};
 use crate::error::OpenError;
 use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
@@ -39,6 +40,7 @@ const OUTBOX: u8 = 0x02;
 const APP_ENTRIES: u8 = 0x03;
 const OTHER_ENTRIES: u8 = 0x04;
 const INDEX: u8 = 0x05;
+const EPOCH_ENVELOPES: u8 = 0x06;
 
 /// First hot key.
 pub(crate) const HOT_FROM: &[u8] = &[HOT];
@@ -65,6 +67,16 @@ pub(crate) mod hot {
     pub(crate) const CHAIN: u8 = b'c';
     /// [`super::HeldRow`] by `DeviceId` ‖ seq.
     pub(crate) const HELD: u8 = b'h';
+    /// [`super::EpochRow`] by number, from genesis on.
+    pub(crate) const EPOCH: u8 = b'e';
+    /// [`super::RotationRow`], sealed, while a change of keys is wanted.
+    pub(crate) const ROTATION: u8 = b'r';
+    /// [`super::RemovedRow`] by `DeviceId`.
+    pub(crate) const REMOVED: u8 = b'd';
+    /// [`super::LeavingRow`], from when this device wants to leave.
+    pub(crate) const LEAVING: u8 = b'l';
+    /// [`super::GrantedRow`] by `DeviceId`, until the device arrives or the keys change.
+    pub(crate) const GRANTED: u8 = b'n';
     /// [`crate::event::IntegrityEvent`] by number.
     pub(crate) const FINDING: u8 = b'x';
 }
@@ -212,6 +224,84 @@ wire_struct! {
         name: String,
         /// What made it a member; nothing for the founder.
         certificate: Option<JoinCertificate>,
+        /// Its clock when it joined, Unix milliseconds; information only.
+        joined_at_ms: u64,
+        /// It has said that it leaves: the next change of keys removes it.
+        leaving: bool,
+    }
+}
+
+wire_struct! {
+    /// A device that is no member any more, and the end of its chain.
+    pub struct RemovedRow {
+        /// What it was called.
+        name: String,
+        /// Highest seq of it that counts: what the remover had read, or what a remaining member has
+        /// named in `seen` since.
+        last_seq: u64,
+        /// That entry.
+        last_hash: SeenHash,
+    }
+}
+
+wire_struct! {
+    /// A device that was handed the group's keys here and has not been heard of in the log.
+    pub struct GrantedRow {
+        /// What it calls itself.
+        name: String,
+    }
+}
+
+wire_struct! {
+    /// This device leaves, or has left.
+    pub struct LeavingRow {
+        /// Seq of the entry that says so, its last.
+        seq: u64,
+    }
+}
+
+wire_struct! {
+    /// An epoch that was accepted. Its envelope lies in a table of its own.
+    pub struct EpochRow {
+        /// Which.
+        id: EpochId,
+        /// Its envelope.
+        blob_id: BlobId,
+        /// The one before; zero for genesis.
+        previous: EpochId,
+        /// Who started it.
+        author: DeviceId,
+        /// The Noise keys that its envelope tells relays to admit.
+        allow: Vec<NoisePublicKey>,
+    }
+}
+
+wire_struct! {
+    /// A change of keys that is wanted, stored before the first word about it to a relay; sealed
+    /// under the store key.
+    pub struct RotationRow {
+        /// Who is removed by it; nobody: only the keys change.
+        remove: Vec<DeviceId>,
+        /// The epoch it was asked for in: any later one is a change of keys.
+        asked_in: EpochId,
+        /// What was sent, or is about to be.
+        sealed: Option<SealedRotation>,
+    }
+}
+
+wire_struct! {
+    /// A rotation whose bytes are fixed: a relay that has it answers as it did the first time.
+    pub struct SealedRotation {
+        /// The next epoch's secret.
+        secret: EpochSecret,
+        /// The epoch it follows.
+        previous: EpochId,
+        /// Its envelope's id.
+        blob_id: BlobId,
+        /// Its envelope.
+        envelope: Bytes,
+        /// Noise keys of the devices that stay.
+        allow: Vec<NoisePublicKey>,
     }
 }
 
@@ -224,6 +314,8 @@ wire_struct! {
         blob_id: BlobId,
         /// Highest seq of this device named in an own entry's `seen`.
         said_seq: u64,
+        /// Its clock when it wrote that entry, Unix milliseconds; information only.
+        sent_at_ms: u64,
     }
 }
 
@@ -329,6 +421,16 @@ pub(crate) fn other_entry_key(ordinal: u64) -> Vec<u8> {
 /// Key of an index row.
 pub(crate) fn index_key(sender: &DeviceId, seq: u64) -> Vec<u8> {
     [&[INDEX][..], &sender.0, &seq.to_be_bytes()].concat()
+}
+
+/// Key of an accepted epoch.
+pub(crate) fn epoch_key(number: u64) -> Vec<u8> {
+    hot_key(hot::EPOCH, &number.to_be_bytes())
+}
+
+/// Key of an accepted epoch's envelope.
+pub(crate) fn epoch_envelope_key(number: u64) -> Vec<u8> {
+    numbered(EPOCH_ENVELOPES, number)
 }
 
 /// Keys of app entries with a position higher than `after`.

@@ -5,7 +5,7 @@ use zerok_sync_protocol::BlobId;
 
 use super::relay::{Relay, RelayAt};
 use super::{Engine, rows};
-use crate::error::{OpenError, Problem};
+use crate::error::{MembershipError, OpenError, Problem};
 use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
 use crate::io::{RelayAddress, Row};
@@ -37,6 +37,22 @@ pub struct Member {
     pub name: String,
     /// Whether it is this one.
     pub own: bool,
+    /// Its clock when it joined, Unix milliseconds.
+    pub joined_at_ms: u64,
+    /// Its clock when it wrote the latest entry that is here, Unix milliseconds.
+    pub last_wrote_at_ms: Option<u64>,
+    /// It has said that it leaves.
+    pub leaving: bool,
+}
+
+/// A device that was let in from this one and has not been heard of. Changing the keys takes it
+/// back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantedDevice {
+    /// Its identity in this group.
+    pub device: DeviceId,
+    /// What it calls itself.
+    pub name: String,
 }
 
 /// A snapshot of everything that is not an entry.
@@ -56,6 +72,14 @@ pub struct Status {
     pub device_name: String,
     /// Devices of the group as far as the log was read.
     pub members: Vec<Member>,
+    /// Devices let in here that have not arrived.
+    pub granted: Vec<GrantedDevice>,
+    /// How many devices the relay admits that are no members'.
+    pub unknown_at_relay: usize,
+    /// How often the group's keys were changed, as far as the log was read.
+    pub rotations: u64,
+    /// A change of keys was asked for on this device and is still to be carried out.
+    pub rotating: bool,
     /// Highest position of an entry stored here; 0 for none.
     pub position: u64,
     /// Highest position the app said it has processed.
@@ -133,6 +157,29 @@ pub struct Entry {
     pub envelope: Bytes,
 }
 
+impl Status {
+    /// The device of this name, or whose identity begins so.
+    ///
+    /// # Errors
+    /// [`MembershipError::NoSuchDevice`], [`MembershipError::Ambiguous`].
+    pub fn find_device(&self, given: &str) -> Result<DeviceId, MembershipError> {
+        let given = given.trim();
+        let id = given.to_ascii_lowercase();
+        let by_name = |member: &&Member| member.name == given;
+        let by_id = |member: &&Member| !id.is_empty() && member.device.to_string().starts_with(&id);
+        // A name that looks like the beginning of an identity is nobody's trap: both count.
+        let found: Vec<&Member> = self.members.iter().filter(|member| by_name(member) || by_id(member)).collect();
+        match found[..] {
+            [] => Err(MembershipError::NoSuchDevice(given.to_owned())),
+            [member] => Ok(member.device),
+            _ => {
+                let candidates = found.iter().map(|member| format!("{} ({})", member.name, member.device)).collect();
+                Err(MembershipError::Ambiguous { given: given.to_owned(), candidates })
+            }
+        }
+    }
+}
+
 impl Engine {
     /// The relay that is doing best, the home relay among equals.
     fn best_relay(&self) -> &Relay {
@@ -163,11 +210,15 @@ impl Engine {
             relays: self.relays.iter().map(RelayStatus::of).collect(),
             device: me,
             device_name: self.group.device_name.clone(),
-            members: self
-                .members
+            members: self.members_listed(),
+            granted: self
+                .granted
                 .iter()
-                .map(|(device, member)| Member { device: *device, name: member.name.clone(), own: *device == me })
+                .map(|(device, row)| GrantedDevice { device: *device, name: row.name.clone() })
                 .collect(),
+            unknown_at_relay: self.unknown_at_relay.len(),
+            rotations: self.epochs.len().saturating_sub(1) as u64,
+            rotating: self.is_rotating(),
             position: self.progress.position,
             processed: self.progress.processed,
             relay_head: open.map(|open| open.head),
@@ -178,6 +229,19 @@ impl Engine {
             problem: best.problem.clone(),
             integrity: self.findings.iter().cloned().collect(),
         }
+    }
+
+    fn members_listed(&self) -> Vec<Member> {
+        let me = self.me.device();
+        let listed = |(device, member): (&DeviceId, &rows::MemberRow)| Member {
+            device: *device,
+            name: member.name.clone(),
+            own: *device == me,
+            joined_at_ms: member.joined_at_ms,
+            last_wrote_at_ms: self.chains.get(device).map(|chain| chain.sent_at_ms),
+            leaving: member.leaving,
+        };
+        self.members.iter().map(listed).collect()
     }
 
     /// The entry of a stored row, from [`Engine::entry_range`].

@@ -67,7 +67,7 @@ impl Engine {
 
     fn pump_to(&mut self, now: Now, at: RelayAt) {
         let may_seal = self.may_seal(at);
-        let copied = self.progress.copied;
+        let may_push = self.is_at_newest_epoch(at) && !self.progress.copied;
         let Some(open) = self.relays[at].session.live() else { return };
         if now.mono_ms < open.push_again_ms {
             return;
@@ -75,7 +75,7 @@ impl Engine {
         // The pause is over, also for `next_deadline_ms`.
         open.push_again_ms = 0;
         // Let in under an older name: the relay has to learn of the rotations first.
-        if open.hello_attempt > 0 || copied {
+        if !may_push {
             return;
         }
         let envelope_bytes_max = open.limits.as_ref().map_or(ENVELOPE_BYTES_MAX_DEFAULT, |it| it.envelope_bytes_max);
@@ -99,7 +99,8 @@ impl Engine {
         let relay = &self.relays[at];
         // An epoch that some relay handed out is read first: what is sealed behind it is in it.
         let in_epoch = self.relays.iter().all(|relay| relay.hello_epoch.is_none());
-        let free = self.joining.is_none() && !self.progress.copied;
+        // What is not sealed when the keys change is sealed under the new ones.
+        let free = self.joining.is_none() && !self.progress.copied && !self.is_rotating();
         relay.caught_up() && relay.problem.is_none() && in_epoch && free
     }
 
@@ -146,7 +147,7 @@ impl Engine {
     }
 
     /// Heads of the other devices that are new since the last own entry.
-    fn seen_since_last(&self) -> Vec<SeenItem> {
+    pub(super) fn seen_since_last(&self) -> Vec<SeenItem> {
         let me = self.me.device();
         self.chains
             .iter()
@@ -286,6 +287,7 @@ impl Engine {
         self.outbox.forget_up_to(seq);
         self.outbox_loaded = self.outbox_loaded.max(seq + 1);
         self.acked_up_to(at, seq);
+        self.finish_leaving();
     }
 
     /// The log holds own entries this device never wrote: it was restored from an older copy, or

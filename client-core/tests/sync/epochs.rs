@@ -93,28 +93,6 @@ fn a_device_whose_name_for_the_log_was_forgotten_gets_back_in_by_its_own_key() {
 }
 
 #[test]
-fn a_device_let_in_under_an_older_name_reads_and_does_not_write() {
-    let mut world = World::with_group(2);
-    let old_name = world.relay.log.as_ref().expect("created").auth;
-    let sealed = rotation(&world, 0, &everybody(&world, 2), &[]);
-    rotate(&mut world, sealed);
-    world.crash(1);
-    world.start(1);
-    world.settle();
-    // The relay goes back to the name before the rotation, but keeps the entries.
-    world.crash(1);
-    world.relay.epoch_envelope = None;
-    world.relay.log.as_mut().expect("created").auth = old_name;
-    let head = world.relay.entries().len();
-    world.start(1);
-    world.push(1, "not under this name");
-    world.settle();
-    assert_eq!(world.engine(1).status().connection, Connection::Live);
-    assert_eq!(world.relay.entries().len(), head);
-    assert_eq!(world.engine(1).status().outbox_count, 1);
-}
-
-#[test]
 fn a_removed_device_is_not_handed_the_new_epoch() {
     let mut world = World::with_group(2);
     world.crash(1);

@@ -100,6 +100,7 @@ fn a_removed_device_does_not_come_back_by_its_first_entry() {
         opened.is_ok_and(|entry| entry.claims().sender == gone && entry.claims().seq == 1)
     });
     let joined = joined.expect("it joined").clone();
+    let blob_id = joined.blob_id;
     let removed = Removed { device: gone, last_seq: 1, last_blob_id: joined.blob_id };
     let sealed = rotation(&world, 0, &left, &[removed]);
     rotate(&mut world, sealed);
@@ -110,5 +111,5 @@ fn a_removed_device_does_not_come_back_by_its_first_entry() {
     world.settle();
     let members = world.engine(1).status().members;
     assert!(members.iter().all(|member| member.device != gone), "{members:?}");
-    assert!(world.findings(1).contains(&IntegrityEvent::NotAMember { cursor, sender: gone }));
+    assert!(world.findings(1).contains(&IntegrityEvent::Replayed { cursor, blob_id }));
 }

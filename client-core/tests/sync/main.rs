@@ -11,4 +11,5 @@ mod pages;
 mod pairing;
 mod reconnecting;
 mod refusals;
+mod rotations;
 mod writing;

@@ -5,6 +5,7 @@
 
 mod entries;
 mod invite;
+mod membership;
 mod open;
 mod push;
 mod verify;

@@ -55,6 +55,14 @@ pub enum Command {
     Status,
     /// List the group's devices
     Devices,
+    /// Give this device another name
+    Rename(Rename),
+    /// Remove another device from the group and change the group's keys; it keeps what it had
+    Revoke(Revoke),
+    /// Change the group's keys; invitations that were handed out and not used are void
+    Rotate(Rotate),
+    /// Take this device out of the group; what it has stays readable here
+    Leave(Leave),
     /// Check everything stored on this device once more
     Verify,
 }
@@ -137,6 +145,35 @@ pub struct Pull {
     #[arg(long)]
     pub own: bool,
     /// How long the relay may take
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+#[derive(Args)]
+pub struct Rename {
+    /// The new name
+    pub name: String,
+}
+
+#[derive(Args)]
+pub struct Revoke {
+    /// Its name, or the beginning of its identity, as `devices` lists them
+    pub device: String,
+    /// How long to wait for the relay; what was asked for is carried out later otherwise
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+#[derive(Args)]
+pub struct Rotate {
+    /// How long to wait for the relay; what was asked for is carried out later otherwise
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+#[derive(Args)]
+pub struct Leave {
+    /// How long to wait for the relay; what was asked for is carried out later otherwise
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
     pub timeout: Duration,
 }

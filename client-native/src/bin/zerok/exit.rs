@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use zerok_sync::{ClientError, ErrorCode, IntegrityEvent, JoinError, Problem, PushError};
+use zerok_sync::{ClientError, ErrorCode, IntegrityEvent, JoinError, MembershipError, Problem, PushError};
 
 /// The exit codes, part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +88,9 @@ fn exit_of(error: &ClientError) -> Exit {
         ClientError::TimedOut(problem) => problem.as_ref().map_or(Exit::NoRelay, exit_of_problem),
         ClientError::Join(error) => exit_of_join(error),
         ClientError::Push(PushError::TooLarge { .. }) => Exit::Limit,
+        ClientError::Push(PushError::Left) | ClientError::Membership(MembershipError::Left) => Exit::NotAuthorised,
+        ClientError::Membership(MembershipError::Stopped | MembershipError::NotYet) => Exit::Other,
+        ClientError::Membership(_) => Exit::Usage,
         _ => Exit::Other,
     }
 }
@@ -106,7 +109,7 @@ pub fn exit_of_problem(problem: &Problem) -> Exit {
         // Somebody else answers where the relay was.
         Problem::RelayKeyChanged { .. } => Exit::Integrity,
         Problem::RelayKeyNeeded { .. } => Exit::Usage,
-        Problem::EpochNotOpened => Exit::NotAuthorised,
+        Problem::EpochNotOpened | Problem::Revoked | Problem::Left => Exit::NotAuthorised,
         Problem::Refused { code: Some(code), .. } => exit_of_code(*code),
         _ => Exit::Other,
     }
@@ -159,6 +162,9 @@ pub fn describe(finding: &IntegrityEvent) -> String {
         IntegrityEvent::Forked { observer, cursor } => {
             format!("the relay showed device {observer} another order than this one, up to entry {cursor}")
         }
+        IntegrityEvent::Quarantined { cursor, sender, seq } => {
+            format!("entry {cursor} is number {seq} of {sender}, which was removed before it wrote that: held back")
+        }
         // The enum grows with the detectors.
         other => format!("{other:?}"),
     }
@@ -179,7 +185,9 @@ mod tests {
             (ClientError::Relay(Problem::Unreachable(String::new())), 3),
             (refused(ErrorCode::Overloaded), 3),
             (ClientError::Relay(Problem::RelayKeyChanged { url: String::new() }), 4),
-            (refused(ErrorCode::DeviceRevoked), 5),
+            (ClientError::Relay(Problem::Revoked), 5),
+            (ClientError::Push(PushError::Left), 5),
+            (ClientError::Membership(MembershipError::OwnDevice), 2),
             (refused(ErrorCode::CreationRefused), 5),
             (ClientError::Join(JoinError::InviteGone), 5),
             (refused(ErrorCode::GroupQuotaExceeded), 6),

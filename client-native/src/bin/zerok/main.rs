@@ -41,6 +41,10 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Pull(options) => commands::pull::run(&global, options).await,
         Command::Status => commands::status::run(&global).await,
         Command::Devices => commands::devices::run(&global).await,
+        Command::Rename(options) => commands::membership::rename(&global, options).await,
+        Command::Revoke(options) => commands::membership::revoke(&global, options).await,
+        Command::Rotate(options) => commands::membership::rotate(&global, options).await,
+        Command::Leave(options) => commands::membership::leave(&global, options).await,
         Command::Verify => commands::verify::run(&global).await,
     }
 }

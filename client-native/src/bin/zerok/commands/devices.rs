@@ -11,13 +11,69 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
     if let Err(error) = catch_up(&session.client, REPORT_TIMEOUT).await {
         eprintln!("zerok: as of the last contact with the relay ({error})");
     }
-    let members = session.client.status().borrow().members.clone();
-    let printed = members.iter().try_for_each(|member| {
+    let status = session.client.status().borrow().clone();
+    let printed = status.members.iter().try_for_each(|member| {
         let name = shown(&member.name);
         global.output.line(
-            || format!("{}  {name}{}", member.device, if member.own { " (this device)" } else { "" }),
-            || json!({ "device": member.device.to_string(), "name": name, "own": member.own }),
+            || {
+                let own = if member.own { " (this device)" } else { "" };
+                let leaving = if member.leaving { " (leaving)" } else { "" };
+                let heard = member.last_wrote_at_ms.map_or_else(String::new, |ms| format!(", last wrote {}", time(ms)));
+                format!("{}  {name}{own}{leaving}  joined {}{heard}", member.device, time(member.joined_at_ms))
+            },
+            || {
+                json!({
+                    "device": member.device.to_string(),
+                    "name": name,
+                    "own": member.own,
+                    "joined_at": member.joined_at_ms,
+                    "last_wrote_at": member.last_wrote_at_ms,
+                    "leaving": member.leaving,
+                })
+            },
         )
     });
+    let printed = printed.and_then(|()| {
+        status.granted.iter().try_for_each(|granted| {
+            let name = shown(&granted.name);
+            global.output.line(
+                || format!("{}  {name} (let in, not arrived; `zerok rotate` takes that back)", granted.device),
+                || json!({ "device": granted.device.to_string(), "name": name, "arrived": false }),
+            )
+        })
+    });
+    if status.unknown_at_relay > 0 {
+        eprintln!(
+            "zerok: the relay admits {} more that no device of the group knows: one that is being let in, or one that the relay has put there; `zerok rotate` shuts it out",
+            status.unknown_at_relay
+        );
+    }
     session.close(printed.map_err(Failure::from)).await
+}
+
+/// A device's clock, in UTC.
+fn time(unix_ms: u64) -> String {
+    let (days, minutes) = (unix_ms / 86_400_000, unix_ms / 60_000 % 1_440);
+    // Howard Hinnant's civil_from_days, for days since 1970.
+    let z = days + 719_468;
+    let (era, of_era) = (z / 146_097, z % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", minutes / 60, minutes % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::time;
+
+    #[test]
+    fn times_are_shown_in_utc() {
+        assert_eq!(time(0), "1970-01-01 00:00");
+        assert_eq!(time(951_827_696_000), "2000-02-29 12:34");
+        assert_eq!(time(1_704_067_199_999), "2023-12-31 23:59");
+    }
 }

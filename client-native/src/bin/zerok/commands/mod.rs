@@ -4,6 +4,7 @@ pub mod devices;
 pub mod init;
 pub mod invite;
 pub mod join;
+pub mod membership;
 pub mod pull;
 pub mod push;
 pub mod status;

@@ -1,0 +1,103 @@
+//! `zerok revoke`, `rotate`, `leave`, `rename`: changing who is in the group, and its keys.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use zerok_sync::ClientError;
+
+use super::{REPORT_TIMEOUT, Session, catch_up, shown};
+use crate::args::{Global, Leave, Rename, Revoke, Rotate};
+use crate::exit::{Exit, Failure, exit_of_problem};
+
+pub async fn revoke(global: &Global, options: &Revoke) -> Result<(), Failure> {
+    let session = Session::open(global, true).await?;
+    let outcome = revoke_in(&session, global, options).await;
+    session.close(outcome).await
+}
+
+async fn revoke_in(session: &Session, global: &Global, options: &Revoke) -> Result<(), Failure> {
+    // Whom a name means is looked up in the newest list there is.
+    let _ = catch_up(&session.client, REPORT_TIMEOUT).await;
+    let (device, name) = {
+        let status = session.client.status();
+        let status = status.borrow();
+        let device = status.find_device(&options.device).map_err(ClientError::from)?;
+        let named = status.members.iter().find(|member| member.device == device);
+        (device, named.map_or_else(String::new, |member| shown(&member.name)))
+    };
+    in_time(session, options.timeout, session.client.revoke(device)).await?;
+    let told = format!(
+        "{name} ({device}) is removed: the relay shuts it out, and what is sent from now on it cannot read. It keeps what it had until now"
+    );
+    said(global, &told, json!({ "removed": device.to_string(), "name": name }))
+}
+
+pub async fn rotate(global: &Global, options: &Rotate) -> Result<(), Failure> {
+    let session = Session::open(global, true).await?;
+    let outcome = match in_time(&session, options.timeout, session.client.rotate()).await {
+        Ok(()) => {
+            let told = "the group's keys are changed: invitations that were handed out and not used are void";
+            said(global, told, json!({ "rotations": session.client.status().borrow().rotations }))
+        }
+        Err(failure) => Err(failure),
+    };
+    session.close(outcome).await
+}
+
+pub async fn leave(global: &Global, options: &Leave) -> Result<(), Failure> {
+    let session = Session::open(global, true).await?;
+    let outcome = match in_time(&session, options.timeout, session.client.leave()).await {
+        Ok(()) => {
+            let told = format!(
+                "this device has left the group. What it has stays readable in {}; remove that directory to forget it. Another device changes the group's keys as soon as it hears of it",
+                global.home.display()
+            );
+            said(global, &told, json!({ "left": true }))
+        }
+        Err(failure) => Err(failure),
+    };
+    session.close(outcome).await
+}
+
+pub async fn rename(global: &Global, options: &Rename) -> Result<(), Failure> {
+    let session = Session::open(global, true).await?;
+    let outcome = match session.client.rename(options.name.clone()).await {
+        Ok(()) => {
+            // It is stored; that the others hear of it now is better, and no condition.
+            let pushed = |status: &zerok_sync::Status| status.outbox_count == 0;
+            let deadline = tokio::time::Instant::now() + REPORT_TIMEOUT;
+            let _ = super::wait_for(&session.client, deadline, pushed).await;
+            let name = shown(&options.name);
+            said(global, &format!("this device is called {name} now"), json!({ "name": name }))
+        }
+        Err(error) => Err(error.into()),
+    };
+    session.close(outcome).await
+}
+
+/// What was done, to people on stderr, to programs as an object.
+fn said(global: &Global, told: &str, object: Value) -> Result<(), Failure> {
+    if global.output.json {
+        global.output.line(String::new, || object)?;
+    } else {
+        eprintln!("zerok: {told}");
+    }
+    Ok(())
+}
+
+async fn in_time(
+    session: &Session,
+    timeout: Duration,
+    change: impl Future<Output = Result<(), ClientError>>,
+) -> Result<(), Failure> {
+    match tokio::time::timeout(timeout, change).await {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => {
+            let problem = session.client.status().borrow().problem.clone();
+            let exit = problem.as_ref().map_or(Exit::NoRelay, exit_of_problem);
+            let error = ClientError::TimedOut(problem);
+            let told = format!("{error}. What was asked for is stored and is done the next time the relay is reached");
+            Err(Failure::new(exit, told))
+        }
+    }
+}
