@@ -1,11 +1,12 @@
 //! What the relay must never hold, seen with the members' keys: two envelopes for one place in a
 //! chain, an entry twice, a hole, an entry that is not later than what its author had seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use zerok_sync_core::id::{DeviceId, SenderTag};
 use zerok_sync_core::keyring::Keyring;
+use zerok_sync_core::keys::Membership;
 use zerok_sync_core::{epoch, seal};
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{BlobId, EnvelopeHeader, EnvelopeType};
@@ -26,11 +27,15 @@ struct Place {
 #[derive(Debug)]
 pub struct Inspector {
     keyring: Keyring,
+    /// Who can open what comes: any device that was ever a member.
+    members: Vec<Membership>,
+    /// Who was removed: nothing more of them belongs into the log.
+    removed: BTreeSet<DeviceId>,
     inspected: usize,
     heads: BTreeMap<DeviceId, (u64, BlobId)>,
     sent: BTreeMap<(DeviceId, u64), BlobId>,
     /// What was opened already.
-    places: BTreeMap<BlobId, Place>,
+    places: BTreeMap<BlobId, Option<Place>>,
     lamports: BTreeMap<(SenderTag, u64), u64>,
 }
 
@@ -40,12 +45,19 @@ impl Inspector {
     pub fn new(keyring: Keyring) -> Self {
         Self {
             keyring,
+            members: Vec::new(),
+            removed: BTreeSet::new(),
             inspected: 0,
             heads: BTreeMap::new(),
             sent: BTreeMap::new(),
             places: BTreeMap::new(),
             lamports: BTreeMap::new(),
         }
+    }
+
+    /// A device that is, or may become, a member.
+    pub fn learn(&mut self, member: Membership) {
+        self.members.push(member);
     }
 
     /// Highest seq of a device in the log.
@@ -61,7 +73,7 @@ impl Inspector {
     pub fn inspect(&mut self, relay: &mut Relay) -> Result<(), String> {
         for envelope in relay.take_received() {
             let id = blob_id(&envelope);
-            let Place { sender, seq, .. } = self.place(id, &envelope)?;
+            let Some(Place { sender, seq, .. }) = self.place(id, &envelope)? else { continue };
             if *self.sent.entry((sender, seq)).or_insert(id) != id {
                 return Err(format!("two envelopes were sent for seq {seq} of {sender:?}"));
             }
@@ -70,7 +82,12 @@ impl Inspector {
             self.inspected += 1;
             let cursor = self.inspected;
             let envelope = stored.envelope.as_ref().ok_or_else(|| format!("nothing at cursor {cursor}"))?;
-            let Place { sender, seq, prev, lamport, seen } = self.place(stored.blob_id, envelope)?;
+            let Some(Place { sender, seq, prev, lamport, seen }) = self.place(stored.blob_id, envelope)? else {
+                continue;
+            };
+            if self.removed.contains(&sender) {
+                return Err(format!("cursor {cursor} holds an entry of {sender:?}, which was removed before"));
+            }
             let (have, at) = self.heads.get(&sender).copied().unwrap_or((0, BlobId::ZERO));
             if (seq, prev) != (have + 1, at) {
                 return Err(format!("cursor {cursor} holds seq {seq} of {sender:?} behind {have}"));
@@ -85,7 +102,8 @@ impl Inspector {
         Ok(())
     }
 
-    fn place(&mut self, id: BlobId, envelope: &Bytes) -> Result<Place, String> {
+    /// Where an entry stands in its sender's chain; a later epoch stands in none.
+    fn place(&mut self, id: BlobId, envelope: &Bytes) -> Result<Option<Place>, String> {
         if let Some(place) = self.places.get(&id) {
             return Ok(place.clone());
         }
@@ -94,23 +112,32 @@ impl Inspector {
         Ok(place)
     }
 
-    fn open(&self, envelope: &Bytes) -> Result<Place, String> {
+    fn open(&mut self, envelope: &Bytes) -> Result<Option<Place>, String> {
         let (header, _) = EnvelopeHeader::parse(envelope).map_err(|error| error.to_string())?;
-        let keys = self.keyring.get(&header.epoch).ok_or("an unknown epoch")?;
+        if self.keyring.get(&header.epoch).is_none() {
+            let group = *self.keyring.group();
+            let secret = self.members.iter().find_map(|member| epoch::unwrap_secret(&group, member, envelope).ok());
+            self.keyring.insert(secret.ok_or("an unknown epoch")?);
+        }
+        let keys = self.keyring.get(&header.epoch).ok_or("an epoch with another secret than its own")?;
         if header.kind == EnvelopeType::Epoch {
             let opened = epoch::open_epoch(self.keyring.group(), keys, envelope).map_err(|error| error.to_string())?;
             let body = opened.claims();
+            if !body.previous_epoch.is_zero() {
+                self.removed.extend(body.removed.iter().map(|removed| removed.device));
+                return Ok(None);
+            }
             let (sender, seq, prev, lamport) = (body.sender, body.seq, body.prev, body.lamport);
-            return Ok(Place { sender, seq, prev, lamport, seen: Vec::new() });
+            return Ok(Some(Place { sender, seq, prev, lamport, seen: Vec::new() }));
         }
         let entry = seal::open(&self.keyring, envelope).map_err(|error| error.to_string())?;
         let content = entry.claims();
-        Ok(Place {
+        Ok(Some(Place {
             sender: content.sender,
             seq: content.seq,
             prev: content.prev,
             lamport: content.lamport,
             seen: content.seen.iter().map(|item| (item.tag, item.seq)).collect(),
-        })
+        }))
     }
 }

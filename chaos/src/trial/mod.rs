@@ -10,12 +10,12 @@ pub mod inspector;
 pub mod plan;
 pub mod verdict;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use zerok_sync_core::id::DeviceId;
 use zerok_sync_core::io::StorageFault;
-use zerok_sync_core::{Engine, Event, Input, Problem};
+use zerok_sync_core::{Engine, Event, Input, Problem, PushError};
 
 use crate::sim::{Clock, Conditions, Defect, Dice, Loss, Run, Running, World};
 use app::App;
@@ -55,6 +55,8 @@ struct Person {
     acked: u64,
     /// A start is planned.
     starting: bool,
+    /// It was asked to leave the group.
+    leaves: bool,
 }
 
 /// Something that will be done.
@@ -82,6 +84,10 @@ pub struct Trial {
     acts: u64,
     persons: Vec<Person>,
     inspector: Inspector,
+    /// The keys change in this trial.
+    rotates: bool,
+    /// Devices that somebody removes, or that leave.
+    doomed: BTreeSet<DeviceId>,
     /// The faults are over.
     healed: bool,
     /// A link was shown and nobody has used it yet.
@@ -99,15 +105,18 @@ impl Trial {
         let mut world = World::seeded(seed);
         world.form_group(plan.founders);
         world.relay.keeps_received = true;
-        let inspector = Inspector::new(world.keys(0).1);
+        let mut inspector = Inspector::new(world.keys(0).1);
+        (0..plan.founders).for_each(|device| inspector.learn(world.keys(device).0));
         let mut trial = Self {
             seed,
             world,
+            rotates: plan.rotates(),
             plan,
             agenda: BTreeMap::new(),
             acts: 0,
             persons: Vec::new(),
             inspector,
+            doomed: BTreeSet::new(),
             healed: false,
             inviting: false,
             blobs: 0,
@@ -145,7 +154,7 @@ impl Trial {
             return self.report();
         }
         self.heal();
-        if self.until(self.world.now_ms() + SETTLE_MS) && self.complete_group() {
+        if self.until(self.world.now_ms() + SETTLE_MS) && (self.rotates || self.complete_group()) {
             let now_ms = self.world.now_ms();
             if self.until(now_ms + PAIRING_MS) {
                 self.judge();
@@ -332,10 +341,56 @@ impl Trial {
                     self.after(ms, Act::Online(device, run));
                 }
             }
+            Op::Revoke(by, device) => self.revoke(by % count, device % count),
+            Op::Rotate(by) => {
+                let by = by % count;
+                if self.world.devices[by].engine().is_some() {
+                    let now = self.world.now_at(by);
+                    // One that is not fully in yet, or out again, does not.
+                    if self.world.engine(by).rotate(now).is_ok() {
+                        self.count("rotations asked for");
+                    }
+                    self.world.drain(by);
+                }
+            }
+            Op::Leave(device) => self.leave(device % count),
             Op::TurnClock(device, ahead_ms) => {
                 self.world.devices[device % count].clock.wall_ahead_ms = ahead_ms;
             }
         }
+    }
+
+    /// Whether the group keeps two devices if one more goes.
+    fn can_spare_one(&mut self, by: usize) -> bool {
+        self.world.devices[by].engine().is_some()
+            && self.world.engine(by).status().members.len() > 2
+            && self.doomed.len() + 2 < self.plan.devices
+    }
+
+    fn revoke(&mut self, by: usize, device: usize) {
+        let Some(id) = self.persons.get(device).and_then(|person| person.id) else { return };
+        if !self.can_spare_one(by) {
+            return;
+        }
+        let now = self.world.now_at(by);
+        if self.world.engine(by).revoke(now, id).is_ok() {
+            self.doomed.insert(id);
+            self.count("removals asked for");
+        }
+        self.world.drain(by);
+    }
+
+    fn leave(&mut self, device: usize) {
+        if !self.can_spare_one(device) {
+            return;
+        }
+        let now = self.world.now_at(device);
+        if self.world.engine(device).leave(now).is_ok() {
+            self.persons[device].leaves = true;
+            self.doomed.extend(self.persons[device].id);
+            self.count("leavings asked for");
+        }
+        self.world.drain(device);
     }
 
     fn push(&mut self, device: usize, count: u64, bytes: usize) {
@@ -360,6 +415,7 @@ impl Trial {
                         person.pushes.insert(push, blob);
                     }
                 }
+                Err(PushError::Left) if self.persons[device].leaves => return,
                 Err(error) => self.wrong(device, error),
             }
             self.world.drain(device);
@@ -520,8 +576,13 @@ impl Trial {
             }
             Event::StatusChanged => {
                 let problem = self.world.devices[device].engine().and_then(|engine| engine.status().problem);
-                if let Some(problem) = problem.filter(|problem| !matches!(problem, Problem::Unreachable(_))) {
-                    self.wrong(device, problem);
+                match problem {
+                    None | Some(Problem::Unreachable(_)) => {}
+                    // Shut out for good, or for as long as a removal under way has not read that it
+                    // joined: the end tells.
+                    Some(Problem::Revoked) if self.rotates => {}
+                    Some(Problem::Left) if self.persons[device].leaves => {}
+                    Some(problem) => self.wrong(device, problem),
                 }
             }
             Event::Integrity(finding) => self.wrong(device, format!("{finding:?}")),
@@ -538,13 +599,19 @@ impl Trial {
             Event::InviteAccepted { .. }
             | Event::ShowDigits { .. }
             | Event::MemberJoined { .. }
-            | Event::MemberRemoved { .. }
             | Event::KeysChanged { .. }
             | Event::Left
             // A device on its way in is unknown for a moment.
             | Event::UnknownDeviceAtRelay { .. } => {}
+            Event::MemberRemoved { device: id, .. } => {
+                self.count("removals read");
+                if !self.doomed.contains(&id) {
+                    self.wrong(device, format!("{id} was removed, and nobody asked for that"));
+                }
+            }
             Event::Joined => {
                 self.count("joins completed");
+                self.inspector.learn(self.world.keys(device).0);
                 self.world.devices[device].running = Running::Nothing;
             }
             Event::JoinFailed(_) => {

@@ -56,6 +56,12 @@ pub enum Op {
     CancelInvite(usize),
     /// The app closes its client and starts it again after so long, in one process.
     Close(usize, u64),
+    /// A device removes another.
+    Revoke(usize, usize),
+    /// A device changes the group's keys.
+    Rotate(usize),
+    /// A device leaves the group.
+    Leave(usize),
     /// A wall clock jumps to so far from the right time.
     TurnClock(usize, i64),
 }
@@ -80,13 +86,19 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether the group's keys change in it: then who is a member at the end is for the run to say.
+    #[must_use]
+    pub fn rotates(&self) -> bool {
+        self.ops.iter().any(|(_, op)| matches!(op, Op::Revoke(..) | Op::Rotate(_) | Op::Leave(_)))
+    }
+
     /// The plan of a seed.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
         let mut dice = Dice::new(seed, b'p');
-        let devices = 3 + dice.index(2);
+        let devices = 3 + dice.index(3);
         let founders = 1 + dice.index(devices - 1);
-        let mut weights = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1, 3, 1, 2];
+        let mut weights = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1, 3, 1, 2, 1, 1, 1];
         for weight in &mut weights[1..] {
             if dice.chance(300) {
                 *weight = 0;
@@ -130,7 +142,7 @@ fn draw_op(dice: &mut Dice, weights: &[u64]) -> Op {
         left -= weights[kind];
         kind += 1;
     }
-    let device = dice.index(4);
+    let device = dice.index(5);
     let loss = [Loss::Everything, Loss::Downstream, Loss::Downstream, Loss::Silence][dice.index(4)];
     match kind {
         // Many small ones, a few of any size.
@@ -152,6 +164,9 @@ fn draw_op(dice: &mut Dice, weights: &[u64]) -> Op {
         13 => Op::Invite(device),
         15 => Op::CutAfter(device, u32::try_from(dice.within(&(1..=12))).expect("small"), loss),
         16 => Op::CancelInvite(device),
+        18 => Op::Revoke(device, dice.index(5)),
+        19 => Op::Rotate(device),
+        20 => Op::Leave(device),
         17 => Op::Close(device, dice.within(&(0..=3_000))),
         _ => Op::TurnClock(device, (dice.any() % 2_000) as i64 * FIVE_YEARS_MS / 1_000 - FIVE_YEARS_MS),
     }

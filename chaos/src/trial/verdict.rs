@@ -1,9 +1,9 @@
 //! After the faults: everybody has everything, once, in one order, and nothing is left to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use zerok_sync_core::id::DeviceId;
-use zerok_sync_core::{Connection, Engine};
+use zerok_sync_core::{Connection, Engine, Problem};
 use zerok_sync_protocol::BlobId;
 
 use super::Trial;
@@ -20,19 +20,34 @@ impl Trial {
             let key = self.world.rows(1, &from, &to).into_iter().next_back().map(|row| row.key);
             key.and_then(|key| self.world.devices[1].storage.remove(&key));
         }
+        let inside: Vec<usize> = (0..self.world.devices.len()).filter(|&device| !self.is_out(device)).collect();
         let pushed: BTreeMap<(DeviceId, u64), Vec<u8>> = self
             .persons
             .iter()
-            .filter_map(|person| Some((person.id?, &person.pushes)))
-            .flat_map(|(id, pushes)| pushes.iter().map(move |(seq, blob)| ((id, *seq), blob.to_vec())))
+            .enumerate()
+            .filter_map(|(device, person)| Some((device, person.id?, person)))
+            .flat_map(|(device, id, person)| {
+                // Of who is out, what had reached the log counts: at least what was acknowledged.
+                let counts =
+                    if inside.contains(&device) { u64::MAX } else { person.acked.max(self.inspector.stored_seq(&id)) };
+                person.pushes.range(..=counts).map(move |(seq, blob)| ((id, *seq), blob.to_vec()))
+            })
             .collect();
-        let mut everybody: Vec<DeviceId> = self.persons.iter().filter_map(|person| person.id).collect();
+        let mut everybody: Vec<DeviceId> = inside.iter().filter_map(|&device| self.persons[device].id).collect();
         everybody.sort();
-        if everybody.len() != self.plan.devices {
+        if !self.rotates && everybody.len() != self.plan.devices {
             self.violations.push(format!("{} devices of {} are there", everybody.len(), self.plan.devices));
         }
+        let epochs: BTreeSet<_> =
+            inside.iter().filter_map(|&device| Some(self.world.devices[device].engine()?.status().epoch)).collect();
+        if epochs.len() > 1 {
+            self.violations.push(format!("{} epochs are current", epochs.len()));
+        }
+        if everybody.is_empty() {
+            self.violations.push("nobody is left".into());
+        }
         let mut first: Option<Vec<Ordered>> = None;
-        for device in 0..self.world.devices.len() {
+        for device in inside {
             match self.judge_device(device, &everybody, &pushed) {
                 Err(fault) => self.wrong(device, fault),
                 Ok(order) => match &first {
@@ -42,6 +57,16 @@ impl Trial {
                 },
             }
         }
+    }
+
+    /// Whether a device is out of the group, for a reason: it was removed or has left, or the keys
+    /// were changed between its invitation and its first entry.
+    fn is_out(&self, device: usize) -> bool {
+        let at = &self.world.devices[device];
+        let Some(engine) = at.engine() else { return self.rotates && at.storage.is_empty() };
+        let status = engine.status();
+        let has_reason = self.doomed.contains(&status.device) || self.inspector.stored_seq(&status.device) == 0;
+        matches!(status.problem, Some(Problem::Revoked | Problem::Left)) && has_reason
     }
 
     fn judge_device(
@@ -62,6 +87,9 @@ impl Trial {
         members.sort();
         if members != everybody {
             return Err(format!("{} members of {}", members.len(), everybody.len()));
+        }
+        if status.rotating {
+            return Err("a change of keys is still to be carried out".into());
         }
         if status.relay_head != Some(self.world.relay.entries().len() as u64) {
             return Err(format!("the relay's head is taken for {:?}", status.relay_head));

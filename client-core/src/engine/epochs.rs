@@ -178,14 +178,19 @@ impl Engine {
     /// # Errors
     /// [`Problem::EpochNotOpened`] when it is not, or when that was tried already.
     pub(super) fn on_superseded(&mut self, at: RelayAt, epoch_envelope: &[u8], more: u8) -> Result<(), Problem> {
-        let Ok(secret) = epoch::unwrap_secret(self.keyring.group(), &self.me, epoch_envelope) else {
-            // Another group's log with the same key cannot be; an unreadable one may be followed by
-            // one that can be read.
-            return if more > 0 { Ok(()) } else { Err(Problem::EpochNotOpened) };
+        // One that is held already need not be wrapped to this device: it may have been let in later.
+        let held = EnvelopeHeader::parse(epoch_envelope).ok().and_then(|(header, _)| self.keyring.get(&header.epoch));
+        let handed_out = match held {
+            Some(_) => None,
+            None => match epoch::unwrap_secret(self.keyring.group(), &self.me, epoch_envelope) {
+                Ok(secret) => Some(EpochKeys::derive(self.keyring.group(), &secret)),
+                // Another group's log with the same key cannot be; an unreadable one may be followed by
+                // one that can be read.
+                Err(_) if more > 0 => return Ok(()),
+                Err(_) => return Err(Problem::EpochNotOpened),
+            },
         };
-        let keys = EpochKeys::derive(self.keyring.group(), &secret);
-        let id = keys.id;
-        let is_known = self.keyring.get(&id).is_some();
+        let Some(id) = held.or(handed_out.as_ref()).map(|keys| keys.id) else { return Ok(()) };
         let relay = &mut self.relays[at];
         let Some(open) = relay.session.open() else { return Ok(()) };
         if open.superseded && open.hello_by == id {
@@ -201,8 +206,8 @@ impl Engine {
         open.resending = None;
         // A relay that was rolled back, or missed a rotation, hands out an epoch of before: then it
         // is told what it missed.
-        if !is_known {
-            relay.hello_epoch = Some(keys);
+        if handed_out.is_some() {
+            relay.hello_epoch = handed_out;
         }
         if was_live {
             relay.sending.refuse(relay.row.acked_seq);

@@ -1,7 +1,7 @@
 //! What an app can ask at any time: where things stand, who is there, what an entry says.
 
 use bytes::Bytes;
-use zerok_sync_protocol::BlobId;
+use zerok_sync_protocol::{BlobId, EpochId};
 
 use super::relay::{Relay, RelayAt};
 use super::{Engine, rows};
@@ -76,6 +76,8 @@ pub struct Status {
     pub granted: Vec<GrantedDevice>,
     /// How many devices the relay admits that are no members'.
     pub unknown_at_relay: usize,
+    /// The epoch new entries are sealed under.
+    pub epoch: EpochId,
     /// How often the group's keys were changed, as far as the log was read.
     pub rotations: u64,
     /// A change of keys was asked for on this device and is still to be carried out.
@@ -217,6 +219,7 @@ impl Engine {
                 .map(|(device, row)| GrantedDevice { device: *device, name: row.name.clone() })
                 .collect(),
             unknown_at_relay: self.unknown_at_relay.len(),
+            epoch: self.keyring.current().id,
             rotations: self.epochs.len().saturating_sub(1) as u64,
             rotating: self.is_rotating(),
             position: self.progress.position,

@@ -383,3 +383,41 @@ fn nothing_secret_is_printed() {
         assert!(!printed.contains(&hex::encode(secret)) && !printed.contains(&format!("{secret:?}")));
     }
 }
+
+#[test]
+fn removing_one_of_fifty_devices_is_one_entry_of_at_most_80_kb() {
+    let scene = Scene::new();
+    let members: Vec<Membership> = (1..=50).map(membership).collect();
+    let staying: Vec<MemberKeys> = members[..49].iter().map(|member| member.keys.clone()).collect();
+    let removed = Removed { device: members[49].device(), last_seq: 1 << 40, last_blob_id: BlobId([4; 32]) };
+    let item = |member: &Membership| SeenItem {
+        tag: member.device().tag(),
+        seq: 1 << 40,
+        hash: crate::content::SeenHash([255; 16]),
+    };
+    // The hundredth rotation of a busy group, by somebody who has heard from everybody.
+    let body = EpochBody {
+        seen: members.iter().map(item).collect::<Vec<_>>().try_into().expect("fits"),
+        removed: vec![removed].try_into().expect("one fits"),
+        member_digest: MemberDigest::of(staying.iter().map(|member| member.device)),
+        allow: staying.iter().map(|member| member.noise).collect::<Vec<_>>().try_into().expect("fits"),
+        keyring: (0..100).map(|n| EpochSecret::from_bytes([n; 32])).collect::<Vec<_>>().try_into().expect("fits"),
+        ..scene.removal()
+    };
+    let begun = std::time::Instant::now();
+    let rng = &mut SeededRng::new(b"rotation");
+    let secret = Scene::next_secret();
+    let sealed = seal_epoch(scene.id(), &secret, &members[0].signing, &staying, &body, rng).expect("fits");
+    let sealing = begun.elapsed();
+    let everybody: Vec<MemberKeys> = members.iter().map(|member| member.keys.clone()).collect();
+    assert_eq!(unwrap_secret(scene.id(), &members[30], &sealed.envelope), Ok(secret));
+    let predecessor = Predecessor::Epoch {
+        id: scene.group.keyring.current().id,
+        blob_id: scene.genesis.blob_id,
+        members: &everybody,
+    };
+    let accepted = scene.opened(&sealed).verify().expect("signed").check_succession(predecessor);
+    assert_eq!(accepted.expect("a member may remove another").members().len(), 49);
+    println!("{} bytes; sealed in {sealing:?}, followed in {:?}", sealed.envelope.len(), begun.elapsed() - sealing);
+    assert!(sealed.envelope.len() <= 80_000, "{} bytes", sealed.envelope.len());
+}

@@ -1,9 +1,17 @@
 //! Rotations that the engine starts: removing, leaving, changing the keys; what survives crashes,
 //! lost answers and another device that was first.
 
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 use zerok_sync_chaos::sim::World;
-use zerok_sync_core::{Connection, Event, MembershipError, Problem};
-use zerok_sync_protocol::EnvelopeHeader;
+use zerok_sync_chaos::sim::relay::{Log, Stored};
+use zerok_sync_core::content::{Content, Kind, SeenHash, SeenItem};
+use zerok_sync_core::epoch::{EpochBody, MemberDigest, Removed, seal_epoch};
+use zerok_sync_core::keys::{EpochSecret, MemberKeys, Membership, MembershipSeed};
+use zerok_sync_core::seal::seal;
+use zerok_sync_core::{Connection, Event, IntegrityEvent, MembershipError, Problem};
+use zerok_sync_protocol::wire::List;
+use zerok_sync_protocol::{BlobId, EnvelopeHeader};
 
 fn revoke(world: &mut World, by: usize, device: usize) {
     let (now, id) = (world.now_at(by), world.id(device));
@@ -277,9 +285,9 @@ fn a_device_let_in_and_not_arrived_is_listed_until_it_arrives_or_the_keys_change
 }
 
 /// The relay forgets every rotation, and keeps the entries.
-fn forget_rotations(world: &mut World, before: &zerok_sync_chaos::sim::relay::Log, genesis: Option<bytes::Bytes>) {
+fn forget_rotations(world: &mut World, before: &Log, genesis: Option<bytes::Bytes>) {
     let entries = world.relay.entries().to_vec();
-    world.relay.log = Some(zerok_sync_chaos::sim::relay::Log { entries, ..before.clone() });
+    world.relay.log = Some(Log { entries, ..before.clone() });
     world.relay.epoch_envelope = genesis;
 }
 
@@ -308,4 +316,180 @@ fn b_roll_03_a_relay_that_missed_rotations_is_told_all_of_them_before_anything_i
     assert_eq!(epochs_behind(&world, head), [epoch(&world, 0)], "nothing under older keys, no envelope twice");
     assert_eq!(world.texts(0), ["behind both rotations"]);
     assert_eq!(world.engine(2).status().problem, Some(Problem::Revoked), "the removed device stays out");
+}
+
+#[test]
+fn d_rev_04_a_device_that_was_away_during_two_rotations_gets_back_in_and_reads_everything() {
+    let mut world = World::with_group(4);
+    world.push(2, "mine");
+    world.settle();
+    world.crash(2);
+    world.push(0, "first epoch");
+    world.settle();
+    rotate(&mut world, 0);
+    world.settle();
+    world.push(1, "second epoch");
+    world.settle();
+    revoke(&mut world, 1, 3);
+    world.settle();
+    world.push(0, "third epoch");
+    world.settle();
+    world.start(2);
+    world.push(2, "back");
+    world.settle();
+    assert_in_step(&mut world, &[0, 1, 2]);
+    let expected = ["mine", "first epoch", "second epoch", "third epoch", "back"];
+    for device in [0, 1, 2] {
+        assert_eq!(world.texts(device), expected, "device {device}");
+    }
+}
+
+/// Puts an envelope into the log, as a relay that colludes would.
+fn collude(world: &mut World, sealed: zerok_sync_core::seal::Sealed) -> u64 {
+    let stored = Stored { blob_id: sealed.blob_id, envelope: Some(sealed.envelope) };
+    world.relay.entries_mut().push(stored);
+    world.relay.entries().len() as u64
+}
+
+#[test]
+fn d_rev_05_what_a_removed_device_wrote_behind_its_end_is_held_back_until_a_member_has_seen_it() {
+    let mut world = World::with_group(3);
+    world.push(2, "before");
+    world.settle();
+    let (gone, old) = world.keys(2);
+    let (prev, seq) = (world.relay.entries().last().expect("pushed").blob_id, 2);
+    revoke(&mut world, 0, 2);
+    world.settle();
+    world.crash(0);
+    let late = Content {
+        sender: gone.device(),
+        seq: seq + 1,
+        prev,
+        seen: List::empty(),
+        observed: None,
+        lamport: 50,
+        kind: Kind::APP,
+        sent_at_ms: 0,
+        body: "behind the end".into(),
+    };
+    let late = seal(old.group(), old.current(), &gone.signing, [1; 24], &late).expect("small");
+    let late_id = late.blob_id;
+    let cursor = collude(&mut world, late);
+    world.push(1, "wakes the relay");
+    world.settle();
+    assert_eq!(world.texts(1), ["before", "wakes the relay"]);
+    let quarantined = IntegrityEvent::Quarantined { cursor, sender: gone.device(), seq: seq + 1 };
+    assert_eq!(world.findings(1), std::slice::from_ref(&quarantined));
+
+    let (member, keyring) = world.keys(0);
+    let own = world.relay.entries().iter().rev().find_map(|stored| {
+        let opened = zerok_sync_core::seal::open(&keyring, stored.envelope.as_ref()?).ok()?;
+        (opened.claims().sender == member.device()).then(|| (opened.claims().seq, stored.blob_id))
+    });
+    let (last_seq, last_id) = own.expect("it said its name");
+    let item = SeenItem { tag: gone.device().tag(), seq: seq + 1, hash: SeenHash::of(&late_id) };
+    let vouching = Content {
+        sender: member.device(),
+        seq: last_seq + 1,
+        prev: last_id,
+        seen: vec![item].try_into().expect("one"),
+        observed: None,
+        lamport: 60,
+        kind: Kind::APP,
+        sent_at_ms: 0,
+        body: "I had seen that".into(),
+    };
+    let vouching = seal(keyring.group(), keyring.current(), &member.signing, [2; 24], &vouching).expect("small");
+    collude(&mut world, vouching);
+    world.push(1, "wakes the relay again");
+    world.settle();
+    world.crash(1);
+    world.start(1);
+    world.settle();
+    let texts = world.texts(1);
+    assert!(texts.contains(&"behind the end".into()) && texts.contains(&"I had seen that".into()), "{texts:?}");
+}
+
+/// A rotation by whoever has the keys, from the first epoch on.
+fn forged_rotation(
+    world: &World,
+    by: &Membership,
+    members: &[MemberKeys],
+    removed: &[Removed],
+) -> zerok_sync_core::seal::Sealed {
+    let genesis = world.relay.entries()[0].blob_id;
+    let (_, keyring) = world.keys(1);
+    let first = keyring.iter().next().expect("never empty").id;
+    let body = EpochBody {
+        sender: by.device(),
+        seq: 1,
+        prev: BlobId::ZERO,
+        seen: List::empty(),
+        previous_epoch: first,
+        previous_blob_id: genesis,
+        removed: removed.to_vec().try_into().expect("few"),
+        member_digest: MemberDigest::of(members.iter().map(|member| member.device)),
+        allow: List::empty(),
+        keyring: List::empty(),
+        lamport: 1,
+        sent_at_ms: 0,
+        genesis: bytes::Bytes::new(),
+    };
+    let mut rng = ChaCha20Rng::from_seed([9; 32]);
+    let secret = EpochSecret::from_bytes([77; 32]);
+    seal_epoch(keyring.group(), &secret, &by.signing, members, &body, &mut rng).expect("few")
+}
+
+#[test]
+fn d_rev_05_a_rotation_that_a_removed_device_backdates_is_void() {
+    let mut world = World::with_group(3);
+    let (gone, remover, member) = (world.keys(2).0, world.keys(0).0, world.keys(1).0);
+    revoke(&mut world, 0, 2);
+    world.settle();
+    let removed = Removed { device: remover.device(), last_seq: 2, last_blob_id: BlobId::ZERO };
+    let sealed = forged_rotation(&world, &gone, &[gone.keys.clone(), member.keys], &[removed]);
+    let cursor = collude(&mut world, sealed);
+    world.push(0, "goes on");
+    world.settle();
+    let void = IntegrityEvent::NotAMember { cursor, sender: gone.device() };
+    assert_eq!(world.findings(1), [void]);
+    assert_eq!(members(&mut world, 1), ["device 0", "device 1"]);
+    assert_eq!(world.texts(1), ["goes on"]);
+    assert_eq!(epoch(&world, 0), epoch(&world, 1));
+}
+
+#[test]
+fn b_member_an_epoch_of_the_relays_own_making_is_ignored_and_reported() {
+    let mut world = World::with_group(2);
+    let relay = Membership::from_seed(&MembershipSeed::from_bytes([5; 32]));
+    let sealed = forged_rotation(&world, &relay, std::slice::from_ref(&relay.keys), &[]);
+    let blob_id = sealed.blob_id;
+    let cursor = collude(&mut world, sealed);
+    world.push(0, "goes on");
+    world.settle();
+    for device in 0..2 {
+        assert_eq!(world.findings(device), [IntegrityEvent::Corrupt { cursor, blob_id }], "device {device}");
+        assert_eq!(world.texts(device), ["goes on"]);
+    }
+    assert_eq!(world.engine(1).status().rotations, 0);
+}
+
+#[test]
+fn b_member_a_device_that_the_relay_admits_is_named_and_shut_out_by_the_next_rotation() {
+    let mut world = World::with_group(2);
+    let noise_key = Membership::from_seed(&MembershipSeed::from_bytes([5; 32])).keys.noise;
+    world.relay.log.as_mut().expect("created").allow.insert(noise_key);
+    world.crash(1);
+    world.start(1);
+    world.settle();
+    assert!(world.devices[1].events.contains(&Event::UnknownDeviceAtRelay { noise_key }));
+    assert_eq!(world.engine(1).status().unknown_at_relay, 1);
+    assert_eq!(world.findings(1), [], "one that is being let in would look the same");
+    rotate(&mut world, 1);
+    world.settle();
+    assert!(!world.relay.log.as_ref().expect("created").allow.contains(&noise_key));
+    world.crash(1);
+    world.start(1);
+    world.settle();
+    assert_eq!(world.engine(1).status().unknown_at_relay, 0);
 }
