@@ -27,9 +27,6 @@ pub const LENGTH_BYTES: usize = 4;
 /// No limit is set higher than this: the largest envelope anybody accepts, and its framing.
 pub const FRAME_BYTES_MAX_CEILING: usize = ENVELOPE_BYTES_MAX_CEILING as usize + FRAME_OVERHEAD_BYTES_MAX;
 
-/// What an idle stream may keep allocated.
-const IDLE_BUFFER_BYTES_MAX: usize = 4 * 1024;
-
 /// Why a stream of frames ended. None can be recovered from on the same link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
@@ -232,9 +229,8 @@ impl Inbound {
         };
         self.start += LENGTH_BYTES + bytes;
         if self.start == self.buffer.len() {
-            self.buffer.clear();
+            self.buffer = Vec::new();
             self.start = 0;
-            self.buffer.shrink_to(IDLE_BUFFER_BYTES_MAX);
         }
         Ok(Some(frame))
     }
