@@ -44,6 +44,9 @@ pub const COMMIT_ENVELOPES_MAX: usize = 4_000;
 pub const COMMIT_NOTES_MAX: usize = 1_000;
 /// Commits under way at once on Postgres. With more each would hold less, and all wait for one disk.
 pub const WRITER_LOOPS_MAX: usize = 4;
+/// Logs whose standing an instance on Postgres remembers, so that it need not ask for it: some 400
+/// bytes each, and 2 KiB at most. More than are appended to at a time.
+pub const RECENT_LOGS_MAX: usize = 8 * 1024;
 /// Appends and notes that may wait for one writer loop; beyond it sessions wait for a place.
 pub const WRITER_INBOX_MAX: usize = 4_096;
 /// A session that gets no place in a writer loop for this long is told 3002.

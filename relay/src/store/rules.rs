@@ -142,12 +142,12 @@ pub(super) struct Found {
 impl Found {
     /// Logs of which some append carries another generation than the current one: their epoch
     /// envelopes are needed for the answers.
-    pub fn superseded(&self, appends: &[AppendRequest]) -> BTreeSet<GroupKey> {
+    pub fn superseded<'a>(&self, appends: impl IntoIterator<Item = &'a AppendRequest>) -> BTreeSet<GroupKey> {
         let moved_on = |append: &&AppendRequest| {
             self.groups.get(&append.group).is_some_and(|row| row.auth_gen != append.auth_gen)
                 && self.listed.contains(&(append.group, append.device))
         };
-        appends.iter().filter(moved_on).map(|append| append.group).collect()
+        appends.into_iter().filter(moved_on).map(|append| append.group).collect()
     }
 
     /// How far a device has the log, by its own word: never beyond the head.
@@ -182,7 +182,7 @@ pub(super) struct Plan<'a> {
 
 /// Decides a batch: requests for one log are numbered one behind the other, in order, and one that
 /// cannot be served fails alone. Leaves the rows of `found` as they are afterwards.
-pub(super) fn plan<'a>(found: &mut Found, appends: &'a [AppendRequest]) -> Plan<'a> {
+pub(super) fn plan<'a>(found: &mut Found, appends: impl IntoIterator<Item = &'a AppendRequest>) -> Plan<'a> {
     let mut plan = Plan::default();
     for append in appends {
         let answer = plan.append(found, append);

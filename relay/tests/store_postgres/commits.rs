@@ -21,34 +21,39 @@ use crate::{DEVICE, create, database, envelope, group, sql};
 
 const BEFORE: u64 = 1;
 const AFTER: u64 = 2;
+/// With one of them: not at COMMIT, but where the next statement ends, that is a transaction of its own.
+const OF_A_STATEMENT: u64 = 4;
 
-/// A way to the server that can cut a connection exactly at COMMIT.
-struct Cutter {
-    url: String,
-    /// Which side of the next COMMIT to cut at; 0: none.
+/// A way to the server that can cut a connection exactly where a transaction is committed.
+pub struct Cutter {
+    pub url: String,
+    /// Where to cut next; 0: nowhere.
     cut: Arc<AtomicU64>,
+    /// What the server was asked to answer so far.
+    pub requests: Arc<AtomicU64>,
 }
 
 impl Cutter {
-    async fn to(url: &str) -> Self {
+    pub async fn to(url: &str) -> Self {
         let (front, back) = url.split_once("127.0.0.1:").unwrap();
         let (port, database) = back.split_once('/').unwrap();
         let server = format!("127.0.0.1:{port}");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("{front}127.0.0.1:{}/{database}", listener.local_addr().unwrap().port());
-        let cut = Arc::new(AtomicU64::new(0));
-        let armed = Arc::clone(&cut);
+        let (cut, requests) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (armed, counted) = (Arc::clone(&cut), Arc::clone(&requests));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(forward(client, TcpStream::connect(server.clone()).await.unwrap(), Arc::clone(&armed)));
+                let server = TcpStream::connect(server.clone()).await.unwrap();
+                tokio::spawn(forward(client, server, Arc::clone(&armed), Arc::clone(&counted)));
             }
         });
-        Self { url, cut }
+        Self { url, cut, requests }
     }
 }
 
 /// Forwards message by message from client to server, and bytes as they come the other way.
-async fn forward(client: TcpStream, server: TcpStream, cut: Arc<AtomicU64>) {
+async fn forward(client: TcpStream, server: TcpStream, cut: Arc<AtomicU64>, requests: Arc<AtomicU64>) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let muted = Arc::new(AtomicBool::new(false));
@@ -75,8 +80,12 @@ async fn forward(client: TcpStream, server: TcpStream, cut: Arc<AtomicU64>) {
         message.resize(header.len() + length - 4, 0);
         from_client.read_exact(&mut message[header.len()..]).await.unwrap();
         typed = true;
-        let is_commit = message.starts_with(b"Q") && message[5..].starts_with(b"COMMIT");
-        let side = if is_commit { cut.swap(0, Ordering::SeqCst) } else { 0 };
+        // A text of statements, or the end (Sync) of a prepared one: each is answered.
+        let (is_text, is_end) = (message.starts_with(b"Q"), message.starts_with(b"S"));
+        requests.fetch_add(u64::from(is_text || is_end), Ordering::SeqCst);
+        let of_a_statement = cut.load(Ordering::SeqCst) & OF_A_STATEMENT != 0;
+        let is_commit = if of_a_statement { is_end } else { is_text && message[5..].starts_with(b"COMMIT") };
+        let side = if is_commit { cut.swap(0, Ordering::SeqCst) & !OF_A_STATEMENT } else { 0 };
         if side == AFTER {
             // The server works through what it was sent, the goodbye last: when it has ended the
             // session it has committed. Only then does the client see its connection go.
@@ -126,32 +135,37 @@ async fn assert_log(store: &dyn Store, last: u64) {
     assert!(entries.into_iter().eq(expected), "each is there once, in order");
 }
 
-async fn a_connection_cut(side: u64) {
+/// Cuts at the append behind `before` others.
+async fn a_connection_cut(side: u64, before: u64) {
     let cutter = Cutter::to(&database().await).await;
     let postgres = Postgres::connect(&cutter.url).await.unwrap();
     create(&postgres).await;
     let (store, metrics): (DynStore, _) = (Arc::new(postgres), Metrics::new());
     let writer = writer(&store, &metrics);
-    assert_eq!(cursor(writer.append(request(1)).await), 2);
+    for n in 1..=before {
+        assert_eq!(cursor(writer.append(request(n)).await), n + 1);
+    }
 
     cutter.cut.store(side, Ordering::SeqCst);
-    let answer = writer.append(request(2)).await;
+    let answer = writer.append(request(before + 1)).await;
 
-    assert_eq!(cursor(answer), 3);
+    assert_eq!(cursor(answer), before + 2);
     assert_eq!(cutter.cut.load(Ordering::SeqCst), 0, "the connection was cut");
     assert_eq!(metrics.commit_failures.get(), 1);
-    assert_eq!(cursor(writer.append(request(3)).await), 4);
-    assert_log(&*store, 3).await;
+    assert_eq!(cursor(writer.append(request(before + 2)).await), before + 3);
+    assert_log(&*store, before + 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_cut_before_the_server_commits_loses_nothing() {
-    a_connection_cut(BEFORE).await;
+    a_connection_cut(BEFORE, 1).await;
+    a_connection_cut(BEFORE | OF_A_STATEMENT, 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_cut_after_the_server_has_committed_stores_nothing_twice() {
-    a_connection_cut(AFTER).await;
+    a_connection_cut(AFTER, 1).await;
+    a_connection_cut(AFTER | OF_A_STATEMENT, 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

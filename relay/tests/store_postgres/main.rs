@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps has failed, which is what it is for")]
 
+mod as_left;
 mod commits;
 mod old_server;
 mod statements;

@@ -24,7 +24,9 @@ fn statements(source: &str) -> Vec<String> {
         .skip(1)
         .step_by(2)
         .map(|literal| literal.split_whitespace().collect::<Vec<_>>().join(" "))
-        .filter(|text| ["SELECT ", "INSERT INTO ", "UPDATE ", "DELETE "].iter().any(|verb| text.starts_with(verb)))
+        .filter(|text| {
+            ["SELECT ", "INSERT INTO ", "UPDATE ", "DELETE ", "WITH "].iter().any(|verb| text.starts_with(verb))
+        })
         .collect()
 }
 

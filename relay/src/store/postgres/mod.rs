@@ -10,6 +10,7 @@ mod log;
 mod mailbox;
 pub(super) mod pool;
 mod read;
+mod recent;
 mod retention;
 pub(super) mod schema;
 mod snapshot;
@@ -24,6 +25,7 @@ use zerok_sync_protocol::frame::LogState;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, MailboxId, NoisePublicKey, Timeline};
 
 use self::pool::{Connection, Connections, Purpose, failed};
+use self::recent::RecentLogs;
 pub(crate) use self::tls::{Target, target};
 use super::rules::fixed;
 use super::{
@@ -37,6 +39,7 @@ use crate::metrics::Metrics;
 /// A log in a Postgres database.
 pub struct Postgres {
     connections: Connections,
+    recent: RecentLogs,
 }
 
 impl std::fmt::Debug for Postgres {
@@ -64,7 +67,7 @@ impl Postgres {
     pub async fn connect_with(url: &str, connections_max: u64, metrics: &Metrics) -> Result<Self> {
         let connections = Connections::new(url, connections_max, metrics)?;
         schema::migrate(&mut *connections.get(Purpose::Change).await?).await?;
-        Ok(Self { connections })
+        Ok(Self { connections, recent: RecentLogs::default() })
     }
 
     /// A connection to change something with.
@@ -85,7 +88,7 @@ impl GroupCommit for Postgres {
     }
 
     async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<Append>> {
-        commit::commit(self.connections.get(Purpose::Commit).await?, &batch).await
+        commit::commit(self.connections.get(Purpose::Commit).await?, &self.recent, &batch).await
     }
 }
 
