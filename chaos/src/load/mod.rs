@@ -7,7 +7,7 @@
 //! ```
 //!
 //! From the outside in: [`options`] is the command line; [`rig`] starts [`target`]s, a real relay on
-//! a real store; [`population`] connects [`client`]s over [`link`]s; [`flow`], [`catch_up`],
+//! a real store, which [`clones`] fills; [`population`] connects [`client`]s over [`link`]s; [`flow`], [`catch_up`],
 //! [`idle`] and [`storm`] are the modes, [`session`] what one device does in a flow and checks,
 //! [`pace`] when, [`record`] how long it took. [`baseline`] is what the same database does without a
 //! relay, [`conditions`] what must be said beside every figure. [`bench`] measures all that is
@@ -17,6 +17,7 @@ pub mod baseline;
 pub mod bench;
 pub mod catch_up;
 pub mod client;
+mod clones;
 pub mod conditions;
 pub mod flow;
 pub mod idle;

@@ -48,16 +48,16 @@ impl Rig {
     }
 
     /// Stops the relay, copies the store's only group and its entries `count` times under other ids,
-    /// and starts the relay again. SQLite only: what would take hours over the protocol takes
-    /// seconds, and the rows are the relay's own.
+    /// and starts the relay again: what takes minutes over the protocol takes seconds, and the rows
+    /// are the relay's own.
     ///
     /// # Errors
-    /// When the relay does not start, or the store is another one.
-    pub fn with_clones(self, count: usize) -> Result<Self> {
+    /// When the relay does not start, or the database takes no copies.
+    pub async fn with_clones(self, count: usize) -> Result<Self> {
         let Self { store, relay, binary, options } = self;
         let addr = relay.addr.to_string();
         relay.kill()?;
-        store.clone_group(count)?;
+        store.clone_group(count).await?;
         let relay = RelayProcess::start(&binary, &store, &addr, &options)?;
         Ok(Self { store, relay, binary, options })
     }

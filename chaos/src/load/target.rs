@@ -1,7 +1,6 @@
 //! The relay under load: the real binary in a process of its own, on a store of its own, or
 //! somebody else's by its URL.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -9,12 +8,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 use zerok_sync_protocol::NoisePublicKey;
 use zerok_sync_protocol::label::WELL_KNOWN_PATH;
 use zerok_sync_testkit::postgres::{Cluster, Durability};
+
+use super::clones;
 
 /// Limits that would end a load from one address. Everything else is as delivered.
 const LIFTED: &[(&str, &str)] = &[
@@ -89,46 +90,11 @@ impl Store {
     }
 
     /// Copies the only group with all its rows, `count` times, while no relay runs.
-    pub(super) fn clone_group(&self, count: usize) -> Result<()> {
-        ensure!(self.kind == StoreKind::Sqlite, "only SQLite's rows are copied");
-        let mut database = rusqlite::Connection::open(self.directory.path().join("relay.db"))?;
-        let transaction = database.transaction()?;
-        transaction.execute_batch(&format!(
-            "CREATE TEMP TABLE copies AS
-             WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {count})
-             SELECT randomblob(32) AS id FROM n;
-             CREATE TEMP TABLE original AS SELECT group_id AS id FROM main.groups LIMIT 1;"
-        ))?;
-        let columns: Vec<(String, String)> = transaction
-            .prepare(
-                "SELECT t.name, c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c
-                 WHERE t.type = 'table' AND EXISTS
-                     (SELECT 1 FROM pragma_table_info(t.name) WHERE name = 'group_id')",
-            )?
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-            .collect::<Result<_, _>>()?;
-        let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (table, column) in columns {
-            tables.entry(table).or_default().push(column);
+    pub(super) async fn clone_group(&self, count: usize) -> Result<()> {
+        match self.kind {
+            StoreKind::Sqlite => clones::in_sqlite(&self.directory.path().join("relay.db"), count),
+            StoreKind::Postgres => clones::in_postgres(&self.url, count).await,
         }
-        for (table, columns) in tables {
-            // A log's name is an id like its group's: any 32 bytes that nobody else has.
-            let copied: Vec<&str> = columns
-                .iter()
-                .map(|column| if column == "group_id" || column == "name" { "copies.id" } else { column })
-                .collect();
-            transaction.execute(
-                &format!(
-                    "INSERT INTO main.{table} ({}) SELECT {} FROM copies, main.{table} AS rows
-                     WHERE rows.group_id = (SELECT id FROM original)",
-                    columns.join(", "),
-                    copied.join(", ")
-                ),
-                [],
-            )?;
-        }
-        transaction.commit()?;
-        Ok(())
     }
 
     /// Processor time of the database's own processes.

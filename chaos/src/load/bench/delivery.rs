@@ -78,7 +78,7 @@ async fn fan_out(bench: &mut Bench) -> Result<()> {
     let (alone, crowded) = (bench.rig(StoreKind::Sqlite)?, bench.rig(StoreKind::Sqlite)?);
     let dialer = crowded.dialer(Transport::Ws, 1).await?;
     found(&dialer, 1, 1).await?;
-    let crowded = crowded.with_clones(scale.other_groups)?;
+    let crowded = crowded.with_clones(scale.other_groups).await?;
     let (mut rates, mut crowded_rates, mut details) = (Vec::new(), Vec::new(), String::new());
     for _ in 0..scale.rounds {
         for (rig, rates) in [(&alone, &mut rates), (&crowded, &mut crowded_rates)] {

@@ -1,6 +1,6 @@
 //! What an empty relay costs, and what a full store changes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -11,15 +11,15 @@ use super::super::process;
 use super::super::record::median;
 use super::super::rig::Rig;
 use super::super::target::StoreKind;
-use super::Bench;
 use super::report::{Figure, Goal, number};
+use super::{Bench, STORES, tag};
 
 /// Entries of each group of the large store.
 const ENTRIES_PER_GROUP: u64 = 100;
 /// Entries a second while latency is compared: every one is alone.
 const RATE: f64 = 100.0;
-/// Rounds of it: differences are small.
-const ROUNDS: usize = 5;
+/// Rounds of it.
+const ROUNDS: usize = 3;
 /// What may change.
 const UNCHANGED: f64 = 1.2;
 
@@ -27,8 +27,10 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
     if bench.wants("empty") {
         empty(bench).await?;
     }
-    if bench.wants("large") {
-        large(bench).await?;
+    for kind in STORES {
+        if bench.wants(&format!("large.{}", tag(kind))) {
+            large(bench, kind).await?;
+        }
     }
     Ok(())
 }
@@ -60,13 +62,15 @@ fn restarts(mut rig: Rig, count: usize) -> Result<(Rig, f64)> {
 }
 
 /// The same relay on an empty and on a large store, by turns.
-async fn large(bench: &mut Bench) -> Result<()> {
+async fn large(bench: &mut Bench, kind: StoreKind) -> Result<()> {
     let scale = bench.scale;
-    let full = bench.rig(StoreKind::Sqlite)?;
+    let full = bench.rig(kind)?;
     let dialer = full.dialer(Transport::Ws, 1).await?;
     let groups = found(&dialer, 1, 1).await?;
     fill(&dialer, groups.first().context("a group was founded")?, ENTRIES_PER_GROUP, 1024).await?;
-    let mut rigs = [bench.rig(StoreKind::Sqlite)?, full.with_clones(scale.large_groups)?];
+    let filling = Instant::now();
+    let mut rigs = [bench.rig(kind)?, full.with_clones(scale.large_groups).await?];
+    let filled_in = filling.elapsed().as_secs_f64();
     let mut plan = scale.pushing(1);
     plan = Flow { rate: Some(RATE), duration: plan.duration / 2, ..plan };
     let (mut latencies, mut starts) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
@@ -83,20 +87,21 @@ async fn large(bench: &mut Bench) -> Result<()> {
         rigs = restarted.try_into().ok().context("two rigs stay two")?;
     }
     let entries = number(scale.large_groups as f64 * ENTRIES_PER_GROUP as f64);
+    let store = kind.name();
     for (id, what, unit, values) in [
-        ("large.push", "push latency (p50)", "ms", latencies.map(|values| median(&values))),
-        ("large.start", "start to ready", "ms", starts.map(|values| median(&values))),
+        ("push", "push latency (p50)", "ms", latencies.map(|values| median(&values))),
+        ("start", "start to ready", "ms", starts.map(|values| median(&values))),
     ] {
         let [empty, full] = values;
         bench.figure(
             Figure::new(
-                id,
-                format!("{what} with {entries} entries stored, against an empty store"),
+                format!("large.{}.{id}", tag(kind)),
+                format!("{store}: {what} with {entries} entries stored, against an empty store"),
                 full / empty,
                 "×",
                 Goal::AtMost(UNCHANGED),
             )
-            .with(format!("{full:.2} to {empty:.2} {unit}")),
+            .with(format!("{full:.2} to {empty:.2} {unit}; filled in {filled_in:.0} s")),
         );
     }
     Ok(())
