@@ -11,6 +11,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::checkpoint::Checkpointer;
 use super::schema;
 use crate::store::{Result, StoreError};
 
@@ -21,8 +22,8 @@ const READERS: usize = 4;
 /// A call that gets no place in the queue, or no reader, for this long is told to come back later.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// The write-ahead log is started over when it is longer than this. SQLite does so by itself at a
-/// commit while nobody reads from the log, a moment that a relay with many readers may never have.
+/// The write-ahead log is started over when it is longer than this. It begins anew before, at a
+/// commit while nobody reads from it, a moment that a relay with many readers may never have.
 const WAL_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// How long that waits for readers. A page is read in less; a backup is not waited for.
 const WAL_WAIT: Duration = Duration::from_millis(100);
@@ -41,6 +42,7 @@ pub(super) enum Flush {
 /// The writing connection, and what it was last told about flushing.
 struct Writer {
     connection: Connection,
+    checkpointer: Checkpointer,
     /// `None` if it did not confirm it.
     flush: Option<Flush>,
     wal: PathBuf,
@@ -66,12 +68,16 @@ impl Connections {
         schema::prepare(&mut connection)?;
         schema::configure_writer(&connection)?;
         let readers = readers(path, flags)?;
+        let beside_writer = Connection::open_with_flags(path, flags)?;
+        schema::configure_checkpointer(&beside_writer)?;
+        let checkpointer = Checkpointer::start(beside_writer)?;
         let (jobs, queue) = mpsc::channel(QUEUE_LEN);
         let writer = std::thread::Builder::new()
             .name("sqlite-writer".into())
             .spawn({
                 let wal = beside(path, "-wal");
-                move || write_loop(Writer { connection, flush: None, wal, wal_bytes_max: WAL_BYTES_MAX }, queue, lock)
+                let writer = Writer { connection, checkpointer, flush: None, wal, wal_bytes_max: WAL_BYTES_MAX };
+                move || write_loop(writer, queue, lock)
             })
             .map_err(|error| StoreError::Unavailable(format!("no thread for the writer: {error}")))?;
         Ok(Self {
@@ -204,8 +210,12 @@ impl Writer {
         Ok(outcome)
     }
 
-    /// Starts the write-ahead log over if it has become long.
+    /// Has the write-ahead log copied into the database, and starts it over if it has become long
+    /// all the same.
     fn bound_wal(&mut self) {
+        if let Err(error) = self.checkpointer.committed(&self.connection) {
+            tracing::warn!(%error, "the write-ahead log could not be looked at");
+        }
         let bytes = std::fs::metadata(&self.wal).map_or(0, |file| file.len());
         if bytes <= self.wal_bytes_max {
             return;

@@ -1,10 +1,12 @@
 //! The log in one SQLite file: for a relay that is one process.
 //!
 //! All writes go through one connection on a thread of its own, fed by a bounded queue; each job
-//! is one `BEGIN IMMEDIATE` transaction and is answered after its commit. Reads use a small pool
+//! is one `BEGIN IMMEDIATE` transaction and is answered after its commit. Checkpoints run beside it
+//! on a thread of theirs. Reads use a small pool
 //! of connections, each call in one snapshot (WAL), so they never wait for the writer. A lock file
 //! beside the database keeps a second relay out.
 
+mod checkpoint;
 mod commit;
 mod connections;
 mod log;
