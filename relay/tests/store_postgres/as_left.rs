@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{AuthPublicKey, NoisePublicKey, Timeline};
 use zerok_sync_relay::store::{
-    Append, AppendRequest, Batch, DeleteRequest, Postgres, RestrictRequest, Restricted, Retention, RotateRequest,
-    Rotated, Store, StoredEntry,
+    Append, AppendRequest, Batch, DeleteRequest, GroupCommit, Postgres, RestrictRequest, Restricted, Retention,
+    RotateRequest, Rotated, Store, StoredEntry,
 };
 
 use crate::commits::Cutter;
