@@ -42,6 +42,13 @@ pub const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const COMMIT_ENVELOPES_MAX: usize = 4_000;
 /// Devices of which one commit notes something, for the same reason.
 pub const COMMIT_NOTES_MAX: usize = 1_000;
+/// Bytes that rotations may take beyond a log's quota: a full log must not keep a device from being
+/// removed. A rotation of 65 devices takes less than 100 KiB; without an end to it a member could
+/// fill the disk by rotating.
+pub const ROTATION_RESERVE_BYTES: u64 = 16 * MIB;
+/// A commit that the database has not answered for this long is given up, and its sessions are told
+/// 3002. Longer than the server lets a statement take, so that only a server that hangs is left.
+pub const COMMIT_WAIT_MAX: Duration = Duration::from_secs(35);
 /// Commits under way at once on Postgres. With more each would hold less, and all wait for one disk.
 pub const WRITER_LOOPS_MAX: usize = 4;
 /// Logs whose standing an instance on Postgres remembers, so that it need not ask for it: some 400

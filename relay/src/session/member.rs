@@ -18,6 +18,7 @@ use super::subscription::Subscription;
 use super::wire::Wire;
 use crate::core::Core;
 use crate::hub::{Fresh, Seat};
+use crate::limits::ROTATION_RESERVE_BYTES;
 use crate::link::Close;
 use crate::metrics::Refusal;
 use crate::store::{Append, DeviceNote, GroupKey, RestrictRequest, Restricted, RotateRequest, Rotated, StoreError};
@@ -181,7 +182,9 @@ impl Member {
 
     async fn missing(&mut self, core: &Core, wire: &mut Wire, blob_ids: &[BlobId]) -> Result<(), StoreError> {
         let missing = core.store.missing(self.group, blob_ids).await?;
-        wire.send(&RelayFrame::MissingBlobs { bitmap: bitmap(&missing) });
+        // A question of a few bytes can cost a thousand envelopes: it counts as what it cost.
+        wire.caused(missing.bytes_read);
+        wire.send(&RelayFrame::MissingBlobs { bitmap: bitmap(&missing.flags) });
         Ok(())
     }
 
@@ -271,6 +274,7 @@ impl Member {
             next_auth_public,
             allow: allow.clone(),
             epoch_envelope: epoch_envelope.clone(),
+            group_bytes_max: core.limits.group_bytes_max.saturating_add(ROTATION_RESERVE_BYTES),
             now_ms: core.now().unix_ms,
         };
         match core.store.rotate(request).await? {
@@ -291,6 +295,10 @@ impl Member {
             }
             Rotated::Conflict { auth_gen } => {
                 wire.refuse(ErrorCode::RotationConflict, 0, &format!("auth_gen={auth_gen}"));
+            }
+            Rotated::QuotaExceeded => {
+                wire.count(Refusal::GroupBytes);
+                wire.refuse(ErrorCode::GroupQuotaExceeded, 0, "rotations have used up what they may beyond the quota");
             }
             Rotated::Revoked => wire.fail(ErrorCode::DeviceRevoked, REVOKED),
         }

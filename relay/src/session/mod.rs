@@ -143,7 +143,7 @@ impl Session {
             },
             Phase::Open(mut open) => {
                 open.receive(&self.core, message).await;
-                self.spend(open.wire.frames_taken(), message.len());
+                self.spend(open.wire.frames_taken(), message.len() as u64 + open.wire.bytes_caused());
                 Phase::Open(open)
             }
             Phase::Ended => Phase::Ended,
@@ -193,11 +193,11 @@ impl Session {
         )))
     }
 
-    /// Takes what was received off the device's budget. What was received is dealt with; what
-    /// comes next is left in the socket until the budget allows it.
-    fn spend(&mut self, frames: u64, bytes: usize) {
+    /// Takes what was received, and what it made the store read, off the device's budget. What was
+    /// received is dealt with; what comes next is left in the socket until the budget allows it.
+    fn spend(&mut self, frames: u64, bytes: u64) {
         let Some((budget, _)) = &self.device else { return };
-        let wait_ms = budget.spend(frames, bytes as u64, self.alive_ms);
+        let wait_ms = budget.spend(frames, bytes, self.alive_ms);
         if wait_ms > 0 {
             self.core.metrics.refused(Refusal::Throttled);
             let until_ms = self.alive_ms.saturating_add(wait_ms);

@@ -31,6 +31,8 @@ pub(super) struct Wire {
     abandoned: bool,
     /// Frames taken since they were last counted.
     frames_taken: u64,
+    /// Bytes that they made the store read, beyond what they were sent, since then.
+    bytes_caused: u64,
     /// Where refusals are counted.
     refusals: Family<RefusalLabel, Counter>,
     store_log: Arc<StoreLog>,
@@ -47,6 +49,7 @@ impl Wire {
             closing: None,
             abandoned: false,
             frames_taken: 0,
+            bytes_caused: 0,
             refusals: core.metrics.refusals.clone(),
             store_log: core.writer.store_log().clone(),
         }
@@ -85,6 +88,16 @@ impl Wire {
     /// How many frames were taken since this was last asked.
     pub(super) fn frames_taken(&mut self) -> u64 {
         std::mem::take(&mut self.frames_taken)
+    }
+
+    /// Notes that a request made the store read so many bytes.
+    pub(super) fn caused(&mut self, bytes: u64) {
+        self.bytes_caused += bytes;
+    }
+
+    /// How many bytes were read for requests since this was last asked.
+    pub(super) fn bytes_caused(&mut self) -> u64 {
+        std::mem::take(&mut self.bytes_caused)
     }
 
     /// Whether received bytes wait that [`Self::next_frame`] has not been asked for because too

@@ -227,6 +227,15 @@ impl StoredEntry {
     }
 }
 
+/// Which blobs a log lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// One for each blob id asked for.
+    pub flags: Vec<bool>,
+    /// Bytes of envelopes that were read for the answer.
+    pub bytes_read: u64,
+}
+
 /// A rotation, proven by the caller.
 #[derive(Debug, Clone)]
 pub struct RotateRequest {
@@ -242,6 +251,8 @@ pub struct RotateRequest {
     pub allow: Vec<NoisePublicKey>,
     /// Appended, and kept as the current epoch envelope.
     pub epoch_envelope: Bytes,
+    /// What the log may hold with it.
+    pub group_bytes_max: u64,
     /// Unix milliseconds.
     pub now_ms: u64,
 }
@@ -268,6 +279,8 @@ pub enum Rotated {
         /// The generation that holds.
         auth_gen: u64,
     },
+    /// The log would hold more than it may; nothing changed.
+    QuotaExceeded,
     /// The device was taken off the allow-list.
     Revoked,
 }
@@ -444,8 +457,8 @@ pub trait Store: GroupCommit + Retention + Snapshot {
     async fn read(&self, group: GroupKey, from: u64, bytes_max: usize, count_max: usize) -> Result<Vec<StoredEntry>>;
     /// Blob id at each cursor; at `floor - 1` the one that was kept.
     async fn blob_ids(&self, group: GroupKey, cursors: &[u64]) -> Result<Vec<Option<BlobId>>>;
-    /// Whether each blob id is missing (or rotten).
-    async fn missing(&self, group: GroupKey, blob_ids: &[BlobId]) -> Result<Vec<bool>>;
+    /// Whether each blob id is missing (or rotten): whatever is there is read and hashed.
+    async fn missing(&self, group: GroupKey, blob_ids: &[BlobId]) -> Result<Missing>;
     /// Swaps `old` for `fresh`; answers the timeline that holds then.
     async fn new_timeline(&self, group: GroupKey, old: Timeline, fresh: Timeline) -> Result<Timeline>;
 

@@ -15,7 +15,8 @@ use zerok_sync_protocol::limits::ALLOW_LIST_MAX;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, NoisePublicKey, Timeline};
 
 use super::{
-    Admission, Admitted, Append, AppendRequest, Appended, DeviceNote, GroupKey, Result, StoreError, StoredEntry,
+    Admission, Admitted, Append, AppendRequest, Appended, DeviceNote, GroupKey, Missing, Result, RotateRequest,
+    StoreError, StoredEntry,
 };
 
 /// The row of a log in `groups`, without its epoch envelope.
@@ -124,6 +125,14 @@ pub(super) struct KnownRow {
     pub cursor: u64,
     /// Whether the stored bytes still hash to the blob id.
     pub sound: bool,
+    /// How many they are.
+    pub bytes: u64,
+}
+
+/// Which of these blobs a log lacks, given the rows that it has.
+pub(super) fn missing(group: GroupKey, blob_ids: &[BlobId], known: &HashMap<(GroupKey, BlobId), KnownRow>) -> Missing {
+    let is_missing = |id: &BlobId| known.get(&(group, *id)).is_none_or(|row| !row.sound);
+    Missing { flags: blob_ids.iter().map(is_missing).collect(), bytes_read: known.values().map(|row| row.bytes).sum() }
 }
 
 /// What the database holds about the appends of a batch, read under the locks of their logs.
@@ -191,8 +200,13 @@ pub(super) fn plan<'a>(found: &mut Found, appends: impl IntoIterator<Item = &'a 
     plan
 }
 
-/// Numbers envelopes that no rule refuses: those of a new log, or the epoch envelope of a rotation
-/// (a quota must not keep a device from being removed).
+/// Whether a log would hold more than a rotation may make it hold.
+pub(super) fn is_over_quota(row: &GroupRow, request: &RotateRequest) -> bool {
+    row.bytes.saturating_add(request.epoch_envelope.len() as u64) > request.group_bytes_max
+}
+
+/// Numbers envelopes that no rule refuses any more: those of a new log, or the epoch envelope of a
+/// rotation.
 pub(super) fn plan_unchecked<'a>(
     row: &mut GroupRow,
     known: &mut HashMap<(GroupKey, BlobId), KnownRow>,
@@ -257,7 +271,8 @@ impl<'a> Plan<'a> {
             row.bytes = bytes;
             self.insert.push(NewRow { group, cursor: row.head, blob_id: id, envelope, received_at_ms: now_ms });
             numbered.cursors.push(Appended { cursor: row.head, new: true });
-            known.insert((group, *id), KnownRow { cursor: row.head, sound: true });
+            let bytes = envelope.len() as u64;
+            known.insert((group, *id), KnownRow { cursor: row.head, sound: true, bytes });
         }
         if row.head > before {
             self.grown.insert(group, row.clone());

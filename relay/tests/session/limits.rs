@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::limits::ALLOW_LIST_MAX;
+use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{ClientFrame, ErrorCode, MailboxId, RelayFrame};
 use zerok_sync_relay::RelayLimits;
 use zerok_sync_relay::limits::HELLOS_MAX;
@@ -33,6 +35,25 @@ async fn a_device_that_sends_too_many_frames_is_read_more_slowly_and_not_cut_off
         begin.elapsed()
     );
     assert!(refused_for(&relay, Refusal::Throttled) > 0);
+}
+
+#[tokio::test]
+async fn what_a_question_makes_the_relay_read_counts_as_if_it_had_been_sent() {
+    let relay = TestRelay::start_with(|config| config.limits.bytes_per_second = 1_000_000).await;
+    let mut client = relay.founder(&Group::new(1), &device(1)).await;
+    let envelopes: Vec<Bytes> = (0..3).map(|seed| envelope_of(seed, 100_000)).collect();
+    client.push(1, &envelopes).await;
+    let blob_ids: Vec<_> = envelopes.iter().map(|envelope| blob_id(envelope)).collect();
+    let question = ClientFrame::Missing { blob_ids: List::try_from(blob_ids).unwrap() };
+    assert_eq!(refused_for(&relay, Refusal::Throttled), 0);
+
+    for _ in 0..8 {
+        client.send(question.clone()).await;
+        assert_eq!(client.next().await, RelayFrame::MissingBlobs { bitmap: Bytes::from_static(&[0]) });
+    }
+
+    assert!(client.is_quiet().await);
+    assert!(refused_for(&relay, Refusal::Throttled) > 0, "2.4 MB were read, 2 MB of them at once");
 }
 
 #[tokio::test]

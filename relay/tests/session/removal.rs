@@ -185,6 +185,32 @@ async fn an_epoch_envelope_over_the_limit_is_refused() {
     assert_eq!(a.error().await, ErrorCode::EnvelopeTooLarge);
 }
 
+#[tokio::test]
+async fn rotations_do_not_fill_the_disk_beyond_the_quota_and_their_reserve() {
+    let relay = TestRelay::start_with(|config| config.limits.group_bytes_max = 1).await;
+    let mut group = Group::new(1);
+    let mut a = relay.founder(&group, &device(1)).await;
+    let reserve = zerok_sync_relay::limits::ROTATION_RESERVE_BYTES / 1_000_000;
+    for generation in 0..=reserve {
+        let next = Group::new(2 + generation as u8);
+        let ClientFrame::Rotate { expect_gen, next_auth_public, proof, allow, .. } =
+            rotate_frame(&a, &group, &next, generation, &[device(1).public()], 0)
+        else {
+            unreachable!();
+        };
+        let epoch_envelope = envelope_of(generation, 1_000_000);
+        a.send(ClientFrame::Rotate { expect_gen, next_auth_public, proof, allow, epoch_envelope }).await;
+        match a.next().await {
+            RelayFrame::Rotated { .. } if generation < reserve => group = next,
+            RelayFrame::Error { code, .. } if generation == reserve => {
+                assert_eq!(code, ErrorCode::GroupQuotaExceeded.number());
+            }
+            other => panic!("rotation {generation}: {other:?}"),
+        }
+    }
+    assert!(a.is_quiet().await, "the session goes on");
+}
+
 async fn restrict(client: &mut Client, stay: &[u8]) {
     let allow: Vec<_> = stay.iter().map(|&seed| device(seed).public()).collect();
     client.send(ClientFrame::Restrict { allow: List::try_from(allow).unwrap() }).await;

@@ -87,6 +87,7 @@ conformance! {
         a_repeated_rotation_is_done_not_in_conflict,
         a_pushed_epoch_envelope_is_not_taken_for_a_rotation,
         a_quota_does_not_stop_a_rotation,
+        a_rotation_over_what_it_may_take_itself_changes_nothing,
         a_restriction_removes_and_admits_nobody_until_the_rotation,
         a_removed_device_neither_restricts_nor_rotates,
         a_session_of_an_old_generation_restricts_nothing,

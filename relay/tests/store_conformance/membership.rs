@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use zerok_sync_protocol::LogName;
 use zerok_sync_protocol::limits::{ALLOW_LIST_MAX, SUPERSEDED_LOGS_MAX};
-use zerok_sync_relay::store::{Admission, DeviceNote, KnownLog, Lookup, Restricted, Rotated};
+use zerok_sync_relay::store::{Admission, DeviceNote, KnownLog, Lookup, Restricted, RotateRequest, Rotated};
 
 use crate::subject::{
     NOW, Subject, auth, device, envelope, epoch_envelope, found, known, new_log, note, note_of, present, slot_put,
@@ -121,6 +121,21 @@ pub async fn a_quota_does_not_stop_a_rotation(store: Subject) {
     let rotated = log.rotated(&*store, 2, &[log.device]).await;
 
     assert_eq!(rotated.head(&*store).await, 2);
+}
+
+pub async fn a_rotation_over_what_it_may_take_itself_changes_nothing(store: Subject) {
+    let log = found(&*store, 1).await;
+    let before = log.admitted(&*store).await;
+    let rotation = log.rotation(2, &[log.device]);
+    let full = before.group_bytes + rotation.epoch_envelope.len() as u64;
+
+    let refused = store.rotate(RotateRequest { group_bytes_max: full - 1, ..rotation.clone() }).await.unwrap();
+
+    assert_eq!(refused, Rotated::QuotaExceeded);
+    assert_eq!(log.admitted(&*store).await, before);
+    assert_eq!(store.lookup(&LogName::of(&auth(2))).await.unwrap(), Lookup::Unknown, "the name is free");
+    let done = store.rotate(RotateRequest { group_bytes_max: full, ..rotation }).await.unwrap();
+    assert_eq!(done, Rotated::Done { auth_gen: 1, cursor: 2 });
 }
 
 pub async fn a_restriction_removes_and_admits_nobody_until_the_rotation(store: Subject) {

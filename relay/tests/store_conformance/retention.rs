@@ -250,7 +250,7 @@ pub async fn a_purged_blob_is_appended_anew(store: Subject) {
 
     collect(&*store, NOW + GRACE).await;
 
-    assert_eq!(store.missing(log.group, &ids(&[envelope(1), envelope(3)])).await.unwrap(), [true, false]);
+    assert_eq!(store.missing(log.group, &ids(&[envelope(1), envelope(3)])).await.unwrap().flags, [true, false]);
     assert_eq!(log.stored(&*store, &[envelope(1)]).await, [new(6)]);
 }
 

@@ -216,6 +216,7 @@ impl Log {
             next_auth_public: auth(next),
             allow: allow.to_vec(),
             epoch_envelope: epoch_envelope(next.into()),
+            group_bytes_max: PLENTY,
             now_ms: NOW,
         }
     }

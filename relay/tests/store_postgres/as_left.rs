@@ -128,6 +128,7 @@ async fn a_removal_on_another_instance_holds_against_the_next_append() {
         next_auth_public: AuthPublicKey([2; 32]),
         allow,
         epoch_envelope: envelope(7),
+        group_bytes_max: u64::MAX,
         now_ms: 1,
     };
     assert!(matches!(there.rotate(rotate).await.unwrap(), Rotated::Done { .. }));

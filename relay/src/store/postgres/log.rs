@@ -9,7 +9,7 @@ use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, NoisePublicKey, Timeli
 
 use super::pool::failed;
 use super::{commit, read, retention};
-use crate::store::rules::{Entrance, admission, allow_set, entrance, plan_unchecked, present, to_db};
+use crate::store::rules::{Entrance, admission, allow_set, entrance, is_over_quota, plan_unchecked, present, to_db};
 use crate::store::{
     Admission, GroupKey, NewLog, RestrictRequest, Restricted, Result, RotateRequest, Rotated, StoreError,
 };
@@ -102,7 +102,14 @@ pub(super) async fn rotate(client: &mut Client, request: &RotateRequest) -> Resu
         return Ok(Rotated::Revoked);
     }
     let conflict = Rotated::Conflict { auth_gen: row.auth_gen };
-    if row.auth_gen != request.expect_gen || !take_name(&db, &name, group).await? {
+    if row.auth_gen != request.expect_gen || taken_by.is_some() {
+        return Ok(conflict);
+    }
+    if is_over_quota(&row, request) {
+        return Ok(Rotated::QuotaExceeded);
+    }
+    // Another log may be taking it just now.
+    if !take_name(&db, &name, group).await? {
         return Ok(conflict);
     }
     let (plan, cursors) = plan_unchecked(&mut row, &mut known, &envelopes, request.now_ms);

@@ -30,8 +30,8 @@ pub(crate) use self::tls::{Target, target};
 use super::rules::fixed;
 use super::{
     Admission, Append, Batch, GroupCommit, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxOpening,
-    MailboxRequest, MailboxSide, NewLog, RestrictRequest, Restricted, Result, RotateRequest, Rotated, Standing, Store,
-    StoredEntry,
+    MailboxRequest, MailboxSide, Missing, NewLog, RestrictRequest, Restricted, Result, RotateRequest, Rotated,
+    Standing, Store, StoredEntry,
 };
 use crate::limits::RelayLimits;
 use crate::metrics::Metrics;
@@ -149,7 +149,7 @@ impl Store for Postgres {
         read::blob_ids(&*self.reader().await?, group, cursors).await
     }
 
-    async fn missing(&self, group: GroupKey, blob_ids: &[BlobId]) -> Result<Vec<bool>> {
+    async fn missing(&self, group: GroupKey, blob_ids: &[BlobId]) -> Result<Missing> {
         read::missing(&*self.reader().await?, group, blob_ids).await
     }
 

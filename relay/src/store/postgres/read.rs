@@ -17,7 +17,7 @@ use super::pool::failed;
 use crate::store::rules::{
     Entrance, GroupRow, KnownRow, Members, Page, admission, entrance, fixed, from_db, present, to_db,
 };
-use crate::store::{Admission, GroupKey, KnownLog, Lookup, Result, Standing, StoredEntry};
+use crate::store::{Admission, GroupKey, KnownLog, Lookup, Missing, Result, Standing, StoredEntry, rules};
 
 pub(super) async fn lookup(db: &Client, name: &LogName) -> Result<Lookup> {
     // A deleted log keeps its names until its removal begins: a member's Hello brings it back.
@@ -197,10 +197,10 @@ pub(super) async fn blob_ids(db: &Client, group: GroupKey, cursors: &[u64]) -> R
     }
 }
 
-pub(super) async fn missing(db: &Client, group: GroupKey, blob_ids: &[BlobId]) -> Result<Vec<bool>> {
+pub(super) async fn missing(db: &Client, group: GroupKey, blob_ids: &[BlobId]) -> Result<Missing> {
     present(self::group(db, group).await?)?;
     let known = known_rows(db, &blob_ids.iter().map(|id| (group, *id)).collect()).await?;
-    Ok(blob_ids.iter().map(|id| known.get(&(group, *id)).is_none_or(|row| !row.sound)).collect())
+    Ok(rules::missing(group, blob_ids, &known))
 }
 
 /// The answer to a device that asks for entrance; `None` if something has to be written first. One
@@ -258,7 +258,9 @@ pub(super) async fn known_rows(
     let mut known = HashMap::new();
     while let Some(row) = rows.try_next().await.map_err(failed)? {
         let id = BlobId(fixed(row.get(1))?);
-        let found = KnownRow { cursor: from_db(row.get(2))?, sound: blob_id(row.get(3)) == id };
+        let envelope: &[u8] = row.get(3);
+        let (sound, bytes) = (blob_id(envelope) == id, envelope.len() as u64);
+        let found = KnownRow { cursor: from_db(row.get(2))?, sound, bytes };
         known.insert((GroupKey(fixed(row.get(0))?), id), found);
     }
     Ok(known)

@@ -9,7 +9,7 @@ use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, NoisePublicKey, Timeline};
 
 use super::{commit, read, retention};
-use crate::store::rules::{Entrance, admission, allow_set, entrance, plan_unchecked, present, to_db};
+use crate::store::rules::{Entrance, admission, allow_set, entrance, is_over_quota, plan_unchecked, present, to_db};
 use crate::store::{Admission, GroupKey, NewLog, RestrictRequest, Restricted, Result, RotateRequest, Rotated};
 
 /// Puts a device on the allow-list if it still may, and brings back a log that was deleted.
@@ -90,6 +90,9 @@ pub(super) fn rotate(db: &Transaction<'_>, request: &RotateRequest) -> Result<Ro
     }
     if row.auth_gen != request.expect_gen || taken_by.is_some() {
         return Ok(Rotated::Conflict { auth_gen: row.auth_gen });
+    }
+    if is_over_quota(&row, request) {
+        return Ok(Rotated::QuotaExceeded);
     }
     take_name(db, &name, group)?;
     let (plan, cursors) = plan_unchecked(&mut row, &mut known, &envelopes, request.now_ms);

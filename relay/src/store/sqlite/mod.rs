@@ -30,8 +30,8 @@ pub(super) use self::connections::lock_path;
 use self::connections::{Connections, Flush};
 use super::{
     Admission, Append, Batch, GroupCommit, GroupKey, KnownLog, Lookup, Mailbox, MailboxInbox, MailboxOpening,
-    MailboxRequest, MailboxSide, NewLog, RestrictRequest, Restricted, Result, RotateRequest, Rotated, Standing, Store,
-    StoreError, StoredEntry,
+    MailboxRequest, MailboxSide, Missing, NewLog, RestrictRequest, Restricted, Result, RotateRequest, Rotated,
+    Standing, Store, StoreError, StoredEntry,
 };
 
 /// A log in a SQLite file.
@@ -131,7 +131,7 @@ impl Store for Sqlite {
         self.connections.read(move |snapshot| read::blob_ids(snapshot, group, &cursors)).await
     }
 
-    async fn missing(&self, group: GroupKey, blob_ids: &[BlobId]) -> Result<Vec<bool>> {
+    async fn missing(&self, group: GroupKey, blob_ids: &[BlobId]) -> Result<Missing> {
         let blob_ids = blob_ids.to_vec();
         self.connections.read(move |snapshot| read::missing(snapshot, group, &blob_ids)).await
     }

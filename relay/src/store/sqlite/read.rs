@@ -12,7 +12,7 @@ use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, NoisePublicKey, Timeli
 use crate::store::rules::{
     Entrance, GroupRow, KnownRow, Members, Page, admission, entrance, fixed, from_db, present, to_db,
 };
-use crate::store::{Admission, GroupKey, KnownLog, Lookup, Result, Standing, StoredEntry};
+use crate::store::{Admission, GroupKey, KnownLog, Lookup, Missing, Result, Standing, StoredEntry, rules};
 
 pub(super) fn lookup(db: &Connection, name: &LogName) -> Result<Lookup> {
     // A deleted log keeps its names until its removal begins: a member's Hello brings it back.
@@ -118,8 +118,9 @@ pub(super) fn known_rows(
     for (group, id) in wanted {
         let mut rows = statement.query(params![&group.0, &id.0])?;
         if let Some(row) = rows.next()? {
-            let sound = blob_id(blob(row, 1)?) == *id;
-            known.insert((*group, *id), KnownRow { cursor: from_db(row.get(0)?)?, sound });
+            let envelope = blob(row, 1)?;
+            let (sound, bytes) = (blob_id(envelope) == *id, envelope.len() as u64);
+            known.insert((*group, *id), KnownRow { cursor: from_db(row.get(0)?)?, sound, bytes });
         }
     }
     Ok(known)
@@ -170,10 +171,10 @@ pub(super) fn blob_ids(db: &Connection, group: GroupKey, cursors: &[u64]) -> Res
     Ok(row.blob_ids(cursors, &found))
 }
 
-pub(super) fn missing(db: &Connection, group: GroupKey, blob_ids: &[BlobId]) -> Result<Vec<bool>> {
+pub(super) fn missing(db: &Connection, group: GroupKey, blob_ids: &[BlobId]) -> Result<Missing> {
     present(self::group(db, group)?)?;
     let known = known_rows(db, &blob_ids.iter().map(|id| (group, *id)).collect())?;
-    Ok(blob_ids.iter().map(|id| known.get(&(group, *id)).is_none_or(|row| !row.sound)).collect())
+    Ok(rules::missing(group, blob_ids, &known))
 }
 
 /// A column's bytes without a copy.
