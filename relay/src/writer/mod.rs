@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout};
 use zerok_sync_protocol::NoisePublicKey;
 
 use crate::hub::Hub;
-use crate::limits::{RelayLimits, WRITER_INBOX_MAX, WRITER_WAIT_MAX};
+use crate::limits::{COMMIT_WAIT_MAX, RelayLimits, WRITER_INBOX_MAX, WRITER_WAIT_MAX};
 use crate::metrics::Metrics;
 use crate::store::{Append, AppendRequest, DeviceNote, GroupCommit, GroupKey, Result, StoreError};
 use crate::store_log::StoreLog;
@@ -74,6 +74,17 @@ impl Writer {
     /// Starts the loops in the current tokio runtime.
     #[must_use]
     pub fn start(store: Arc<dyn GroupCommit>, hub: Hub, limits: &RelayLimits, metrics: Metrics) -> Self {
+        Self::start_waiting(store, hub, limits, metrics, COMMIT_WAIT_MAX)
+    }
+
+    /// The same with another time for a commit to be answered in.
+    fn start_waiting(
+        store: Arc<dyn GroupCommit>,
+        hub: Hub,
+        limits: &RelayLimits,
+        metrics: Metrics,
+        commit_wait_max: Duration,
+    ) -> Self {
         let room_bytes = u32::try_from(limits.append_queue_bytes_max).unwrap_or(u32::MAX).max(1);
         let retry_for = Duration::from_millis(limits.commit_retry_ms);
         let groups_max = usize::try_from(limits.commit_groups_max).unwrap_or(usize::MAX).max(1);
@@ -86,6 +97,7 @@ impl Writer {
                     store: store.clone(),
                     hub: hub.clone(),
                     retry_for,
+                    wait_max: commit_wait_max,
                     metrics: metrics.clone(),
                     store_log: store_log.clone(),
                 };
@@ -184,6 +196,11 @@ impl Writer {
 
 fn overloaded() -> StoreError {
     StoreError::Unavailable("the database does not keep up: try again later".into())
+}
+
+/// It may be committed yet: blob ids make repeating it harmless.
+fn unanswered() -> StoreError {
+    StoreError::Unavailable("the database hangs: it does not answer a commit".into())
 }
 
 fn stopping() -> StoreError {

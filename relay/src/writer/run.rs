@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use zerok_sync_protocol::BlobId;
 
 use super::gather::{Gather, Gathered};
-use super::{PendingAppend, stopping};
+use super::{PendingAppend, stopping, unanswered};
 use crate::hub::{Fresh, Hub};
 use crate::limits::{COMMIT_BACKOFF_MAX, COMMIT_BACKOFF_MIN};
 use crate::metrics::Metrics;
@@ -27,6 +27,8 @@ pub(super) struct Loop {
     pub(super) store: Arc<dyn GroupCommit>,
     pub(super) hub: Hub,
     pub(super) retry_for: Duration,
+    /// [`crate::limits::COMMIT_WAIT_MAX`].
+    pub(super) wait_max: Duration,
     pub(super) metrics: Metrics,
     pub(super) store_log: Arc<StoreLog>,
 }
@@ -87,8 +89,11 @@ impl Loop {
         let started = Instant::now();
         let envelopes: usize = batch.appends.iter().map(|append| append.envelopes.len()).sum();
         // Whatever a store holds, a transaction ends with the future that carries it.
-        let committing = AssertUnwindSafe(self.store.commit(Arc::clone(&batch)));
-        let outcome = committing.catch_unwind().await.unwrap_or(Err(StoreError::Defect));
+        let committing = AssertUnwindSafe(timeout(self.wait_max, self.store.commit(Arc::clone(&batch))));
+        let outcome = match committing.catch_unwind().await {
+            Ok(answered) => answered.unwrap_or_else(|_| Err(unanswered())),
+            Err(_) => Err(StoreError::Defect),
+        };
         match &outcome {
             // Questions and notes only: no figure of how fast entries are stored.
             Ok(_) if envelopes == 0 => {}

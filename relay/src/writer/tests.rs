@@ -277,3 +277,16 @@ async fn a_loop_that_panics_is_told_and_keeps_nobody_waiting() {
     writer.note(note()).await;
     writer.close().await;
 }
+
+#[tokio::test]
+async fn a_commit_that_the_store_never_answers_is_refused_in_time() {
+    let store = Memory { gate: Arc::new(Semaphore::new(0)), ..Memory::new() };
+    let limits = RelayLimits { commit_retry_ms: 1, ..RelayLimits::default() };
+    let metrics = Metrics::new();
+    let hub = Hub::new(&limits, &metrics, Arc::new(Silent));
+    let writer = Writer::start_waiting(Arc::new(store), hub, &limits, metrics, Duration::from_millis(50));
+
+    let answer = timeout(Duration::from_secs(10), writer.append(request(group(1)))).await.expect("in time");
+
+    assert!(matches!(&answer, Err(StoreError::Unavailable(text)) if text.contains("hangs")), "{answer:?}");
+}
