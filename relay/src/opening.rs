@@ -55,14 +55,33 @@ pub(crate) async fn open_counted(config: &Config, metrics: &Metrics) -> Result<D
     }
 }
 
+/// Opens a store that a relay has run on: with a mistyped path nothing is made, and nothing done to
+/// it.
+///
+/// # Errors
+/// [`StartError::NoStore`], and those of [`open_store`].
+pub async fn open_existing(config: &Config) -> Result<DynStore, StartError> {
+    must_exist(config)?;
+    open_store(config).await
+}
+
 /// Opens the store to look at it: a SQLite file beside the relay that runs on it.
 ///
 /// # Errors
-/// As for [`open_store`].
+/// As for [`open_existing`].
 pub async fn open_beside(config: &Config) -> Result<DynStore, StartError> {
+    must_exist(config)?;
     match &config.store {
         StoreConfig::Sqlite(path) => Ok(Arc::new(Sqlite::inspect(path)?)),
         StoreConfig::Postgres(_) => open_store(config).await,
+    }
+}
+
+fn must_exist(config: &Config) -> Result<(), StartError> {
+    match &config.store {
+        // What cannot be looked at says why when it is opened.
+        StoreConfig::Sqlite(path) if matches!(path.try_exists(), Ok(false)) => Err(StartError::NoStore(path.clone())),
+        StoreConfig::Sqlite(_) | StoreConfig::Postgres(_) => Ok(()),
     }
 }
 

@@ -48,6 +48,9 @@ pub enum StartError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// No relay has run here.
+    #[error("there is no database {0}: name the one that the relay runs on with --data-dir or --store")]
+    NoStore(std::path::PathBuf),
     /// The database did not come.
     #[error(
         "{source}; waited {} s for it: start the database, check --store, or let the relay wait for ever with \

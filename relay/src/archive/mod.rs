@@ -190,6 +190,15 @@ pub async fn verify(path: &Path) -> Result<Contents, ArchiveError> {
     spawn_blocking(move || read(&path, None)).await?
 }
 
+/// Looks whether this is an archive that this version can read, and no further.
+///
+/// # Errors
+/// [`ArchiveError`] if it is not.
+pub async fn recognise(path: &Path) -> Result<(), ArchiveError> {
+    let path = path.to_owned();
+    spawn_blocking(move || open(&path).map(drop)).await?
+}
+
 type Archive = ArchiveWriter<BufWriter<File>>;
 
 /// Everything but the end.
@@ -223,12 +232,16 @@ fn finish(archive: Archive, partial: &Path, path: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+fn open(path: &Path) -> Result<ArchiveReader<BufReader<File>>, ArchiveError> {
+    let file = File::open(path).map_err(|source| ArchiveError::Io { action: "open", path: path.to_owned(), source })?;
+    ArchiveReader::new(BufReader::with_capacity(FILE_BUFFER_BYTES, file))
+        .map_err(|source| ArchiveError::Format { path: path.to_owned(), source })
+}
+
 /// Reads to the end; the rows and the end go to `records`, if somebody wants them.
 fn read(path: &Path, records: Option<&mpsc::Sender<Record>>) -> Result<Contents, ArchiveError> {
-    let failed = |source| ArchiveError::Io { action: "open", path: path.to_owned(), source };
     let damaged = |source| ArchiveError::Format { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
-    let mut archive = ArchiveReader::new(BufReader::with_capacity(FILE_BUFFER_BYTES, file)).map_err(damaged)?;
+    let mut archive = open(path)?;
     let mut contents = Contents::default();
     loop {
         let record = archive.next().map_err(damaged)?;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use zerok_sync_relay::config::Settings;
-use zerok_sync_relay::opening::open_store;
+use zerok_sync_relay::opening::open_existing;
 
 pub const EXAMPLE: &str = "\
 After the database was brought back to an earlier state by other means than `restore` (a disk
@@ -25,7 +25,7 @@ pub struct Arguments {
 /// Declares and tells.
 pub fn run(arguments: &Arguments, settings: &Settings) -> anyhow::Result<ExitCode> {
     let groups = super::block_on(async {
-        let store = open_store(&settings.config).await?;
+        let store = open_existing(&settings.config).await?;
         Ok(store.declare_restore().await?)
     })?;
     if arguments.json {

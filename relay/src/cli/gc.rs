@@ -6,7 +6,7 @@ use serde_json::json;
 use zerok_sync_relay::config::{Settings, StoreConfig};
 use zerok_sync_relay::gc::{self, Collected, Policy};
 use zerok_sync_relay::metrics::Metrics;
-use zerok_sync_relay::opening::open_store;
+use zerok_sync_relay::opening::open_existing;
 
 use super::size;
 
@@ -44,7 +44,7 @@ pub fn run(arguments: &Arguments, settings: &Settings) -> anyhow::Result<ExitCod
         policy.pause_factor = 0;
     }
     let round = super::block_on(async {
-        let store = open_store(config).await?;
+        let store = open_existing(config).await?;
         Ok(gc::collect(&*store, &policy, super::unix_ms(), &Metrics::new()).await?)
     })?;
     let Some(collected) = round.collected else {

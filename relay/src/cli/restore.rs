@@ -44,6 +44,8 @@ pub fn run(arguments: &Arguments, settings: &Settings) -> anyhow::Result<ExitCod
         if arguments.dry_run {
             return Ok((archive::verify(&arguments.file).await?, None));
         }
+        // Before a database is made for it.
+        archive::recognise(&arguments.file).await?;
         let store = open_store(config).await?;
         let contents = archive::restore(&*store, &arguments.file, arguments.replace).await?;
         if !arguments.keep_timelines {

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use zerok_sync_relay::config::Settings;
-use zerok_sync_relay::{Relay, RunningRelay, logging};
+use zerok_sync_relay::logging::{self, LogFormat};
+use zerok_sync_relay::{Relay, RunningRelay};
 
 use super::systemd;
 
@@ -31,7 +32,10 @@ pub fn run(Settings { config, log, log_format, .. }: Settings) -> anyhow::Result
             started = Relay::start(config) => started?,
             () = asked_to_stop() => return Ok(ExitCode::SUCCESS),
         };
-        announce(&relay, public_url.as_deref())?;
+        announce(&relay)?;
+        if log_format == LogFormat::Text {
+            invite(&relay, public_url.as_deref());
+        }
         systemd::tell("READY=1");
         let ended = tokio::select! {
             () = asked_to_stop() => Ok(ExitCode::SUCCESS),
@@ -42,7 +46,7 @@ pub fn run(Settings { config, log, log_format, .. }: Settings) -> anyhow::Result
         tokio::select! {
             () = relay.shutdown() => {}
             // Nothing acknowledged is lost: it is on disk, and clients come back with the rest.
-            () = asked_to_stop() => eprintln!("stopping at once"),
+            () = asked_to_stop() => tracing::warn!("stopping at once"),
         }
         ended
     })
@@ -57,15 +61,19 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn announce(relay: &RunningRelay, public_url: Option<&str>) -> std::io::Result<()> {
+fn announce(relay: &RunningRelay) -> std::io::Result<()> {
     let RunningRelay { addr, noise_key, iroh_endpoint_id, .. } = relay;
     let iroh = iroh_endpoint_id.as_deref().unwrap_or("none");
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "ready http://{addr} key={noise_key} iroh={iroh}")?;
-    stdout.flush()?;
+    stdout.flush()
+}
+
+/// Says to a person where to go. Among log lines for programs it would be one that is none.
+fn invite(relay: &RunningRelay, public_url: Option<&str>) {
+    let addr = relay.addr;
     let host = if addr.ip().is_unspecified() { "127.0.0.1".to_owned() } else { addr.ip().to_string() };
     let host = if addr.is_ipv6() && !addr.ip().is_unspecified() { format!("[{host}]") } else { host };
     let local = format!("http://{host}:{}", addr.port());
     eprintln!("open {} in a browser", public_url.unwrap_or(&local));
-    Ok(())
 }

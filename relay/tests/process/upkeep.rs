@@ -41,6 +41,26 @@ async fn stats_count_beside_a_running_relay() {
     }
 }
 
+#[test]
+fn what_is_done_to_a_database_makes_none_where_there_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let foreign = dir.path().join("foreign");
+    std::fs::write(&foreign, "something else").unwrap();
+    for (args, expected) in [
+        (&["stats"][..], "there is no database"),
+        (&["gc"], "there is no database"),
+        (&["backup", "new.zerok"], "there is no database"),
+        (&["declare-restore"], "there is no database"),
+        (&["restore", "missing.zerok"], "cannot open missing.zerok"),
+        (&["restore", foreign.to_str().unwrap()], "it is not a relay's archive"),
+    ] {
+        let (code, stdout, stderr) = command(dir.path(), args);
+        assert_eq!((code, stdout.as_str(), stderr.lines().count()), (Some(1), "", 1), "{args:?}: {stderr}");
+        assert!(stderr.contains(expected), "{args:?}: {stderr}");
+        assert!(!dir.path().join("data").exists(), "{args:?}");
+    }
+}
+
 #[tokio::test]
 async fn gc_removes_nothing_that_is_in_use_and_leaves_a_running_sqlite_relay_alone() {
     let dir = tempfile::tempdir().unwrap();
