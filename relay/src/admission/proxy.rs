@@ -8,7 +8,7 @@
 //! counts.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use hyper::header::{HeaderMap, HeaderName};
@@ -27,8 +27,13 @@ pub enum ProxyError {
     #[error("\"{0}\" is not a network like 192.0.2.0/24, 2001:db8::/32 or 127.0.0.1")]
     Network(String),
     /// Bits are set behind the prefix: another network was meant.
-    #[error("\"{0}\" has bits behind its prefix")]
-    HostBits(String),
+    #[error("\"{text}\" has bits behind its prefix: write {meant}, or the one address without a prefix")]
+    HostBits {
+        /// What was written.
+        text: String,
+        /// The network that the address is in.
+        meant: Network,
+    },
     /// Not a header we can read.
     #[error("\"{0}\" is not x-forwarded-for, cf-connecting-ip or forwarded")]
     Header(String),
@@ -55,11 +60,12 @@ impl FromStr for Network {
         if prefix_bits > bits_max {
             return Err(invalid());
         }
-        let network = Self { address, prefix_bits };
-        if masked(address, prefix_bits) == number(address) {
-            Ok(network)
+        let network = masked(address, prefix_bits);
+        if network == number(address) {
+            Ok(Self { address, prefix_bits })
         } else {
-            Err(ProxyError::HostBits(text.to_owned()))
+            let meant = Self { address: address_of(network, address), prefix_bits };
+            Err(ProxyError::HostBits { text: text.to_owned(), meant })
         }
     }
 }
@@ -87,6 +93,15 @@ fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => address.to_bits().into(),
         IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+/// The address with this number, of the family of `like`.
+fn address_of(number: u128, like: IpAddr) -> IpAddr {
+    match like {
+        // An IPv4 address's number has 32 bits, masked or not.
+        IpAddr::V4(_) => Ipv4Addr::from_bits(number as u32).into(),
+        IpAddr::V6(_) => Ipv6Addr::from_bits(number).into(),
     }
 }
 
@@ -285,7 +300,10 @@ mod tests {
         for text in ["", "10.0.0.0/33", "10.0.0/8", "::1/129", "10.0.0.0/", "10.0.0.0/+8", "localhost", "10.0.0.0/8 "] {
             assert!(matches!(text.parse::<Network>(), Err(ProxyError::Network(_))), "{text}");
         }
-        assert!(matches!("10.0.0.1/8".parse::<Network>(), Err(ProxyError::HostBits(_))));
+        for (text, meant) in [("10.0.0.1/8", "10.0.0.0/8"), ("2001:db8::1/32", "2001:db8::/32")] {
+            let error = text.parse::<Network>().expect_err("bits behind the prefix");
+            assert!(error.to_string().contains(&format!("write {meant},")), "{error}");
+        }
     }
 
     #[test]

@@ -304,7 +304,7 @@ mod tests {
         assert!(!trusts(&proxies(&["--trusted-proxies", ""]), "127.0.0.1"));
 
         let error = run(&["--trusted-proxies", "10.0.0.0/8,10.0.0.1/8"], &[]).expect_err("host bits");
-        assert_eq!(error, "--trusted-proxies: \"10.0.0.1/8\" has bits behind its prefix");
+        assert!(error.starts_with("--trusted-proxies: \"10.0.0.1/8\" has bits behind its prefix"), "{error}");
         assert!(run(&["--client-address-header", "host"], &[]).expect_err("no such").contains("x-forwarded-for"));
     }
 

@@ -133,7 +133,7 @@ fn from_file(path: &Path) -> Result<Texts, ConfigError> {
             other => {
                 let kind = other.type_str();
                 return Err(ConfigError::invalid(format!(
-                    "{key} in {shown} is of the type {kind}, where one value is expected"
+                    "{key} in {shown} is of the type {kind}: write a number, true or false, a text, or a list of texts"
                 )));
             }
         };

@@ -112,7 +112,7 @@ async fn reads_that_wait_leave_connections_for_commits() {
     assert_eq!(metrics.store_connections_max.get(), 4);
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
-    // Mailboxes are read, and no commit touches them.
+    // Names are looked up, and no commit touches them.
     client.batch_execute("BEGIN; LOCK TABLE names IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let readers: Vec<_> = (0..8)
         .map(|_| {
