@@ -222,7 +222,7 @@ async fn a_members_frame_over_the_limit_is_refused_by_its_length_alone() {
 
 #[tokio::test]
 async fn a_handshake_that_does_not_go_on_is_cut_at_the_deadline() {
-    let relay = TestRelay::start_with(|config| config.limits.handshake_deadline_ms = 200).await;
+    let relay = TestRelay::start_with(|config| config.limits.handshake_deadline_ms = 500).await;
     let (_, first) = Initiator::relay(&device(1), &mut rng(1));
     for mut link in both(&relay).await {
         if let TestLink::Iroh(_) = &link {
