@@ -126,9 +126,32 @@ pub enum JoinError {
     /// The other side does not hold the invitation's secret, or somebody in between changed bytes.
     #[error("the two devices do not hold the same invitation: make a new one and do not let it pass through others")]
     WrongSecret,
+    /// As [`Self::WrongSecret`], with a code: a valid one, but not the one that was shown.
+    #[error(
+        "this is not the code that the inviting device shows, and a code is good for one try: make a new invitation"
+    )]
+    WrongCode,
+    /// No mailbox with this code.
+    #[error(
+        "there is no invitation with this code at {relay}: it was used, cancelled or has expired, or the inviting device uses another relay. Ask for a new code, or name the other relay"
+    )]
+    NoSuchCode {
+        /// Where it was looked for.
+        relay: String,
+    },
     /// The person at the inviting device said no.
-    #[error("the other device declined")]
+    #[error("the other device declined: nothing was handed over. If it should not have, make a new invitation")]
     Declined,
+    /// What was typed at the inviting device is not what the joining one shows.
+    #[error(
+        "the digits typed at the inviting device are not the ones that the joining device shows: nothing was handed over. If it was no slip, somebody tried to come in between. Make a new invitation"
+    )]
+    WrongDigits,
+    /// The person at the joining device did not want to be in this group.
+    #[error(
+        "the other device did not join after all. It was given the group's keys: if you do not know whose it is, change the group's keys"
+    )]
+    Refused,
     /// The invitation's time ran out.
     #[error("nobody came in time: make a new invitation")]
     Expired,

@@ -4,7 +4,9 @@ use zerok_sync_protocol::{BlobId, NoisePublicKey, wire_enum};
 
 use crate::error::{JoinError, Problem};
 use crate::id::DeviceId;
+use crate::invite::Invite;
 use crate::io::StorageFault;
+use crate::pairing::Digits;
 
 /// Something the app may want to know. Entries themselves are never in an event: they are read
 /// from storage at the app's own pace, so a slow app costs no memory.
@@ -34,19 +36,22 @@ pub enum Event {
         /// Why.
         problem: Problem,
     },
-    /// A mailbox is open: show this link to the joining device.
+    /// A mailbox is open: show this to the joining device.
     InviteReady {
-        /// `https://…#…`; holds the pairing secret.
-        link: String,
+        /// The link or the code; holds the pairing secret.
+        invite: Invite,
         /// Life in milliseconds.
         expires_in_ms: u64,
     },
-    /// Somebody holding the link is there: ask the person, then call `Engine::answer_joiner`.
+    /// Somebody holding the link or code is there: say what it would be given, ask the person for
+    /// the two digits it shows, then call `Engine::answer_joiner`.
     JoinerWaiting {
         /// What the joining device calls itself. Untrusted text.
         name: String,
-        /// The two digits it shows.
-        digits: u8,
+        /// How many of the app's entries it could read, to begin with.
+        entries: u64,
+        /// Whose group it would be in: the names of its devices.
+        members: Vec<String>,
     },
     /// The device was let in and has stored what it needs.
     InviteAccepted {
@@ -59,8 +64,18 @@ pub enum Event {
     InviteFailed(JoinError),
     /// Joining: show these two digits.
     ShowDigits {
-        /// 0 to 99, shown with two places.
-        digits: u8,
+        /// The inviting person types them.
+        digits: Digits,
+    },
+    /// Joining: the inviting person let this device in. Ask this one's, then call
+    /// `Joiner::confirm` or `Joiner::cancel`; nothing is stored before.
+    ConfirmJoin {
+        /// What the inviting device calls itself. Untrusted text.
+        inviter: String,
+        /// Where the group's log is kept.
+        relay: String,
+        /// The names of the group's devices.
+        members: Vec<String>,
     },
     /// Joining: the group's state is stored; open an `Engine` on it.
     Joined,

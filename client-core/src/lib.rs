@@ -3,15 +3,16 @@
 //! Bytes, time and randomness go in; bytes, storage batches and events come out. The same code runs
 //! in a browser and in a desktop process; [`io`] is the contract with whoever drives it.
 //!
-//! Two machines are driven: a [`Joiner`] from a link to a stored membership, and an [`Engine`] for
+//! Two machines are driven: a [`Joiner`] from a link or code to a stored membership, and an [`Engine`] for
 //! the rest of its life. Below them, bottom up: [`keys`], [`seal`] and [`epoch`] (cryptography as
 //! composed by the protocol), [`content`] and [`observed`] (what entries say), [`certificate`] and
-//! [`genesis`] (who may write), [`pairing`] and [`link`] (how somebody new comes in).
+//! [`genesis`] (who may write), [`pairing`], [`link`] and [`code`] (how somebody new comes in).
 //!
 //! "Decrypted" and "authenticated" are different types: only a [`seal::Authenticated`] entry, whose
 //! signature was checked or which a signed successor vouches for, ever reaches the app.
 
 pub mod certificate;
+pub mod code;
 pub mod content;
 pub mod engine;
 pub mod epoch;
@@ -23,6 +24,7 @@ mod fixtures;
 pub mod fuzzing;
 pub mod genesis;
 pub mod id;
+pub mod invite;
 pub mod io;
 mod kdf;
 pub mod keyring;
@@ -39,12 +41,14 @@ pub mod store_seal;
 #[cfg(any(test, feature = "vectors"))]
 pub mod vectors;
 
+pub use code::PairingCode;
 pub use engine::{
     Audit, AuditReport, AuditedSender, Backoff, Connection, Engine, Entry, Founding, GrantedDevice, Member,
     RelayStatus, Secrets, Status,
 };
 pub use error::{JoinError, MembershipError, OpenError, Problem, PushError};
 pub use event::{Event, IntegrityEvent};
+pub use invite::{Invite, InviteError, InviteKind};
 pub use io::{Input, Machine, Now, Output};
 pub use link::InviteLink;
-pub use pairing::{Joiner, Joining};
+pub use pairing::{Digits, Joiner, Joining};

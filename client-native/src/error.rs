@@ -1,7 +1,7 @@
 //! Why a call on a client failed, and what to do next.
 
 use zerok_sync_core::io::StorageFault;
-use zerok_sync_core::{JoinError, MembershipError, OpenError, Problem, PushError};
+use zerok_sync_core::{InviteError, JoinError, MembershipError, OpenError, Problem, PushError};
 
 use crate::storage::StorageError;
 
@@ -24,6 +24,9 @@ pub enum ClientError {
     /// The relay was not reached in time.
     #[error("the relay was not reached in time{}", .0.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default())]
     TimedOut(Option<Problem>),
+    /// The invitation does not say enough.
+    #[error(transparent)]
+    Invite(#[from] InviteError),
     /// Pairing ended without a new device.
     #[error(transparent)]
     Join(#[from] JoinError),

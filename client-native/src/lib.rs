@@ -21,7 +21,7 @@
 //! ```
 //!
 //! A home comes into being with [`Client::found`] (the first device) or [`Client::join`] (every
-//! other one, with a link from [`Client::invite`]); the `zerok` command line does the same.
+//! other one, with a link or a code from [`Client::invite`]); the `zerok` command line does the same.
 //!
 //! This crate holds drivers only: sockets, files and timers around `zerok-sync-core`, which decides
 //! everything. Inside out: `driver` (the loop), `link` (WebSocket and iroh), `storage` (SQLite),
@@ -37,8 +37,8 @@ mod link;
 mod storage;
 
 pub use client::{
-    Client, Entries, EntriesOptions, FoundOptions, Invitation, InviteEvent, InviteOptions, JoinOptions, OpenOptions,
-    PushReceipt,
+    Client, Entries, EntriesOptions, FoundOptions, GroupOffered, Invitation, InviteEvent, InviteOptions, JoinEvent,
+    JoinOptions, Joining, OpenOptions, PushReceipt,
 };
 pub use device_name::default_device_name;
 pub use error::ClientError;
@@ -48,8 +48,8 @@ pub use zerok_sync_core::id::DeviceId;
 pub use zerok_sync_core::io::{RelayAddress, StorageFault};
 pub use zerok_sync_core::link::LinkError;
 pub use zerok_sync_core::{
-    AuditReport, AuditedSender, Connection, Entry, GrantedDevice, IntegrityEvent, InviteLink, JoinError, Member,
-    MembershipError, OpenError, Problem, PushError, Status,
+    AuditReport, AuditedSender, Connection, Digits, Entry, GrantedDevice, IntegrityEvent, Invite, InviteError,
+    InviteKind, InviteLink, JoinError, Member, MembershipError, OpenError, PairingCode, Problem, PushError, Status,
 };
 pub use zerok_sync_protocol::limits::BLOB_BYTES_MAX;
 pub use zerok_sync_protocol::{BlobId, ErrorCode, NoisePublicKey};

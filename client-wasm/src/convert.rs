@@ -33,9 +33,8 @@ fn hex(id: &impl ToString) -> JsValue {
     id.to_string().into()
 }
 
-/// Two digits as people compare them.
-fn digits(digits: u8) -> JsValue {
-    format!("{digits:02}").into()
+fn names(names: &[String]) -> JsValue {
+    names.iter().map(JsValue::from).collect::<Array>().into()
 }
 
 /// `CoreEvent`.
@@ -48,17 +47,20 @@ pub(crate) fn event(event: &Event) -> Object {
         Event::PushRefused { push, problem } => {
             ("push_refused", &[("push", number(*push)), ("failure", failure(problem).into())])
         }
-        Event::InviteReady { link, expires_in_ms } => {
-            ("invite_ready", &[("link", link.into()), ("expiresInMs", number(*expires_in_ms))])
+        Event::InviteReady { invite, expires_in_ms } => {
+            ("invite_ready", &[("invite", invite.to_string().into()), ("expiresInMs", number(*expires_in_ms))])
         }
-        Event::JoinerWaiting { name, digits: shown } => {
-            ("joiner_waiting", &[("name", name.into()), ("digits", digits(*shown))])
+        Event::JoinerWaiting { name, entries, members } => {
+            ("joiner_waiting", &[("name", name.into()), ("entries", number(*entries)), ("members", names(members))])
         }
         Event::InviteAccepted { device, name } => {
             ("invite_accepted", &[("device", hex(device)), ("name", name.into())])
         }
         Event::InviteFailed(error) => ("invite_failed", &[("failure", failure(error).into())]),
-        Event::ShowDigits { digits: shown } => ("show_digits", &[("digits", digits(*shown))]),
+        Event::ShowDigits { digits } => ("show_digits", &[("digits", digits.to_string().into())]),
+        Event::ConfirmJoin { inviter, relay, members } => {
+            ("confirm_join", &[("inviter", inviter.into()), ("relay", relay.into()), ("members", names(members))])
+        }
         Event::Joined => ("joined", &[]),
         Event::JoinFailed(error) => ("join_failed", &[("failure", failure(error).into())]),
         Event::MemberJoined { device, name } => ("member_joined", &[("device", hex(device)), ("name", name.into())]),

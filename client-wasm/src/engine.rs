@@ -7,7 +7,7 @@ use js_sys::{Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 use zerok_sync_core::io::{Input, RelayAddress, Row, StorageFault};
 use zerok_sync_core::keys::StoreKey;
-use zerok_sync_core::{Engine, Founding, Secrets};
+use zerok_sync_core::{Engine, Founding, InviteKind, Secrets};
 use zerok_sync_protocol::NoisePublicKey;
 
 use crate::clock::now;
@@ -126,15 +126,33 @@ impl CoreEngine {
         self.driver.call(|engine, now| engine.rename(now, name)).map_err(|error| thrown(&error))
     }
 
-    /// Opens an invitation.
-    pub fn invite(&self, base_url: Option<String>, ttl_ms: f64) {
-        self.driver.call(|engine, now| engine.invite(now, base_url, ttl_ms as u64));
+    /// Opens an invitation by link.
+    #[wasm_bindgen(js_name = inviteByLink)]
+    pub fn invite_by_link(&self, base_url: Option<String>, ttl_ms: f64) {
+        let kind = InviteKind::Link { base: base_url };
+        self.driver.call(|engine, now| engine.invite(now, kind, ttl_ms as u64));
     }
 
-    /// The person's answer to `joiner_waiting`.
+    /// Opens an invitation by code.
+    #[wasm_bindgen(js_name = inviteByCode)]
+    pub fn invite_by_code(&self, ttl_ms: f64) {
+        self.driver.call(|engine, now| engine.invite(now, InviteKind::Code, ttl_ms as u64));
+    }
+
+    /// The digits that the person typed on `joiner_waiting`; `false`, and nothing has happened, if
+    /// the text is not two digits.
     #[wasm_bindgen(js_name = answerJoiner)]
-    pub fn answer_joiner(&self, accept: bool) {
-        self.driver.call(|engine, now| engine.answer_joiner(now, accept));
+    #[must_use]
+    pub fn answer_joiner(&self, typed: &str) -> bool {
+        let Ok(digits) = typed.parse() else { return false };
+        self.driver.call(|engine, now| engine.answer_joiner(now, digits));
+        true
+    }
+
+    /// The person said no.
+    #[wasm_bindgen(js_name = declineJoiner)]
+    pub fn decline_joiner(&self) {
+        self.driver.call(|engine, now| engine.decline_joiner(now));
     }
 
     /// Takes the invitation back.

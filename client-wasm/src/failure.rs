@@ -4,8 +4,7 @@
 use js_sys::Object;
 use wasm_bindgen::prelude::*;
 use zerok_sync_core::io::StorageFault;
-use zerok_sync_core::link::LinkError;
-use zerok_sync_core::{JoinError, MembershipError, OpenError, Problem, PushError};
+use zerok_sync_core::{InviteError, JoinError, MembershipError, OpenError, Problem, PushError};
 
 use crate::convert::object;
 
@@ -55,9 +54,13 @@ impl Failure for InvalidArgument {
     }
 }
 
-impl Failure for LinkError {
+impl Failure for InviteError {
     fn code(&self) -> &'static str {
-        "invalid_link"
+        match self {
+            Self::Link(_) => "invalid_link",
+            Self::Code(_) => "invalid_code",
+            Self::RelayNeeded | Self::NotARelayAddress(_) => "invalid_argument",
+        }
     }
 }
 
@@ -143,8 +146,13 @@ impl Failure for JoinError {
     fn code(&self) -> &'static str {
         match self {
             Self::InviteGone => "invite_gone",
-            Self::WrongSecret => "wrong_secret",
+            Self::WrongSecret | Self::WrongCode => "wrong_secret",
+            Self::NoSuchCode { .. } => "invite_gone",
             Self::Declined => "declined",
+            Self::WrongDigits => "wrong_digits",
+            Self::Refused => "refused_by_joiner",
+            Self::PeerLeft => "peer_left",
+            Self::Unconfirmed => "unconfirmed",
             Self::Expired => "expired",
             Self::Cancelled => "cancelled",
             Self::Invalid(_) => "invalid_peer",

@@ -4,8 +4,7 @@ use std::rc::Rc;
 
 use wasm_bindgen::prelude::*;
 use zerok_sync_core::io::Input;
-use zerok_sync_core::link::LinkError;
-use zerok_sync_core::{InviteLink, Joiner, Joining};
+use zerok_sync_core::{Invite, InviteError, Joiner, Joining};
 
 use crate::clock::now;
 use crate::convert;
@@ -14,7 +13,7 @@ use crate::engine::{noise_key, secrets, storage_fault};
 use crate::failure::thrown;
 use crate::host::{Host, Rows};
 
-/// Joins one group by one link, driven by JavaScript's event loop. After its event `joined` the
+/// Joins one group by one link or code, driven by JavaScript's event loop. After its event `joined` the
 /// storage holds the group: free this and open a `CoreEngine`.
 #[wasm_bindgen]
 pub struct CoreJoiner {
@@ -23,22 +22,30 @@ pub struct CoreJoiner {
 
 #[wasm_bindgen]
 impl CoreJoiner {
-    /// Starts joining into the empty storage behind `host`; the first `tick` connects.
+    /// Starts joining into the empty storage behind `host`; the first `tick` connects. `relay` is
+    /// where a code leads; a link says it itself.
     ///
     /// # Errors
-    /// `invalid_link`, `invalid_argument`.
+    /// `invalid_link`, `invalid_code`, `invalid_argument`.
     pub fn open(
         host: Host,
         store_key: &[u8],
         seed: &[u8],
-        link: &str,
+        invite: &str,
+        relay: &str,
         relay_key: Option<String>,
         device_name: String,
     ) -> Result<CoreJoiner, JsValue> {
-        let link = read_link(link)?;
+        let invite = read(invite)?;
         let relay_key = relay_key.as_deref().map(noise_key).transpose()?;
-        let joiner = Joiner::new(now(), secrets(store_key, seed)?, Joining { link, relay_key, device_name });
+        let relay = invite.relay(Some(relay), relay_key).map_err(|error| thrown(&error))?;
+        let joiner = Joiner::new(now(), secrets(store_key, seed)?, Joining { invite, relay, device_name });
         Ok(Self { driver: Driver::new(joiner, host) })
+    }
+
+    /// The person wants the group of `confirm_join`.
+    pub fn confirm(&self) {
+        self.driver.call(|joiner, now| joiner.confirm(now));
     }
 
     /// Gives up.
@@ -73,19 +80,23 @@ impl CoreJoiner {
     }
 }
 
-/// What an invitation link says about its relay, without its secret: for a page that wants to show
-/// where it leads.
+/// What an invitation says without its secret: its kind and, if it is a link, its relay. For a page
+/// that wants to show where it leads.
 ///
 /// # Errors
-/// `invalid_link`.
-#[wasm_bindgen(js_name = linkRelay)]
-pub fn link_relay(link: &str) -> Result<js_sys::Object, JsValue> {
-    let link = read_link(link)?;
-    let relay = link.relay();
-    let key = relay.key.map_or(JsValue::UNDEFINED, |key| key.to_string().into());
-    Ok(convert::object(&[("relay", relay.url.into()), ("relayKey", key)]))
+/// `invalid_link`, `invalid_code`.
+#[wasm_bindgen(js_name = inviteKind)]
+pub fn invite_kind(text: &str) -> Result<js_sys::Object, JsValue> {
+    Ok(match read(text)? {
+        Invite::Code(_) => convert::object(&[("kind", "code".into())]),
+        Invite::Link(link) => {
+            let relay = link.relay();
+            let key = relay.key.map_or(JsValue::UNDEFINED, |key| key.to_string().into());
+            convert::object(&[("kind", "link".into()), ("relay", relay.url.into()), ("relayKey", key)])
+        }
+    })
 }
 
-fn read_link(text: &str) -> Result<InviteLink, JsValue> {
-    text.parse().map_err(|error: LinkError| thrown(&error))
+fn read(text: &str) -> Result<Invite, JsValue> {
+    text.parse().map_err(|error: InviteError| thrown(&error))
 }

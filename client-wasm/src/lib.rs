@@ -15,6 +15,7 @@ mod engine;
 mod failure;
 mod host;
 mod joiner;
+mod qr;
 mod socket;
 #[cfg(feature = "vectors")]
 mod vectors;

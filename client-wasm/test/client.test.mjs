@@ -85,19 +85,61 @@ scenario("a new group reaches the relay, and a push its disk", async () => {
   assert.equal(group.outboxCount, 0);
 });
 
-scenario("pairing shows the same digits and the joiner's name on the inviting device, and both list each other", async () => {
+for (const kind of ["link", "code"]) {
+scenario(`pairing by ${kind}: the digits typed let the joiner in, each side hears who the other is, and both list each other`, async () => {
   const [a, b] = await Promise.all([device("laptop"), device("phone")]);
   await a.createGroup();
-  const { link, joined, invitation } = await pair(a, b);
+  const { text, joined, invitation } = await pair(a, b, kind);
   assert.match(joined.digits, /^\d\d$/);
-  assert.deepEqual(invitation.seen, { name: "phone", digits: joined.digits });
+  assert.deepEqual(invitation.seen, [{ name: "phone", entries: 0, members: ["laptop"] }]);
+  assert.deepEqual(joined.group, { inviter: "laptop", relay: relay.url, members: ["laptop"] });
   assert.equal(invitation.outcome.name, "phone");
-  assert.ok(link.startsWith(`${relay.url}/#`));
+  if (kind === "link") assert.ok(text.startsWith(`${relay.url}/#`));
+  else assert.match(text, /^[0-9A-Z]{4}-[0-9A-Z]{4}$/);
   const names = async (one) => (await one.status()).group.members.map(({ name }) => name).sort();
   for (const one of [a, b]) {
     await one.until(() => client.status.group.members.length === 2);
     assert.deepEqual(await names(one), ["laptop", "phone"]);
   }
+});
+}
+
+scenario("wrong digits end it on both sides; text that is no answer costs nothing", async () => {
+  const [a, b] = await Promise.all([device("laptop"), device("phone")]);
+  await a.createGroup();
+  const code = await a.invite("code");
+  const joining = b.join(code);
+  const digits = await b.digits();
+  await a.answer("what?");
+  await a.answer(digits === "00" ? "01" : "00");
+  assert.equal((await joining).code, "wrong_digits");
+  const { outcome, seen } = await a.invitationEnd();
+  assert.equal(outcome, "wrong_digits");
+  assert.equal(seen.length, 2, "asked again");
+  assert.equal((await b.status()).state, "empty");
+  assert.equal((await b.join(code)).code, "invite_gone");
+});
+
+scenario("the joining person says no, and both sides hear what that means", async () => {
+  const [a, b] = await Promise.all([device("laptop"), device("phone")]);
+  await a.createGroup();
+  const joining = b.join(await a.invite(), false);
+  await a.answer(await b.digits());
+  assert.equal((await joining).code, "cancelled");
+  assert.equal((await a.invitationEnd()).outcome, "refused_by_joiner");
+  assert.equal((await b.status()).state, "empty");
+});
+
+scenario("a link comes with a QR code, a code without; a typo in a code is found before it is sent", async () => {
+  const a = await device("laptop");
+  await a.createGroup();
+  await a.invite();
+  const { size, modules, path } = await a.page.evaluate(() => ({ ...shownQr, modules: [...shownQr.modules] }));
+  assert.equal(modules.length, size * size);
+  assert.deepEqual(modules.slice(0, 8), [1, 1, 1, 1, 1, 1, 1, 0], "the corner every QR code has");
+  assert.equal(path.split("M").length - 1, modules.filter((dark) => dark === 1).length);
+  const b = await device("phone");
+  assert.equal((await b.join("0000-0001")).code, "invalid_code");
 });
 
 scenario("what one pushes the other receives, both ways, and nothing comes back as foreign", async () => {
@@ -118,8 +160,10 @@ scenario("what one pushes the other receives, both ways, and nothing comes back 
 scenario("a declined joiner gets nothing, and the link is used up", async () => {
   const [a, b, c] = await Promise.all([device("laptop"), device("stranger"), device("second")]);
   await a.createGroup();
-  const link = await a.invite(false);
-  assert.equal((await b.join(link)).code, "declined");
+  const link = await a.invite();
+  const joining = b.join(link);
+  await a.answer(undefined);
+  assert.equal((await joining).code, "declined");
   assert.equal((await a.invitationEnd()).outcome, "declined");
   assert.deepEqual(await b.status(), { state: "empty", storage: "indexeddb", group: undefined, stoppedBy: undefined });
   assert.equal((await c.join(link)).code, "invite_gone");
@@ -139,9 +183,9 @@ scenario("a cancelled invitation ends on both sides", async () => {
   await a.createGroup();
   const link = await a.page.evaluate(async () => {
     globalThis.canceller = new AbortController();
-    const { link, done } = await client.invite({ onJoiner: () => true, signal: canceller.signal });
+    const { text, done } = await client.invite({ onJoiner: () => "00", signal: canceller.signal });
     globalThis.cancelled = done.catch((error) => error.code);
-    return link;
+    return text;
   });
   assert.equal(await a.page.evaluate(() => (canceller.abort(), cancelled)), "cancelled");
   assert.equal((await b.join(link)).code, "invite_gone");

@@ -19,9 +19,9 @@ declare global {
   const Client: typeof zerok.Client;
   const ZerokError: typeof zerok.ZerokError;
   const init: typeof zerok.init;
-  const link: string;
-  function show(link: string): void;
-  function askForANewLink(): void;
+  const codeOrLink: string;
+  function show(text: string): void;
+  function askForANewInvitation(): void;
   function readFile(path: string): Promise<Uint8Array<ArrayBuffer>>;
 }
 `;

@@ -26,11 +26,12 @@ export type CoreEvent =
   | { readonly type: "pushes_stored"; readonly push: number }
   | { readonly type: "pushes_acked"; readonly push: number }
   | { readonly type: "push_refused"; readonly push: number; readonly failure: Failure }
-  | { readonly type: "invite_ready"; readonly link: string; readonly expiresInMs: number }
-  | { readonly type: "joiner_waiting"; readonly name: string; readonly digits: string }
+  | { readonly type: "invite_ready"; readonly invite: string; readonly expiresInMs: number }
+  | { readonly type: "joiner_waiting"; readonly name: string; readonly entries: number; readonly members: string[] }
   | { readonly type: "invite_accepted"; readonly device: string; readonly name: string }
   | { readonly type: "invite_failed"; readonly failure: Failure }
   | { readonly type: "show_digits"; readonly digits: string }
+  | { readonly type: "confirm_join"; readonly inviter: string; readonly relay: string; readonly members: string[] }
   | { readonly type: "joined" }
   | { readonly type: "join_failed"; readonly failure: Failure }
   | { readonly type: "member_joined"; readonly device: string; readonly name: string }

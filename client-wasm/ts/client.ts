@@ -40,10 +40,25 @@ export interface Warning {
 
 /** How to join. */
 export interface JoinOptions {
-  /** Gets the two digits to show: the person at the inviting device compares them. */
+  /** Gets the two digits to show: the person at the inviting device types them. */
   readonly onDigits?: (digits: string) => void;
+  /**
+   * Asks this device's person whether this is the group they mean; nothing is stored before it
+   * resolved to `true`. Without it, whatever group the invitation leads to is joined.
+   */
+  readonly onConfirm?: (group: GroupOffered) => Promise<boolean> | boolean;
   /** Gives up. */
   readonly signal?: AbortSignal;
+}
+
+/** Whose group a device is about to join. */
+export interface GroupOffered {
+  /** What the inviting device calls itself. Untrusted text. */
+  readonly inviter: string;
+  /** Origin of the relay that keeps the group's log. */
+  readonly relay: string;
+  /** The names of the group's devices. */
+  readonly members: readonly string[];
 }
 
 /** What `Client.on` can listen to. */
@@ -168,10 +183,17 @@ export class Client {
   }
 
   /**
-   * Joins the group that a link invites to. Resolves when this device is a member and has stored
-   * what it needs. On any failure nothing was stored.
+   * Joins the group that a link or a code invites to; a code is looked for at this client's relay.
+   * Resolves when this device is a member and has stored what it needs. On any failure nothing was
+   * stored.
+   *
+   * @example
+   * await client.join(codeOrLink, {
+   *   onDigits: (digits) => show(`Type ${digits} on the other device.`),
+   *   onConfirm: ({ inviter, relay }) => confirm(`Join the group of "${inviter}" on ${relay}?`),
+   * });
    */
-  async join(link: string, { onDigits, signal }: JoinOptions = {}): Promise<void> {
+  async join(codeOrLink: string, { onDigits, onConfirm, signal }: JoinOptions = {}): Promise<void> {
     this.#expectEmpty();
     this.#enter("joining");
     const joined = new Deferred<void>();
@@ -180,6 +202,7 @@ export class Client {
       (events) => {
         for (const event of events) {
           if (event.type === "show_digits") onDigits?.(event.digits);
+          if (event.type === "confirm_join") void ask(event);
           if (event.type === "joined") joined.resolve();
           if (event.type === "join_failed" || event.type === "storage_failed") {
             joined.reject(ZerokError.from(event.failure));
@@ -189,11 +212,25 @@ export class Client {
       (error) => joined.reject(error),
     );
     const cancel = () => this.#joining?.core.cancel();
+    const ask = async ({ inviter, relay, members }: GroupOffered) => {
+      let confirmed: boolean;
+      try {
+        confirmed = onConfirm === undefined || (await onConfirm({ inviter, relay, members })) === true;
+      } catch (error) {
+        joined.reject(error instanceof Error ? error : asZerokError(error));
+        confirmed = false;
+      }
+      // By then it may be over: the invitation expired, or was taken back.
+      const core = this.#joining?.core;
+      if (confirmed) core?.confirm();
+      else core?.cancel();
+    };
     try {
       signal?.throwIfAborted();
       const { relayKey } = this.#options;
+      const relay = originOf(this.#options.relay);
       const joiner = callCore(() =>
-        CoreJoiner.open(host, this.#storage.storeKey, randomBytes(32), link, relayKey, this.#deviceName),
+        CoreJoiner.open(host, this.#storage.storeKey, randomBytes(32), codeOrLink, relay, relayKey, this.#deviceName),
       );
       this.#joining = { core: host.attach(joiner), host, joined };
       signal?.addEventListener("abort", cancel);
@@ -211,13 +248,14 @@ export class Client {
   }
 
   /**
-   * Opens an invitation: resolves when there is a link to show. One at a time.
+   * Opens an invitation: resolves when there is a link or code to show. One at a time.
    *
    * @example
-   * const { link, done } = await client.invite({
-   *   onJoiner: ({ name, digits }) => confirm(`Let "${name}" in? It must show ${digits}.`),
+   * const { text, done } = await client.invite({
+   *   kind: "code",
+   *   onJoiner: ({ name }) => prompt(`"${name}" wants in. Which two digits does it show?`) ?? undefined,
    * });
-   * show(link);
+   * show(text);
    * const { device } = await done;
    */
   async invite(options: InviteOptions): Promise<Invitation> {
@@ -227,12 +265,15 @@ export class Client {
     }
     if (options.signal?.aborted) throw new ZerokError("cancelled", "cancelled");
     const engine = {
-      answerJoiner: (accept: boolean) => this.#group?.core.answerJoiner(accept),
+      // Without a group there is nobody to answer.
+      answerJoiner: (typed: string) => this.#group?.core.answerJoiner(typed) ?? true,
+      declineJoiner: () => this.#group?.core.declineJoiner(),
       cancelInvite: () => this.#group?.core.cancelInvite(),
     };
     this.#invitation = new PendingInvitation(engine, options);
     const { ready } = this.#invitation;
-    callCore(() => core.invite(options.baseUrl, options.ttlMs ?? INVITE_TTL_MS));
+    const ttlMs = options.ttlMs ?? INVITE_TTL_MS;
+    callCore(() => (options.kind === "code" ? core.inviteByCode(ttlMs) : core.inviteByLink(options.baseUrl, ttlMs)));
     return ready;
   }
 

@@ -13,9 +13,14 @@ export type ZerokErrorCode =
   | "protocol_violation"
   // pairing
   | "invalid_link"
+  | "invalid_code"
   | "invite_gone"
   | "wrong_secret"
   | "declined"
+  | "wrong_digits"
+  | "refused_by_joiner"
+  | "peer_left"
+  | "unconfirmed"
   | "expired"
   | "cancelled"
   | "invalid_peer"
@@ -54,9 +59,9 @@ export interface Failure {
  *
  * @example
  * try {
- *   await client.join(link);
+ *   await client.join(codeOrLink);
  * } catch (error) {
- *   if (error instanceof ZerokError && error.code === "invite_gone") askForANewLink();
+ *   if (error instanceof ZerokError && error.code === "invite_gone") askForANewInvitation();
  *   else throw error;
  * }
  */

@@ -9,6 +9,7 @@ export {
   Client,
   type ClientEvents,
   type ClientOptions,
+  type GroupOffered,
   type JoinOptions,
   type Warning,
 } from "./client.js";
@@ -17,6 +18,7 @@ export type { Entry } from "./entry.js";
 export { ZerokError, type ZerokErrorCode } from "./error.js";
 export { init, type WasmSource } from "./init.js";
 export type { Invitation, InvitedDevice, InviteOptions, WaitingJoiner } from "./invitation.js";
-export { type LinkRelay, readLink } from "./link.js";
+export { type InviteText, readInvite } from "./invite-text.js";
 export type { Pushed } from "./pushes.js";
+export type { QrCode } from "./qr.js";
 export type { Connection, GrantedDevice, GroupStatus, IntegrityFinding, Member, Status, StorageKind } from "./status.js";

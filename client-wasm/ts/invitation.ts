@@ -1,27 +1,34 @@
 import type { CoreEvent } from "./bridge.js";
 import { Deferred } from "./deferred.js";
 import { asZerokError, ZerokError } from "./error.js";
+import { type QrCode, qrCodeOf } from "./qr.js";
 
-/** Somebody who holds the link. */
+/** Somebody who holds the link or code, and what they would be given. */
 export interface WaitingJoiner {
   /** What the joining device calls itself. Untrusted text. */
   readonly name: string;
-  /** The two digits that the joining device shows; ask the person whether they match. */
-  readonly digits: string;
+  /** How many entries it could read, to begin with. */
+  readonly entries: number;
+  /** The names of the group's devices. */
+  readonly members: readonly string[];
 }
 
 /** How to invite. */
 export interface InviteOptions {
+  /** A link (default), which also makes a QR code, or a short code to be read out and typed. */
+  readonly kind?: "link" | "code";
   /**
-   * Asks the person. Only after it resolved to `true` does anything about the group leave this
-   * device.
+   * Asks the person for the two digits that the joining device shows, and resolves to what was
+   * typed; to `undefined` to turn the device away. The digits are compared in the core, and only if
+   * they are right does anything about the group leave this device; other ones end the invitation
+   * on both sides. Text that is not two digits is no answer: the person is asked again.
    */
-  readonly onJoiner: (joiner: WaitingJoiner) => Promise<boolean> | boolean;
+  readonly onJoiner: (joiner: WaitingJoiner) => Promise<string | undefined> | string | undefined;
   /** The page that the link opens. Default: the relay's own. */
   readonly baseUrl?: string;
-  /** Life of the link; default and maximum ten minutes. */
+  /** Life of the invitation; default and maximum ten minutes. */
   readonly ttlMs?: number;
-  /** Takes the invitation back. */
+  /** Takes the invitation back; the joining device is told. */
   readonly signal?: AbortSignal;
 }
 
@@ -34,17 +41,24 @@ export interface InvitedDevice {
 
 /** An open invitation. */
 export interface Invitation {
-  /** Holds the pairing secret: show it to the joining device only. */
-  readonly link: string;
+  readonly kind: "link" | "code";
+  /** The link or the code. Holds the pairing secret: show it to the joining device only. */
+  readonly text: string;
+  /** The link as a QR code, to be drawn as SVG or on a canvas; codes are typed, not scanned. */
+  readonly qr: QrCode | undefined;
   /** Resolves when the device is in and has stored the group; rejects if nobody was let in. */
   readonly done: Promise<InvitedDevice>;
 }
 
 /** What an invitation needs of the engine. */
 export interface Inviting {
-  answerJoiner(accept: boolean): void;
+  answerJoiner(typed: string): boolean;
+  declineJoiner(): void;
   cancelInvite(): void;
 }
+
+/** How often a person is asked again after text that was no answer: an app may answer by itself. */
+const ASKED_TIMES_MAX = 20;
 
 /** One invitation from its opening to its end. */
 export class PendingInvitation {
@@ -61,7 +75,7 @@ export class PendingInvitation {
     options.signal?.addEventListener("abort", this.#onAbort);
   }
 
-  /** Resolves when the link can be shown. */
+  /** Resolves when the link or code can be shown. */
   get ready(): Promise<Invitation> {
     return this.#ready.promise;
   }
@@ -73,10 +87,10 @@ export class PendingInvitation {
   handle(event: CoreEvent): void {
     switch (event.type) {
       case "invite_ready":
-        this.#ready.resolve({ link: event.link, done: this.#done.promise });
+        this.#ready.resolve(this.#invitation(event.invite));
         break;
       case "joiner_waiting":
-        void this.#ask({ name: event.name, digits: event.digits });
+        void this.#ask({ name: event.name, entries: event.entries, members: event.members });
         break;
       case "invite_accepted":
         this.#finish();
@@ -94,18 +108,27 @@ export class PendingInvitation {
     this.#done.reject(error);
   }
 
+  #invitation(text: string): Invitation {
+    const kind = this.#options.kind ?? "link";
+    return { kind, text, qr: kind === "link" ? qrCodeOf(text) : undefined, done: this.#done.promise };
+  }
+
   async #ask(joiner: WaitingJoiner): Promise<void> {
-    let accept: boolean;
     try {
-      // Only a plain `true` lets a device in.
-      accept = (await this.#options.onJoiner(joiner)) === true;
+      for (let asked = 0; asked < ASKED_TIMES_MAX; asked++) {
+        const typed = await this.#options.onJoiner(joiner);
+        // A late answer must not be taken for one about the next invitation's joiner.
+        if (this.#over) return;
+        // Only text lets a device in, whatever untyped code answers.
+        if (typeof typed !== "string") break;
+        if (this.#engine.answerJoiner(typed)) return;
+      }
+      this.#engine.declineJoiner();
     } catch (error) {
-      this.#engine.answerJoiner(false);
+      if (this.#over) return;
+      this.#engine.declineJoiner();
       this.fail(error instanceof Error ? error : asZerokError(error));
-      return;
     }
-    // A late answer must not be taken for one about the next invitation's joiner.
-    if (!this.#over) this.#engine.answerJoiner(accept);
   }
 
   #finish(): void {

@@ -49,13 +49,10 @@ describe("notes", { timeout: 240_000 }, () => {
     await first.createGroup(relay.url, "first browser");
     const link = await first.invite();
     assert.match(link, /^http:\/\/127\.0\.0\.1:\d+\/#0k1\./);
-    const [shown, asked] = await Promise.all([
-      second.askToJoin(link.replace(relay.url, cable.url), "second browser"),
-      first.digitsOf("second browser"),
-    ]);
+    const shown = await second.askToJoin(link.replace(relay.url, cable.url), "second browser");
     assert.match(shown, /^\d\d$/);
-    assert.equal(asked, shown);
-    await first.accept();
+    await first.asksAbout("second browser");
+    await Promise.all([first.letIn(shown), second.confirm()]);
     await second.live();
     assert.equal(new URL(second.page.url()).hash, "", "the secret left the address bar");
     for (const { page } of [first, second]) {
@@ -68,9 +65,8 @@ describe("notes", { timeout: 240_000 }, () => {
   test("a declined device is turned away and the group goes on", async () => {
     const stranger = await openProfile(browser);
     const link = await first.invite();
-    const joining = stranger.askToJoin(link, "stranger");
-    await first.digitsOf("stranger");
-    await joining;
+    await stranger.askToJoin(link, "stranger");
+    await first.asksAbout("stranger");
     await first.page.getByRole("button", { name: "Decline" }).click();
     await stranger.page.getByRole("alert").filter({ hasText: /\w/ }).waitFor();
     await first.page.getByRole("button", { name: "Close" }).click();
@@ -78,12 +74,28 @@ describe("notes", { timeout: 240_000 }, () => {
     await stranger.context.close();
   });
 
+  test("a third browser comes in by a code that was read out, and wrong digits keep it out", async () => {
+    const third = await openProfile(browser);
+    const refused = await third.joinByCode(relay.url, (await first.inviteByCode()).toLowerCase(), "third browser");
+    await first.asksAbout("third browser");
+    await first.page.getByLabel(/^The two digits that/).fill(refused === "00" ? "01" : "00");
+    await first.page.getByRole("button", { name: "Let it in" }).click();
+    for (const { page } of [first, third]) await page.getByRole("alert").filter({ hasText: "not the ones" }).waitFor();
+    await first.page.getByRole("button", { name: "Close" }).click();
+    const shown = await third.joinByCode(relay.url, await first.inviteByCode(), "third browser");
+    await first.asksAbout("third browser");
+    await Promise.all([first.letIn(shown), third.confirm()]);
+    await third.live();
+    assert.deepEqual(third.errors, []);
+    await third.context.close();
+  });
+
   test("a terminal joins the same group", async () => {
     const link = await first.invite();
-    const joined = terminal.run("laptop", "join", link, "--name", "terminal");
-    await first.digitsOf("terminal");
-    await first.accept();
-    await joined;
+    const joined = terminal.join("laptop", link, "--name", "terminal");
+    await first.asksAbout("terminal");
+    await first.letIn(await joined.digits);
+    await joined.end;
     await second.page.getByRole("list", { name: "Devices" }).getByText("terminal").waitFor();
   });
 

@@ -1,6 +1,6 @@
 // The page: opens the client and shows the screen that fits its state.
 
-import { type Client, readLink } from "@0k-sync/client";
+import { type Client, readInvite } from "@0k-sync/client";
 
 import { announce, button, byId, el, sentence } from "./dom.ts";
 import { currentClient, isOpenElsewhere, openClient, renamedClient } from "./group-client.ts";
@@ -40,8 +40,8 @@ async function followOpenedLink(): Promise<void> {
     return;
   }
   try {
-    const { relay } = await readLink(link);
-    showJoin(link, relay);
+    const invite = await readInvite(link);
+    showJoin(link, invite.kind === "link" ? invite.relay : location.origin);
   } catch (error) {
     forgetOpenedLink();
     announce(sentence(error));
@@ -61,12 +61,12 @@ function showWelcome(): void {
   );
 }
 
-function showJoin(link: string, relay: string): void {
+function showJoin(invite: string, relay: string): void {
   showScreen(
     confirmJoin(relay, {
-      join: async (name, onDigits, signal) => {
+      join: async (name, { onDigits, onConfirm, signal }) => {
         const client = await renamedClient(name, announce);
-        await client.join(link, { onDigits, signal });
+        await client.join(invite, { onDigits, onConfirm, signal });
         forgetOpenedLink();
         showGroup(client);
         announce("This device is in.");

@@ -5,7 +5,7 @@ use zerok_sync_core::io::{Batch, CommitId, LinkDownReason, LinkId, Machine, Stor
 use zerok_sync_core::{Event, Input, Output};
 
 use super::defect::Defect;
-use super::device::Link;
+use super::device::{Link, Running};
 use super::network::Parcel;
 use super::relay::Conn;
 use super::world::{Loss, World};
@@ -86,7 +86,13 @@ impl World {
                 {
                     self.violations.push(format!("device {device} was told of {position}, which is not on disk"));
                 }
+                let asked = matches!(event, Event::ConfirmJoin { .. });
                 self.devices[device].events.push(event);
+                let now = self.now_at(device);
+                if asked && let Running::Joiner(joiner) = &mut self.devices[device].running {
+                    // Its person wanted this group.
+                    joiner.confirm(now);
+                }
             }
         }
     }

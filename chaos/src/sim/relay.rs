@@ -303,10 +303,8 @@ impl Relay {
                     session.caught_up = false;
                 }
             }
-            ClientFrame::MailboxOpen { .. } => {
-                let mut id = [0; MailboxId::LONG_LEN];
-                self.rng.fill_bytes(&mut id);
-                let id = MailboxId::from_slice(&id).expect("16 bytes");
+            ClientFrame::MailboxOpen { short, .. } => {
+                let id = self.free_mailbox(if short { MailboxId::SHORT_LEN } else { MailboxId::LONG_LEN });
                 self.mailboxes.insert(id.clone(), (conn, None));
                 self.enter_mailbox(conn, id);
             }
@@ -478,6 +476,31 @@ impl Relay {
         }
         if first {
             self.send(conn, &RelayFrame::CaughtUp { head });
+        }
+    }
+
+    fn free_mailbox(&mut self, len: usize) -> MailboxId {
+        loop {
+            let mut id = [0; MailboxId::LONG_LEN];
+            self.rng.fill_bytes(&mut id);
+            // 15 bits of a short one.
+            id[0] &= 0x7f;
+            let id = MailboxId::from_slice(&id[..len]).expect("one of the two lengths");
+            if !self.mailboxes.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// Ten minutes are over for every mailbox there is.
+    pub fn expire_mailboxes(&mut self) {
+        for (mailbox, (inviter, joiner)) in std::mem::take(&mut self.mailboxes) {
+            for party in [Some(inviter), joiner].into_iter().flatten() {
+                if let Some(session) = self.sessions.get_mut(&party) {
+                    session.mailbox.take_if(|open| *open == mailbox);
+                }
+                self.send(party, &RelayFrame::MailboxClosed {});
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use zerok_sync_core::keyring::Keyring;
 use zerok_sync_core::keys::{EpochSecret, Membership, MembershipSeed, StoreKey};
 use zerok_sync_core::store_seal;
 use zerok_sync_core::{
-    Engine, Entry, Event, Founding, Input, IntegrityEvent, InviteLink, Joiner, Joining, Now, Secrets,
+    Engine, Entry, Event, Founding, Input, IntegrityEvent, Invite, InviteKind, Joiner, Joining, Now, Secrets,
 };
 use zerok_sync_protocol::{EpochId, wire};
 
@@ -194,7 +194,7 @@ impl World {
         let device = self.begin_joining(inviter, name);
         self.settle();
         let now = self.now_at(inviter);
-        self.engine(inviter).answer_joiner(now, true);
+        self.engine(inviter).accept_joiner_unchecked(now);
         self.settle();
         assert!(self.devices[device].events.contains(&Event::Joined), "{:?}", self.devices[device].events);
         self.start(device);
@@ -208,25 +208,25 @@ impl World {
     /// When no link comes.
     pub fn begin_joining(&mut self, inviter: usize, name: &str) -> usize {
         let now = self.now_at(inviter);
-        self.engine(inviter).invite(now, None, 600_000);
+        self.engine(inviter).invite(now, InviteKind::Link { base: None }, 600_000);
         self.settle();
-        let link = self.devices[inviter].events.iter().rev().find_map(|event| match event {
-            Event::InviteReady { link, .. } => Some(link.clone()),
+        let invite = self.devices[inviter].events.iter().rev().find_map(|event| match event {
+            Event::InviteReady { invite, .. } => Some(invite.clone()),
             _ => None,
         });
         let device = self.add_device();
-        self.join(device, &link.expect("the relay opened a mailbox"), name);
+        self.join(device, invite.expect("the relay opened a mailbox"), name);
         device
     }
 
-    /// Starts a joiner on an empty device.
+    /// Starts a joiner on an empty device; its person wants what the invitation leads to.
     ///
     /// # Panics
-    /// When the link is none.
-    pub fn join(&mut self, device: usize, link: &str, name: &str) {
-        let link: InviteLink = link.parse().expect("our own link");
+    /// When the invitation leads nowhere.
+    pub fn join(&mut self, device: usize, invite: Invite, name: &str) {
         let secrets = self.new_run(device);
-        let joining = Joining { link, relay_key: None, device_name: name.into() };
+        let relay = invite.relay(Some(URL), None).expect("an address");
+        let joining = Joining { invite, relay, device_name: name.into() };
         let joiner = Joiner::new(self.now_at(device), secrets, joining);
         self.devices[device].running = Running::Joiner(Box::new(joiner));
         self.drain(device);

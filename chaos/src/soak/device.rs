@@ -148,15 +148,15 @@ impl Device {
         for device in 1..devices {
             let joined = async {
                 let mut invitation = clients[0].invite(InviteOptions::default()).await?;
-                let InviteEvent::Ready { link } = invitation.next().await? else { bail!("no link") };
+                let InviteEvent::Ready { invite } = invitation.next().await? else { bail!("no link") };
                 let options = JoinOptions {
                     device_name: name(device),
                     transport: transport(device),
-                    ..JoinOptions::new(home(device), link.parse()?)
+                    ..JoinOptions::new(home(device), invite)
                 };
                 let joining = tokio::spawn(Client::join(options, |_digits| {}));
                 let InviteEvent::JoinerWaiting { .. } = invitation.next().await? else { bail!("no joiner") };
-                invitation.answer(true).await?;
+                invitation.accept_unchecked().await?;
                 let InviteEvent::Accepted { .. } = invitation.next().await? else { bail!("not accepted") };
                 Ok(joining.await??)
             };

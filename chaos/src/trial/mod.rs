@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use zerok_sync_core::id::DeviceId;
 use zerok_sync_core::io::StorageFault;
-use zerok_sync_core::{Engine, Event, Input, Problem, PushError};
+use zerok_sync_core::{Engine, Event, Input, Invite, InviteKind, Problem, PushError};
 
 use crate::sim::{Clock, Conditions, Defect, Dice, Loss, Run, Running, World};
 use app::App;
@@ -67,7 +67,7 @@ enum Act {
     RelayBack,
     Online(usize, Run),
     Reachable(usize),
-    Join(String),
+    Join(Box<Invite>),
     Answer(usize, Run),
     Read(usize, Run),
     Mark(usize, Run, u64),
@@ -259,10 +259,15 @@ impl Trial {
             Act::Start(device) => self.start(device),
             Act::RelayBack => self.world.relay_up = true,
             Act::Reachable(device) => self.world.devices[device].cut_off = false,
-            Act::Join(link) => self.join(&link),
+            Act::Join(invite) => self.join(*invite),
             Act::Answer(device, run) if self.runs(device, run) => {
                 let (now, accept) = (self.world.now_at(device), self.healed || !self.dice.chance(100));
-                self.world.engine(device).answer_joiner(now, accept);
+                let engine = self.world.engine(device);
+                if accept {
+                    engine.accept_joiner_unchecked(now)
+                } else {
+                    engine.decline_joiner(now)
+                }
                 self.world.drain(device);
             }
             Act::Read(device, run) if self.runs(device, run) => self.read(device),
@@ -429,12 +434,13 @@ impl Trial {
         if room && !self.inviting && self.world.devices[device].engine().is_some() {
             self.inviting = true;
             let now = self.world.now_at(device);
-            self.world.engine(device).invite(now, None, 600_000);
+            let kind = if self.dice.chance(500) { InviteKind::Code } else { InviteKind::Link { base: None } };
+            self.world.engine(device).invite(now, kind, 600_000);
             self.world.drain(device);
         }
     }
 
-    fn join(&mut self, link: &str) {
+    fn join(&mut self, invite: Invite) {
         self.inviting = false;
         let free = self.world.devices.iter().position(|device| !device.is_running() && device.storage.is_empty());
         let device = free.unwrap_or_else(|| {
@@ -450,7 +456,7 @@ impl Trial {
         self.count("joins begun");
         let wall_ahead_ms = years(&mut self.dice);
         self.world.devices[device].clock = Clock { mono_ahead_ms: self.dice.any() % 1_000_000_000, wall_ahead_ms };
-        self.world.join(device, link, &format!("device {device}"));
+        self.world.join(device, invite, &format!("device {device}"));
     }
 
     /// The process starts again, and the app with it, from what is stored.
@@ -587,9 +593,9 @@ impl Trial {
             }
             Event::Integrity(finding) => self.wrong(device, format!("{finding:?}")),
             Event::PushRefused { push, problem } => self.wrong(device, format!("push {push} is refused: {problem}")),
-            Event::InviteReady { link, .. } => {
+            Event::InviteReady { invite, .. } => {
                 let think_ms = self.dice.within(&(0..=3_000));
-                self.after(think_ms, Act::Join(link));
+                self.after(think_ms, Act::Join(Box::new(invite)));
             }
             Event::JoinerWaiting { .. } => {
                 let think_ms = self.dice.within(&(0..=3_000));
@@ -598,6 +604,7 @@ impl Trial {
             Event::InviteFailed(_) => self.inviting = false,
             Event::InviteAccepted { .. }
             | Event::ShowDigits { .. }
+            | Event::ConfirmJoin { .. }
             | Event::MemberJoined { .. }
             | Event::KeysChanged { .. }
             | Event::Left

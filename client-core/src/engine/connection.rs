@@ -519,8 +519,8 @@ impl Engine {
             }
             (Phase::Live, RelayFrame::CaughtUp { head }) => self.on_caught_up(at, head),
             (Phase::Live, RelayFrame::PushAck { push, results }) => self.on_push_ack(now, at, push, &results),
-            (Phase::Live, RelayFrame::MailboxOpened { mailbox, expires_in_ms, .. }) => {
-                self.on_mailbox_opened(at, mailbox, expires_in_ms)
+            (Phase::Live, RelayFrame::MailboxOpened { mailbox, salt, expires_in_ms }) => {
+                self.on_mailbox_opened(at, mailbox, &salt, expires_in_ms)
             }
             (Phase::Live, RelayFrame::MailboxMessage { data }) => {
                 self.on_mailbox_message(at, &data);
@@ -584,6 +584,7 @@ impl Engine {
         };
         open.send(&subscribe);
         self.set_problem(at, self.progress.copied.then_some(Problem::OlderCopy));
+        self.expect_granted_order(at);
         self.open_mailbox();
         self.event(Event::StatusChanged);
     }

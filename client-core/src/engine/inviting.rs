@@ -9,20 +9,22 @@ use zerok_sync_protocol::{ClientFrame, MailboxId};
 use super::Engine;
 use super::relay::{Relay, RelayAt};
 use crate::certificate::{Card, DeviceName};
+use crate::code::PairingCode;
 use crate::content::{SeenHash, SeenItem};
 use crate::error::{JoinError, Problem};
 use crate::event::Event;
 use crate::genesis::Genesis;
+use crate::invite::{Invite, InviteKind};
 use crate::io::Now;
 use crate::link::{InviteLink, PairingSecret};
-use crate::pairing::{GrantMaterial, GrantedMember, InviterPairing, InviterStep, PairingMode, pairing_psk};
+use crate::pairing::{Digits, GrantMaterial, GrantedMember, InviterPairing, InviterStep, pairing_psk};
 
 /// An invitation under way.
 #[derive(Debug)]
 pub(super) struct Invitation {
     /// The relay with the mailbox.
     at: RelayAt,
-    base: Option<String>,
+    kind: InviteKind,
     ttl_ms: u64,
     state: State,
 }
@@ -33,60 +35,102 @@ enum State {
     Wanted,
     /// `MailboxOpen` is out.
     Opening,
-    /// The link is out; a joiner may be there.
+    /// The link or code is out; a joiner may be there.
     Pairing { pairing: Box<InviterPairing>, card: Option<Card> },
 }
 
 impl Engine {
-    /// Makes an invitation: [`Event::InviteReady`] with a link as soon as the relay has opened a
-    /// mailbox, then [`Event::JoinerWaiting`], and at the end [`Event::InviteAccepted`] or
-    /// [`Event::InviteFailed`]. `base` is the page the link opens (the relay's own by default). An
-    /// invitation that is under way is cancelled.
-    pub fn invite(&mut self, now: Now, base: Option<String>, ttl_ms: u64) {
+    /// Makes an invitation: [`Event::InviteReady`] with a link or code as soon as the relay has
+    /// opened a mailbox, then [`Event::JoinerWaiting`], and at the end [`Event::InviteAccepted`] or
+    /// [`Event::InviteFailed`]. An invitation that is under way is cancelled.
+    pub fn invite(&mut self, now: Now, kind: InviteKind, ttl_ms: u64) {
         self.cancel_invite(now);
-        self.invitation =
-            Some(Invitation { at: RelayAt::HOME, base, ttl_ms: ttl_ms.min(MAILBOX_TTL_MS), state: State::Wanted });
+        let (at, ttl_ms) = (RelayAt::HOME, ttl_ms.min(MAILBOX_TTL_MS));
+        self.invitation = Some(Invitation { at, kind, ttl_ms, state: State::Wanted });
         self.open_mailbox();
         self.step(now);
     }
 
-    /// The person's answer to [`Event::JoinerWaiting`].
-    pub fn answer_joiner(&mut self, now: Now, accept: bool) {
-        let material = self.grant_material();
-        if let Some(Invitation { state: State::Pairing { pairing, card }, .. }) = &mut self.invitation
-            && let Some(card) = card.take()
-        {
-            let collides = self.members.keys().any(|member| member.tag() == card.keys.device.tag());
-            let outcome = match material {
-                Some(material) if accept && !collides => pairing.accept(&material).map(Some),
-                _ => Ok(pairing.decline()),
-            };
-            match outcome {
-                Ok(Some(message)) if accept && !collides => {
-                    self.note_grant(&card);
-                    self.mailbox_send(message);
-                }
-                Ok(message) => {
-                    message.into_iter().for_each(|message| self.mailbox_send(message));
-                    self.end_invitation(JoinError::Declined);
-                }
-                Err(error) => self.end_invitation(error),
+    /// The answer to [`Event::JoinerWaiting`]: what the person read on the joining device. Other
+    /// digits than it shows end the invitation on both sides with [`JoinError::WrongDigits`].
+    pub fn answer_joiner(&mut self, now: Now, typed: Digits) {
+        let checked = match self.pairing_with_joiner() {
+            Some(pairing) => pairing.check_digits(typed),
+            None => return,
+        };
+        match checked {
+            Ok(()) => self.let_in(),
+            Err((error, message)) => {
+                message.into_iter().for_each(|message| self.mailbox_send(message));
+                self.end_invitation(error);
             }
         }
         self.step(now);
     }
 
-    /// Takes an invitation back.
-    pub fn cancel_invite(&mut self, now: Now) {
-        if self.invitation.is_some() {
-            if let Some(Invitation { state: State::Pairing { pairing, .. }, .. }) = &mut self.invitation
-                && let Some(message) = pairing.decline()
-            {
-                self.mailbox_send(message);
-            }
-            self.end_invitation(JoinError::Cancelled);
-            self.step(now);
+    /// Lets in whoever holds the invitation, unseen: for scripts, where no person looks at a screen.
+    pub fn accept_joiner_unchecked(&mut self, now: Now) {
+        if self.pairing_with_joiner().is_some() {
+            self.let_in();
         }
+        self.step(now);
+    }
+
+    /// The person said no to [`Event::JoinerWaiting`].
+    pub fn decline_joiner(&mut self, now: Now) {
+        if self.pairing_with_joiner().is_some() {
+            self.decline();
+        }
+        self.step(now);
+    }
+
+    /// The pairing, if somebody waits for an answer.
+    fn pairing_with_joiner(&mut self) -> Option<&mut InviterPairing> {
+        match &mut self.invitation {
+            Some(Invitation { state: State::Pairing { pairing, card: Some(_) }, .. }) => Some(pairing),
+            _ => None,
+        }
+    }
+
+    /// Hands over what a member needs, if this device can vouch for it now.
+    fn let_in(&mut self) {
+        let material = self.grant_material();
+        let Some(Invitation { state: State::Pairing { pairing, card }, .. }) = &mut self.invitation else { return };
+        let Some(card) = card.take() else { return };
+        let collides = self.members.keys().any(|member| member.tag() == card.keys.device.tag());
+        match material {
+            Some(material) if !collides => match pairing.accept(&material) {
+                Ok(message) => {
+                    self.note_grant(&card);
+                    self.mailbox_send(message);
+                }
+                Err(error) => self.end_invitation(error),
+            },
+            _ => self.decline(),
+        }
+    }
+
+    fn decline(&mut self) {
+        if let Some(Invitation { state: State::Pairing { pairing, .. }, .. }) = &mut self.invitation {
+            let message = pairing.decline();
+            message.into_iter().for_each(|message| self.mailbox_send(message));
+            self.end_invitation(JoinError::Declined);
+        }
+    }
+
+    /// Takes an invitation back. Once the keys are out that is too late: it ends as unconfirmed.
+    pub fn cancel_invite(&mut self, now: Now) {
+        let Some(invitation) = &mut self.invitation else { return };
+        let mut error = JoinError::Cancelled;
+        if let State::Pairing { pairing, .. } = &mut invitation.state {
+            if pairing.awaits_confirmation() {
+                error = JoinError::Unconfirmed;
+            }
+            let message = pairing.decline();
+            message.into_iter().for_each(|message| self.mailbox_send(message));
+        }
+        self.end_invitation(error);
+        self.step(now);
     }
 
     /// Asks for a mailbox if one is wanted and the relay is there.
@@ -96,19 +140,21 @@ impl Engine {
         let Some(open) = self.relays[at].session.live() else { return };
         if matches!(invitation.state, State::Wanted) {
             invitation.at = at;
-            open.send(&ClientFrame::MailboxOpen { short: false, ttl_ms: invitation.ttl_ms });
+            let short = invitation.kind == InviteKind::Code;
+            open.send(&ClientFrame::MailboxOpen { short, ttl_ms: invitation.ttl_ms });
             invitation.state = State::Opening;
         }
     }
 
-    /// The mailbox is open: the link can be shown.
+    /// The mailbox is open: the link or code can be shown.
     ///
     /// # Errors
-    /// [`Problem::ProtocolViolation`] when none was asked for.
+    /// [`Problem::ProtocolViolation`] when none was asked for, or another kind of one.
     pub(super) fn on_mailbox_opened(
         &mut self,
         at: RelayAt,
         mailbox: MailboxId,
+        salt: &[u8],
         expires_in_ms: u64,
     ) -> Result<(), Problem> {
         if let Some(open) = self.relays[at].session.live()
@@ -121,14 +167,24 @@ impl Engine {
         if !matches!(invitation.state, State::Opening) || invitation.at != at {
             return Err(Problem::ProtocolViolation("a mailbox that was not asked for"));
         }
-        let secret = PairingSecret::generate(&mut self.rng);
-        let psk0 = pairing_psk(secret.expose());
-        let pairing = InviterPairing::new(PairingMode::Link, &mailbox, psk0, self.me.clone());
+        let me = self.me.clone();
+        let (pairing, invite) = match &invitation.kind {
+            InviteKind::Link { base } => {
+                let secret = PairingSecret::generate(&mut self.rng);
+                let pairing = InviterPairing::by_link(&mailbox, pairing_psk(secret.expose()), me);
+                (pairing, InviteLink::new(base.as_deref(), &self.relays[at].address(), mailbox, secret).map(Invite::Link))
+            }
+            InviteKind::Code => {
+                let code = PairingCode::generate(mailbox, &mut self.rng)
+                    .ok_or(Problem::ProtocolViolation("a mailbox whose id does not fit a code"))?;
+                (InviterPairing::by_code(code.clone(), salt, me), Ok(Invite::Code(code)))
+            }
+        };
         invitation.state = State::Pairing { pairing: Box::new(pairing), card: None };
-        match InviteLink::new(invitation.base.as_deref(), &self.relays[at].address(), mailbox, secret) {
-            Ok(link) => {
+        match invite {
+            Ok(invite) => {
                 let expires_in_ms = expires_in_ms.min(MAILBOX_TTL_MS);
-                self.event(Event::InviteReady { link: link.to_string(), expires_in_ms });
+                self.event(Event::InviteReady { invite, expires_in_ms });
             }
             Err(_) => self.end_invitation(JoinError::Invalid("an address that no link can be made of")),
         }
@@ -144,10 +200,11 @@ impl Engine {
         }
         match pairing.receive(data, &mut self.rng) {
             Ok(InviterStep::Send(message)) => self.mailbox_send(message),
-            Ok(InviterStep::Ask { card: asking, digits }) => {
+            Ok(InviterStep::Ask { card: asking }) => {
                 let name = asking.name.to_string();
                 *card = Some(asking);
-                self.event(Event::JoinerWaiting { name, digits });
+                let members = self.members.values().map(|member| member.name.clone()).collect();
+                self.event(Event::JoinerWaiting { name, entries: self.progress.position, members });
             }
             Ok(InviterStep::Accepted { certificate }) => {
                 let card = certificate.card();

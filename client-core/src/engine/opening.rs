@@ -72,6 +72,7 @@ impl Engine {
                 genesis_envelope: envelope.envelope,
             }),
             joining: None,
+            history_start: None,
         };
         initial_rows(state, &secrets.store_key, &mut rng)
     }

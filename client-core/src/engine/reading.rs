@@ -14,6 +14,7 @@ use zerok_sync_protocol::{BlobId, ClientFrame, EnvelopeType, EpochId};
 
 use super::connection::CREDIT_BYTES;
 use super::relay::RelayAt;
+use super::rows::JoiningRow;
 use super::{Engine, rows};
 use crate::content::{KindSupport, SeenHash};
 use crate::error::Problem;
@@ -283,6 +284,18 @@ impl Engine {
         let relay = &mut self.relays[at];
         if relay.row.timeline == pair.timeline && relay.contradicts(entry.sender, pair.cursor, pair.hash) {
             self.find(IntegrityEvent::Forked { observer: entry.sender, cursor: pair.cursor });
+        }
+    }
+
+    /// What the inviting device had been shown of this log: compared once this one has read as far,
+    /// so that a relay cannot start a new member on a history of its own.
+    pub(super) fn expect_granted_order(&mut self, at: RelayAt) {
+        let Some(JoiningRow { observed: Some(pair), inviter, .. }) = &self.joining else { return };
+        let relay = &mut self.relays[at];
+        let comparable = Some(pair.relay) == relay.tag() && pair.timeline == relay.row.timeline;
+        if comparable && relay.contradicts(*inviter, pair.cursor, pair.hash) {
+            let (observer, cursor) = (*inviter, pair.cursor);
+            self.find(IntegrityEvent::Forked { observer, cursor });
         }
     }
 

@@ -22,7 +22,7 @@ use zerok_sync_protocol::{BlobId, EpochId, NoisePublicKey, Timeline, wire_enum, 
 
 use super::connection::random;
 use crate::certificate::JoinCertificate;
-use crate::content::{Kind, SeenHash, SeenItem};
+use crate::content::{Kind, Observed, SeenHash, SeenItem};
 use crate::error::OpenError;
 use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
@@ -30,6 +30,7 @@ use crate::io::{Batch, RelayAddress};
 use crate::keyring::Keyring;
 use crate::keys::{EpochSecret, MemberKeys, MembershipSeed, StoreKey};
 use crate::observed::FoldHash;
+use crate::pairing::{GrantedMember, HistoryStart};
 use crate::store_seal;
 
 /// Format of this file; a newer one is refused, never guessed at.
@@ -212,6 +213,10 @@ wire_struct! {
         frontier: Vec<SeenItem>,
         /// Who let it in.
         inviter: DeviceId,
+        /// What the inviter was shown of the log, to be compared with what this device is shown.
+        observed: Option<Observed>,
+        /// Who is there by the inviter's word: shown until the log says it.
+        members: Vec<GrantedMember>,
     }
 }
 
@@ -480,6 +485,8 @@ pub(crate) struct InitialState<'a> {
     pub(crate) founding: Option<Founding>,
     /// Joiner: its certificate and what it must find before it pushes.
     pub(crate) joining: Option<(JoinCertificate, JoiningRow)>,
+    /// Joiner: where the log starts, if entries are gone.
+    pub(crate) history_start: Option<HistoryStart>,
 }
 
 /// What only the founder starts with.
@@ -527,7 +534,13 @@ pub(crate) fn initial_rows(state: InitialState<'_>, store_key: &StoreKey, rng: &
     let creation =
         state.founding.map(|founding| CreationRow { epoch_envelope: founding.genesis_envelope, token: founding.token });
     let acked_seq = progress.acked_seq;
-    let relay = RelayRow { acked_seq, ..RelayRow::new(0, state.relay, creation) };
+    let mut relay = RelayRow { acked_seq, ..RelayRow::new(0, state.relay, creation) };
+    if let Some(start) = state.history_start {
+        relay.timeline = start.timeline;
+        relay.cursor = start.cursor;
+        relay.blob_id_at_cursor = start.blob_id;
+        relay.observed = start.hash;
+    }
     batch.put(relay.row_key(), wire::encode(&relay));
     let group = GroupRow { device_name: state.device_name };
     batch.put(hot_key(hot::GROUP, &[]), wire::encode(&group));

@@ -1,5 +1,7 @@
 //! What an app can ask at any time: where things stand, who is there, what an entry says.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use zerok_sync_protocol::{BlobId, EpochId};
 
@@ -70,7 +72,8 @@ pub struct Status {
     pub device: DeviceId,
     /// Its name.
     pub device_name: String,
-    /// Devices of the group as far as the log was read.
+    /// Devices of the group as far as the log was read; before a new member has read it, as its
+    /// inviter said.
     pub members: Vec<Member>,
     /// Devices let in here that have not arrived.
     pub granted: Vec<GrantedDevice>,
@@ -234,8 +237,17 @@ impl Engine {
         }
     }
 
+    /// Who the log says is a member; and, until a new member has read the log, who its inviter said.
     fn members_listed(&self) -> Vec<Member> {
         let me = self.me.device();
+        let granted = self.joining.iter().flat_map(|joining| &joining.members).map(|member| Member {
+            device: member.device,
+            name: member.name.to_string(),
+            own: false,
+            joined_at_ms: None,
+            last_wrote_at_ms: None,
+            leaving: false,
+        });
         let listed = |(device, member): (&DeviceId, &rows::MemberRow)| Member {
             device: *device,
             name: member.name.clone(),
@@ -244,7 +256,10 @@ impl Engine {
             last_wrote_at_ms: self.chains.get(device).map(|chain| chain.sent_at_ms),
             leaving: member.leaving,
         };
-        self.members.iter().map(listed).collect()
+        // What was read counts.
+        let members: BTreeMap<DeviceId, Member> =
+            granted.chain(self.members.iter().map(listed)).map(|member| (member.device, member)).collect();
+        members.into_values().collect()
     }
 
     /// The entry of a stored row, from [`Engine::entry_range`].

@@ -13,7 +13,7 @@ use crate::fixtures::Group;
 use crate::genesis::Genesis;
 use crate::seal::{self, EnvelopeKeys, OpenFailure};
 
-pub use crate::pairing::fuzzing::{invite_link, pairing};
+pub use crate::pairing::fuzzing::{invite_link, pairing, pairing_code};
 
 /// An entry's envelope. Mode 0: raw bytes; they never authenticate. Mode 1: the *content* (array
 /// and signature) inside a well-made envelope; it may open, and is nobody's. Input: mode (1) ‖ bytes.
@@ -158,6 +158,11 @@ mod tests {
     #[test]
     fn invite_links_hold_under_mutation() {
         exercise(&corpus("invite_link"), 20_000, invite_link);
+    }
+
+    #[test]
+    fn pairing_codes_hold_under_mutation() {
+        exercise(&corpus("pairing_code"), 20_000, pairing_code);
     }
 
     #[test]

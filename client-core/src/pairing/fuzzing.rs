@@ -7,9 +7,11 @@ use zerok_sync_protocol::{MailboxId, wire};
 use super::digits::commitment;
 use super::grant::{Grant, Granted};
 use super::message::Answer;
-use super::{InviterPairing, InviterStep, PairingMode, pairing_psk, prologue};
+use super::{Digits, InviterPairing, InviterStep, JoinerPairing, PairingMode, pairing_psk, prologue};
 use crate::certificate::Card;
+use crate::code::PairingCode;
 use crate::fixtures::membership;
+use crate::invite::Invite;
 use crate::link::InviteLink;
 
 const SECRET: [u8; 32] = [0x51; 32];
@@ -22,17 +24,43 @@ pub fn invite_link(data: &[u8]) {
     }
 }
 
+/// Any text as a code, or as either kind of invitation: an error, or something that survives
+/// another round.
+pub fn pairing_code(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(code) = text.parse::<PairingCode>() {
+        assert_eq!(code.to_string().parse(), Ok(code));
+    }
+    if let Ok(invite) = text.parse::<Invite>() {
+        assert_eq!(invite.to_string().parse(), Ok(invite));
+    }
+    if let Ok(digits) = text.parse::<Digits>() {
+        assert_eq!(digits.to_string().parse(), Ok(digits));
+    }
+}
+
 /// What the channel carries. Mode 0: a mailbox message to a waiting inviter. Mode 1: the payload of
-/// message 3 by somebody who holds the link. Mode 2: message 4's plaintext at the joiner.
+/// message 3 by somebody who holds the link. Mode 2: message 4's plaintext at the joiner. Mode 3: a mailbox message to an inviter and to a joiner that
+/// wait for a code's share.
 /// Input: mode (1) ‖ bytes.
 pub fn pairing(data: &[u8]) {
     let Some((mode, bytes)) = data.split_first() else { return };
-    match mode % 3 {
+    match mode % 4 {
         0 => {
             let step = invitation().receive(bytes, &mut SeededRng::new(b"inviter"));
             assert!(!matches!(step, Ok(InviterStep::Ask { .. } | InviterStep::Accepted { .. })));
         }
         1 => introduce(bytes),
+        3 => {
+            let mailbox = MailboxId::from_slice(&[1, 2]).expect("2 bytes");
+            let mut rng = SeededRng::new(b"code");
+            let code = PairingCode::generate(mailbox, &mut rng).expect("15 bits");
+            let mut inviter = InviterPairing::by_code(code.clone(), &[3; 16], membership(1));
+            let answered = inviter.receive(bytes, &mut rng).is_ok();
+            let name = "phone".parse().expect("a name");
+            let (mut joiner, _) = JoinerPairing::by_code(&code, &[3; 16], membership(2), name, &mut rng);
+            assert_eq!(joiner.receive(bytes, &mut rng).is_ok(), answered, "both sides know what a share is");
+        }
         _ => {
             if let Ok(Answer::Granted { grant, signature }) = wire::decode(bytes) {
                 let card = Card { keys: membership(2).keys, name: "phone".parse().expect("a name") };
@@ -64,13 +92,13 @@ fn introduce(payload: &[u8]) {
     let joiner = joiner.read(&m2).expect("message 2 is sound");
     let Ok((m3, _)) = joiner.finish(payload) else { return };
     if let Ok(step) = inviter.receive(&m3, &mut SeededRng::new(b"inviter")) {
-        let InviterStep::Ask { card, .. } = step else { panic!("message 3 only asks") };
+        let InviterStep::Ask { card } = step else { panic!("message 3 only asks") };
         assert_eq!(card.keys.noise, stranger.keys.noise);
     }
 }
 
 fn invitation() -> InviterPairing {
-    InviterPairing::new(PairingMode::Link, &mailbox(), pairing_psk(&SECRET), membership(1))
+    InviterPairing::by_link(&mailbox(), pairing_psk(&SECRET), membership(1))
 }
 
 fn mailbox() -> MailboxId {
@@ -95,6 +123,15 @@ pub(crate) fn seeds(target: &str) -> Vec<(&'static str, Vec<u8>)> {
             };
             vec![("own-page", link(None)), ("program", link(Some("zerok://pair")))]
         }
+        "pairing_code" => {
+            let mailbox = MailboxId::from_slice(&[0x12, 0x34]).expect("2 bytes");
+            let code = PairingCode::generate(mailbox, &mut SeededRng::new(b"code")).expect("15 bits").to_string();
+            vec![
+                ("code", code.clone().into_bytes()),
+                ("typed", code.to_lowercase().replace('-', " ").into_bytes()),
+                ("digits", b"07".to_vec()),
+            ]
+        }
         "pairing" => {
             let card = wire::encode(&Card { keys: membership(2).keys, name: "phone".parse().expect("a name") });
             let signature = sign_card(&membership(2).signing, &[0; 32], &card);
@@ -104,6 +141,8 @@ pub(crate) fn seeds(target: &str) -> Vec<(&'static str, Vec<u8>)> {
                 ("introduction", [&[1], &wire::encode(&introduction)[..]].concat()),
                 ("answer", [&[2], &answer[..]].concat()),
                 ("declined", [&[2], &wire::encode(&Answer::Declined {})[..]].concat()),
+                ("wrong-digits", [&[2], &wire::encode(&Answer::WrongDigits {})[..]].concat()),
+                ("share", [&[3], &curve25519_dalek::constants::RISTRETTO_BASEPOINT_COMPRESSED.to_bytes()[..]].concat()),
             ]
         }
         other => panic!("no seeds for {other}"),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 use zerok_sync_protocol::limits::ALLOW_LIST_MAX;
 use zerok_sync_protocol::wire::{self, List, TooMany};
-use zerok_sync_protocol::{EpochId, NoisePublicKey, Timeline, wire_struct};
+use zerok_sync_protocol::{BlobId, EpochId, NoisePublicKey, Timeline, wire_struct};
 
 use super::message::{self, Answer};
 use crate::certificate::{Card, DeviceName, JoinCertificate};
@@ -56,6 +56,8 @@ wire_struct! {
         timeline: Timeline,
         /// Highest cursor that is gone.
         cursor: u64,
+        /// What stood there: the relay is asked to go on behind it.
+        blob_id: BlobId,
         /// `h` there.
         hash: FoldHash,
     }

@@ -1,8 +1,8 @@
-//! A device that holds an invitation, until it is a member: from the link to the stored state.
+//! A device that holds an invitation, until it is a member: from link or code to the stored state.
 //!
-//! A [`Machine`] like the engine: it connects to the link's relay as a guest, meets the inviter in
-//! the mailbox, runs [`JoinerPairing`], and commits the new membership to a storage that must be
-//! empty. [`Event::Joined`] or [`Event::JoinFailed`] (or [`Event::StorageFailed`]) comes exactly
+//! A [`Machine`] like the engine: it connects to the relay as a guest, meets the inviter in the
+//! mailbox, runs [`JoinerPairing`], asks the person ([`Event::ConfirmJoin`]), and commits the new
+//! membership to a storage that must be empty. [`Event::Joined`] or [`Event::JoinFailed`] (or [`Event::StorageFailed`]) comes exactly
 //! once and last; after `Joined`, drop it and open an [`crate::Engine`] on the storage.
 //!
 //! Before the commit every failure leaves nothing behind. From the commit on the device is a member
@@ -19,18 +19,19 @@ use zerok_sync_protocol::limits::{
     DEAD_AFTER_PING_MS, DEAD_AFTER_WAKE_PING_MS, FRAME_BYTES_MAX_GUEST, MAILBOX_TTL_MS, MINOR_MAX, MINOR_MIN,
     PING_AFTER_IDLE_MS,
 };
-use zerok_sync_protocol::{ClientFrame, ErrorCode, NoisePublicKey, RelayFrame};
+use zerok_sync_protocol::{ClientFrame, ErrorCode, MailboxId, RelayFrame};
 
 use super::joiner_pairing::{JoinerPairing, JoinerStep};
-use super::{Granted, PairingMode, pairing_psk};
+use super::{Granted, pairing_psk};
 use crate::certificate::DeviceName;
 use crate::engine::Secrets;
 use crate::engine::rows::{InitialState, JoiningRow, initial_rows};
 use crate::error::{JoinError, Problem};
 use crate::event::Event;
+use crate::id::DeviceId;
+use crate::invite::Invite;
 use crate::io::{CommitId, Input, LinkDownReason, LinkId, Machine, Now, Output, RELAY_BUSY, RelayAddress};
 use crate::keys::{Membership, MembershipSeed, StoreKey};
-use crate::link::InviteLink;
 use crate::relay_link::{RelayLink, RelayLinkEvent, check_first_contact};
 
 /// How long a link may take to stand: name look-up, TCP and TLS on a slow mobile network.
@@ -50,9 +51,10 @@ const COMMIT: CommitId = CommitId(1);
 #[derive(Debug, Clone)]
 pub struct Joining {
     /// The invitation.
-    pub link: InviteLink,
-    /// The relay's key, if the person knows better than the link.
-    pub relay_key: Option<NoisePublicKey>,
+    pub invite: Invite,
+    /// Where it is: [`Invite::relay`]. Without a key, which no code carries, the one that is met
+    /// has to be the one that the inviting device names.
+    pub relay: RelayAddress,
     /// What this device is called; cleaned by [`DeviceName::cleaned`].
     pub device_name: String,
 }
@@ -65,7 +67,7 @@ pub struct Joiner {
     seed: MembershipSeed,
     name: DeviceName,
     relay: RelayAddress,
-    invitation: InviteLink,
+    invite: Invite,
     phase: Phase,
     /// Gone before the end only where that does not matter any more.
     link: Option<RelayLink>,
@@ -94,6 +96,12 @@ enum Phase {
         pairing: Box<JoinerPairing>,
         deadline_ms: u64,
     },
+    /// The grant is here and the person is asked, until the mailbox expires.
+    Confirming {
+        pairing: Box<JoinerPairing>,
+        granted: Box<Granted>,
+        deadline_ms: u64,
+    },
     /// The grant is being stored.
     Committing {
         pairing: Box<JoinerPairing>,
@@ -119,15 +127,13 @@ impl Joiner {
         let mut rng = ChaCha20Rng::from_seed(secrets.rng_seed);
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
-        let mut relay = joining.link.relay();
-        relay.key = joining.relay_key.or(relay.key);
         let mut joiner = Self {
             store_key: secrets.store_key,
             rng,
             seed: MembershipSeed::from_bytes(seed),
             name: DeviceName::cleaned(&joining.device_name),
-            relay,
-            invitation: joining.link,
+            relay: joining.relay,
+            invite: joining.invite,
             phase: Phase::Connecting { deadline_ms: now.mono_ms.saturating_add(CONNECT_DEADLINE_MS) },
             link: None,
             liveness: Liveness::default(),
@@ -140,10 +146,25 @@ impl Joiner {
         joiner
     }
 
-    /// Gives up, unless the grant is here already: then the device is as good as a member, and the
-    /// outcome is [`Event::Joined`].
+    /// The person's yes to [`Event::ConfirmJoin`].
+    pub fn confirm(&mut self, _now: Now) {
+        if let Phase::Confirming { .. } = self.phase
+            && let Phase::Confirming { pairing, granted, .. } = std::mem::replace(&mut self.phase, Phase::Done)
+        {
+            self.store(pairing, *granted);
+        }
+    }
+
+    /// Gives up, or says no to [`Event::ConfirmJoin`]; the inviting device is told. Comes too late
+    /// once that was confirmed: then the outcome is [`Event::Joined`].
     pub fn cancel(&mut self, _now: Now) {
-        match self.phase {
+        match &mut self.phase {
+            Phase::Confirming { pairing, .. } => {
+                if let Some(message) = pairing.refuse() {
+                    self.send(&ClientFrame::MailboxSend { data: message.into() });
+                }
+                self.fail(JoinError::Cancelled);
+            }
             Phase::Committing { .. } | Phase::Leaving { .. } | Phase::Done => {}
             _ => self.fail(JoinError::Cancelled),
         }
@@ -173,7 +194,11 @@ impl Joiner {
         while let Some(link) = &mut self.link {
             match link.poll_event() {
                 Ok(None) => break,
-                Ok(Some(RelayLinkEvent::Ready { .. })) => self.greet(now),
+                Ok(Some(RelayLinkEvent::Ready { relay_key, .. })) => {
+                    // From here on it is this relay or none.
+                    self.relay.key = Some(relay_key);
+                    self.greet(now);
+                }
                 Ok(Some(RelayLinkEvent::Frame(frame))) => self.on_frame(now, frame),
                 Err(problem) => return self.lose_link(problem),
             }
@@ -203,29 +228,40 @@ impl Joiner {
             }
             (Phase::Leaving { .. }, _) => {}
             (Phase::Greeting { .. }, RelayFrame::Welcome { .. }) => {
-                self.send(&ClientFrame::MailboxJoin { mailbox: self.invitation.mailbox().clone() });
+                self.send(&ClientFrame::MailboxJoin { mailbox: self.mailbox().clone() });
                 self.phase = Phase::Entering { deadline_ms: now.mono_ms.saturating_add(ANSWER_DEADLINE_MS) };
             }
-            (Phase::Entering { .. }, RelayFrame::MailboxOpened { mailbox, expires_in_ms, .. }) => {
-                if mailbox == *self.invitation.mailbox() {
-                    self.start_pairing(now, expires_in_ms);
+            (Phase::Entering { .. }, RelayFrame::MailboxOpened { mailbox, salt, expires_in_ms }) => {
+                if mailbox == *self.mailbox() {
+                    self.start_pairing(now, &salt, expires_in_ms);
                 } else {
                     self.fail(Problem::ProtocolViolation("another mailbox than the one asked for").into());
                 }
             }
-            (Phase::Pairing { pairing, .. }, RelayFrame::MailboxMessage { data }) => match pairing.receive(&data) {
-                Ok(JoinerStep::Introduce { message, digits }) => {
-                    self.send(&ClientFrame::MailboxSend { data: message.into() });
-                    self.transmit();
-                    self.outputs.push_back(Output::Event(Event::ShowDigits { digits }));
+            (Phase::Pairing { pairing, .. }, RelayFrame::MailboxMessage { data }) => {
+                match pairing.receive(&data, &mut self.rng) {
+                    Ok(JoinerStep::Send(message)) => self.send(&ClientFrame::MailboxSend { data: message.into() }),
+                    Ok(JoinerStep::Introduce { message, digits }) => {
+                        self.send(&ClientFrame::MailboxSend { data: message.into() });
+                        self.transmit();
+                        self.outputs.push_back(Output::Event(Event::ShowDigits { digits }));
+                    }
+                    Ok(JoinerStep::Granted(granted)) => self.ask_person(granted),
+                    Err(error) => self.fail(error),
                 }
-                Ok(JoinerStep::Granted(granted)) => self.store(*granted),
-                Err(error) => self.fail(error),
-            },
-            (Phase::Pairing { pairing, deadline_ms }, RelayFrame::MailboxClosed {}) => {
+            }
+            (
+                Phase::Pairing { pairing, deadline_ms } | Phase::Confirming { pairing, deadline_ms, .. },
+                RelayFrame::MailboxClosed {},
+            ) => {
                 let expired = now.mono_ms.saturating_add(EXPIRY_SLACK_MS) >= *deadline_ms;
                 let error = if expired { JoinError::Expired } else { pairing.closed() };
                 self.fail(error);
+            }
+            (Phase::Entering { .. }, RelayFrame::Error { code, .. })
+                if code == ErrorCode::MailboxGone.number() && matches!(self.invite, Invite::Code(_)) =>
+            {
+                self.fail(JoinError::NoSuchCode { relay: self.relay.url.clone() });
             }
             (_, RelayFrame::Error { code, detail, .. }) => self.fail(refusal(code, detail)),
             (_, RelayFrame::Bye { .. }) => self.fail(lost("the relay is restarting")),
@@ -233,32 +269,53 @@ impl Joiner {
         }
     }
 
-    fn start_pairing(&mut self, now: Now, expires_in_ms: u64) {
-        let psk0 = pairing_psk(self.invitation.secret().expose());
-        let (pairing, message) = JoinerPairing::start(
-            PairingMode::Link,
-            self.invitation.mailbox(),
-            psk0,
-            Membership::from_seed(&self.seed),
-            self.name.clone(),
-            &mut self.rng,
-        );
+    fn mailbox(&self) -> &MailboxId {
+        match &self.invite {
+            Invite::Link(link) => link.mailbox(),
+            Invite::Code(code) => code.mailbox(),
+        }
+    }
+
+    fn start_pairing(&mut self, now: Now, salt: &[u8], expires_in_ms: u64) {
+        let (membership, name) = (Membership::from_seed(&self.seed), self.name.clone());
+        let (pairing, message) = match &self.invite {
+            Invite::Link(link) => {
+                let psk0 = pairing_psk(link.secret().expose());
+                JoinerPairing::by_link(link.mailbox(), psk0, membership, name, &mut self.rng)
+            }
+            Invite::Code(code) => JoinerPairing::by_code(code, salt, membership, name, &mut self.rng),
+        };
         self.send(&ClientFrame::MailboxSend { data: message.into() });
         let deadline_ms = now.mono_ms.saturating_add(expires_in_ms.min(MAILBOX_TTL_MS));
         self.phase = Phase::Pairing { pairing: Box::new(pairing), deadline_ms };
     }
 
-    /// The grant becomes this device's first state.
-    fn store(&mut self, granted: Granted) {
+    /// The inviting person let this device in; this one's has a word in it, too.
+    fn ask_person(&mut self, granted: Box<Granted>) {
         // The inviter says which key this relay has: whoever sits between the joiner and the relay
         // would have shown another.
         if !granted.relays.iter().any(|relay| Some(relay.key) == self.relay.key) {
             return self.fail(Problem::RelayKeyChanged { url: self.relay.url.clone() }.into());
         }
-        let Phase::Pairing { pairing, .. } = std::mem::replace(&mut self.phase, Phase::Done) else {
+        let Phase::Pairing { pairing, deadline_ms } = std::mem::replace(&mut self.phase, Phase::Done) else {
             unreachable!("a grant comes out of the pairing that is going on");
         };
+        let name_of = |device: DeviceId| granted.members.iter().find(|member| member.device == device);
+        let question = Event::ConfirmJoin {
+            inviter: name_of(granted.inviter.device)
+                .map_or_else(|| "a device".into(), |member| member.name.to_string()),
+            relay: self.relay.url.clone(),
+            members: granted.members.iter().map(|member| member.name.to_string()).collect(),
+        };
+        self.phase = Phase::Confirming { pairing, granted, deadline_ms };
+        self.outputs.push_back(Output::Event(question));
+    }
+
+    /// The grant becomes this device's first state.
+    fn store(&mut self, pairing: Box<JoinerPairing>, granted: Granted) {
         let inviter = granted.inviter.device;
+        let joining =
+            JoiningRow { frontier: granted.frontier, inviter, observed: granted.observed, members: granted.members };
         let state = InitialState {
             seed: &self.seed,
             genesis: granted.genesis.bytes().clone(),
@@ -266,7 +323,8 @@ impl Joiner {
             relay: self.relay.clone(),
             device_name: self.name.to_string(),
             founding: None,
-            joining: Some((granted.certificate, JoiningRow { frontier: granted.frontier, inviter })),
+            joining: Some((granted.certificate, joining)),
+            history_start: granted.history_start,
         };
         let batch = initial_rows(state, &self.store_key, &mut self.rng);
         self.outputs.push_back(Output::Commit(COMMIT, batch));
@@ -293,7 +351,9 @@ impl Joiner {
             Phase::Greeting { deadline_ms } | Phase::Entering { deadline_ms } if overdue(deadline_ms) => {
                 return self.fail(lost("the relay does not answer"));
             }
-            Phase::Pairing { deadline_ms, .. } if overdue(deadline_ms) => return self.fail(JoinError::Expired),
+            Phase::Pairing { deadline_ms, .. } | Phase::Confirming { deadline_ms, .. } if overdue(deadline_ms) => {
+                return self.fail(JoinError::Expired);
+            }
             Phase::Leaving { deadline_ms } if overdue(deadline_ms) => return self.leave(),
             _ => {}
         }
@@ -302,13 +362,18 @@ impl Joiner {
         {
             return self.fail(problem.into());
         }
-        if matches!(self.phase, Phase::Pairing { .. }) {
+        if self.in_mailbox() {
             match self.liveness.dead_at_ms {
                 Some(dead_at_ms) if overdue(dead_at_ms) => self.fail(lost("the relay has gone silent")),
                 None if overdue(self.liveness.ping_at_ms) => self.ping(now, DEAD_AFTER_PING_MS),
                 _ => {}
             }
         }
+    }
+
+    /// Whether the two devices are talking: the link is kept alive, and its end told.
+    fn in_mailbox(&self) -> bool {
+        matches!(self.phase, Phase::Pairing { .. } | Phase::Confirming { .. })
     }
 
     fn ping(&mut self, now: Now, patience_ms: u64) {
@@ -362,7 +427,7 @@ impl Joiner {
     }
 
     fn fail(&mut self, error: JoinError) {
-        if matches!(self.phase, Phase::Entering { .. } | Phase::Pairing { .. }) {
+        if matches!(self.phase, Phase::Entering { .. }) || self.in_mailbox() {
             // So that the other side learns of it now and not when the mailbox expires.
             self.send(&ClientFrame::MailboxClose {});
         }
@@ -399,7 +464,7 @@ impl Machine for Joiner {
         }
         match input {
             Input::Tick => self.on_tick(now),
-            Input::Wake if matches!(self.phase, Phase::Pairing { .. }) => self.ping(now, DEAD_AFTER_WAKE_PING_MS),
+            Input::Wake if self.in_mailbox() => self.ping(now, DEAD_AFTER_WAKE_PING_MS),
             Input::LinkUp(LINK) => self.on_link_up(now),
             Input::LinkMessage(LINK, message) => self.on_link_message(now, &message),
             Input::LinkDown(LINK, reason) => self.on_link_down(reason),
@@ -426,7 +491,7 @@ impl Machine for Joiner {
     fn next_deadline_ms(&self) -> Option<u64> {
         match self.phase {
             Phase::Handshaking => self.link.as_ref().and_then(RelayLink::next_deadline_ms),
-            Phase::Pairing { deadline_ms, .. } => {
+            Phase::Pairing { deadline_ms, .. } | Phase::Confirming { deadline_ms, .. } => {
                 Some(deadline_ms.min(self.liveness.dead_at_ms.unwrap_or(self.liveness.ping_at_ms)))
             }
             Phase::Connecting { deadline_ms }

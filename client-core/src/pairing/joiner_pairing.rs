@@ -5,25 +5,30 @@ use rand_core::CryptoRng;
 use zerok_sync_protocol::channel::{AwaitingResponse, Channel, Initiator, Secret32};
 use zerok_sync_protocol::{MailboxId, wire};
 
-use super::digits::{NONCE_BYTES, Nonce, commitment, digits};
+use super::cpace::{Context, Exchange};
+use super::digits::{Digits, NONCE_BYTES, Nonce, commitment, digits};
 use super::grant::Granted;
 use super::message::{Answer, Confirmation, Introduction, JoinerNonce, sign_card};
-use super::{PairingMode, channel_error, prologue};
+use super::{PairingMode, channel_error, pairing_psk, pake_channel, prologue, wrong_secret};
 use crate::certificate::{Card, DeviceName};
+use crate::code::PairingCode;
 use crate::error::JoinError;
 use crate::keys::Membership;
 
 /// What to do next.
 #[derive(Debug)]
 pub enum JoinerStep {
+    /// Send this through the mailbox.
+    Send(Vec<u8>),
     /// Send message 3 through the mailbox and show these digits.
     Introduce {
         /// Message 3.
         message: Vec<u8>,
-        /// 0 to 99, shown with two places.
-        digits: u8,
+        /// What the inviting person is to type.
+        digits: Digits,
     },
-    /// Let in: store this, then send [`JoinerPairing::stored`].
+    /// Let in: ask this device's person, store it, then send [`JoinerPairing::stored`]; or send
+    /// [`JoinerPairing::refuse`].
     Granted(Box<Granted>),
 }
 
@@ -32,11 +37,18 @@ pub enum JoinerStep {
 pub struct JoinerPairing {
     membership: Membership,
     card: Card,
+    mode: PairingMode,
+    mailbox: MailboxId,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
+    /// `Ya` is out.
+    AwaitingShare {
+        exchange: Exchange,
+        salt: Vec<u8>,
+    },
     /// Message 1 is out.
     AwaitingResponse {
         handshake: Box<AwaitingResponse>,
@@ -50,33 +62,66 @@ enum State {
 }
 
 impl JoinerPairing {
-    /// Starts; the second value is message 1. `psk0` is [`super::pairing_psk`] of the link's
-    /// secret, `membership` the one this device will have. Draws 32 bytes of `rng` (`r_j`) and then
-    /// 96 (the channel's).
-    pub fn start(
-        mode: PairingMode,
+    /// Starts with a link's secret; the second value is message 1. `psk0` is
+    /// [`super::pairing_psk`] of it, `membership` the one this device will have. Draws 32 bytes of
+    /// `rng` (`r_j`) and then 96 (the channel's).
+    pub fn by_link(
         mailbox: &MailboxId,
         psk0: Secret32,
         membership: Membership,
         name: DeviceName,
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> (Self, Vec<u8>) {
+        let mut pairing = Self::new(PairingMode::Link, mailbox, membership, name);
+        let message = pairing.start(psk0, rng);
+        (pairing, message)
+    }
+
+    /// Starts with a code; the second value is `Ya`. `salt` is what the relay told both. Draws 64
+    /// bytes of `rng`, and for message 1 as with a link.
+    pub fn by_code(
+        code: &PairingCode,
+        salt: &[u8],
+        membership: Membership,
+        name: DeviceName,
+        rng: &mut (impl CryptoRng + ?Sized),
+    ) -> (Self, Vec<u8>) {
+        let mut pairing = Self::new(PairingMode::Code, code.mailbox(), membership, name);
+        let channel = pake_channel(code.mailbox());
+        let context = Context { password: code.password().expose(), channel: &channel, session: salt };
+        let exchange = Exchange::start(context, rng);
+        let share = exchange.share().to_vec();
+        pairing.state = State::AwaitingShare { exchange, salt: salt.to_vec() };
+        (pairing, share)
+    }
+
+    fn new(mode: PairingMode, mailbox: &MailboxId, membership: Membership, name: DeviceName) -> Self {
+        let card = Card { keys: membership.keys.clone(), name };
+        Self { membership, card, mode, mailbox: mailbox.clone(), state: State::Ended }
+    }
+
+    /// Message 1.
+    fn start(&mut self, psk0: Secret32, rng: &mut (impl CryptoRng + ?Sized)) -> Vec<u8> {
         let mut nonce = [0; NONCE_BYTES];
         rng.fill_bytes(&mut nonce);
+        let prologue = prologue(self.mode, &self.mailbox);
         let (handshake, message) =
-            Initiator::pairing(&membership.noise, psk0, &prologue(mode, mailbox), &commitment(&nonce), rng)
+            Initiator::pairing(&self.membership.noise, psk0, &prologue, &commitment(&nonce), rng)
                 .expect("32 bytes fit beside an ML-KEM key");
-        let card = Card { keys: membership.keys.clone(), name };
-        let state = State::AwaitingResponse { handshake: Box::new(handshake), nonce };
-        (Self { membership, card, state }, message)
+        self.state = State::AwaitingResponse { handshake: Box::new(handshake), nonce };
+        message
     }
 
     /// Takes one mailbox message in.
     ///
     /// # Errors
     /// [`JoinError`]: the pairing is over and the mailbox must be closed.
-    pub fn receive(&mut self, message: &[u8]) -> Result<JoinerStep, JoinError> {
+    pub fn receive(&mut self, message: &[u8], rng: &mut (impl CryptoRng + ?Sized)) -> Result<JoinerStep, JoinError> {
         match std::mem::replace(&mut self.state, State::Ended) {
+            State::AwaitingShare { exchange, salt } => {
+                let isk = exchange.finish_first(&salt, message).ok_or(JoinError::Invalid("a share that is none"))?;
+                Ok(JoinerStep::Send(self.start(pairing_psk(isk.as_slice()), rng)))
+            }
             State::AwaitingResponse { handshake, nonce } => self.introduce(*handshake, &nonce, message),
             State::AwaitingAnswer(channel) => self.read_answer(channel, message),
             State::Storing(_) | State::Ended => Err(JoinError::Invalid("a message where none may come")),
@@ -89,21 +134,24 @@ impl JoinerPairing {
         own_nonce: &Nonce,
         message: &[u8],
     ) -> Result<JoinerStep, JoinError> {
-        let inviter = handshake.read(message).map_err(channel_error)?;
+        let inviter = handshake.read(message).map_err(|error| channel_error(self.mode, error))?;
         let nonce: Nonce = inviter.extra().try_into().map_err(|_| JoinError::Invalid("no nonce"))?;
         let h2 = inviter.hash_after_message_2();
         let card = Bytes::from(wire::encode(&self.card));
         let signature = sign_card(&self.membership.signing, &h2, &card);
         let introduction = Introduction { nonce: JoinerNonce(*own_nonce), card, signature };
-        let (message, channel) = inviter.finish(&wire::encode(&introduction)).map_err(channel_error)?;
+        let (message, channel) =
+            inviter.finish(&wire::encode(&introduction)).map_err(|error| channel_error(self.mode, error))?;
         self.state = State::AwaitingAnswer(Box::new(channel));
         Ok(JoinerStep::Introduce { message, digits: digits(&h2, &nonce, own_nonce) })
     }
 
     fn read_answer(&mut self, mut channel: Box<Channel>, message: &[u8]) -> Result<JoinerStep, JoinError> {
-        let plaintext = zeroize::Zeroizing::new(channel.open(message).map_err(channel_error)?);
+        let plaintext = channel.open(message).map_err(|error| channel_error(self.mode, error))?;
+        let plaintext = zeroize::Zeroizing::new(plaintext);
         match wire::decode(&plaintext).map_err(|_| JoinError::Invalid("an answer that cannot be read"))? {
             Answer::Declined {} => Err(JoinError::Declined),
+            Answer::WrongDigits {} => Err(JoinError::WrongDigits),
             Answer::Granted { grant, signature } => {
                 let (hash, inviter) = (channel.handshake_hash(), channel.remote_static());
                 let granted = Granted::check(&grant, &signature, &hash, &inviter, &self.card)?;
@@ -115,8 +163,17 @@ impl JoinerPairing {
 
     /// Message 5, once the grant is on disk; `None` if there was no grant.
     pub fn stored(&mut self) -> Option<Vec<u8>> {
+        self.confirm(&Confirmation::Stored {})
+    }
+
+    /// Message 5, if this device's person does not want it; `None` if there was no grant.
+    pub fn refuse(&mut self) -> Option<Vec<u8>> {
+        self.confirm(&Confirmation::Refused {})
+    }
+
+    fn confirm(&mut self, confirmation: &Confirmation) -> Option<Vec<u8>> {
         let State::Storing(channel) = &mut self.state else { return None };
-        let message = channel.seal(&wire::encode(&Confirmation::Stored {})).ok();
+        let message = channel.seal(&wire::encode(confirmation)).ok();
         self.state = State::Ended;
         message
     }
@@ -126,8 +183,10 @@ impl JoinerPairing {
     #[must_use]
     pub fn closed(&self) -> JoinError {
         match self.state {
-            State::AwaitingResponse { .. } => JoinError::WrongSecret,
-            State::AwaitingAnswer(_) | State::Storing(_) | State::Ended => JoinError::InviteGone,
+            State::AwaitingResponse { .. } => wrong_secret(self.mode),
+            State::AwaitingShare { .. } | State::AwaitingAnswer(_) | State::Storing(_) | State::Ended => {
+                JoinError::InviteGone
+            }
         }
     }
 }

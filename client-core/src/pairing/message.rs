@@ -42,6 +42,8 @@ wire_enum! {
         },
         /// No.
         1 => Declined {},
+        /// The digits that were typed are not the ones that were shown.
+        2 => WrongDigits {},
     }
 }
 
@@ -50,6 +52,8 @@ wire_enum! {
     pub enum Confirmation {
         /// The grant is on disk: the joiner can finish alone.
         0 => Stored {},
+        /// Its person does not want to be in this group; the grant is dropped.
+        1 => Refused {},
     }
 }
 

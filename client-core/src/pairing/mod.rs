@@ -2,23 +2,27 @@
 //!
 //! ```text
 //!     joiner (initiator)            mailbox            inviter (responder)
+//!     with a code only: Ya          ──▶
+//!                                   ◀──         Yb                         psk0 of both
 //!  1. e            { ek ‖ c }         ──▶                                   c = commitment to r_j
 //!  2.                                 ◀──         e, ee, s, es { ct ‖ r_i } h2 = hash now
 //!  3. s, se, psk3  { r_j, card, Sig } ──▶                                   c is opened
-//!     both compute two digits from h2, r_i and r_j; people compare them
-//!  4.                                 ◀──         { Granted | Declined }    after a person said so
-//!  5. { Stored }                      ──▶                                   once it is on disk
+//!     both compute two digits from h2, r_i and r_j: shown at the joiner, typed at the inviter
+//!  4.                                 ◀──         { Granted | Declined | WrongDigits }
+//!  5. { Stored | Refused }            ──▶           once its person said yes and it is on disk
 //! ```
 //!
 //! The channel is [`zerok_sync_protocol::channel`]'s pairing channel with a psk0 that both know
-//! from the invitation. Its statics are the two memberships' Noise keys. Invariants:
-//! - nothing about the group is sent before the inviter's person answered;
+//! from the invitation: a link's secret, or what CPace makes of a code's password. Its statics are the two memberships' Noise keys. Invariants:
+//! - nothing about the group is sent before the inviter's person typed the right digits, which are
+//!   compared here and never shown at the inviter;
 //! - each machine takes each message once and in order, and ends at the first that does not fit:
 //!   an invitation is good for one attempt;
 //! - `c` binds `r_j` before the joiner, or anybody in between who holds a leaked link, can know
 //!   `r_i`: so whoever runs two handshakes cannot search for a message 3 that gives both people the
 //!   same digits, and is left with one chance in a hundred.
 
+mod cpace;
 mod digits;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -32,6 +36,7 @@ mod tests;
 #[cfg(any(test, feature = "vectors"))]
 pub(crate) mod vectors;
 
+pub use digits::{Digits, NotDigits};
 pub use grant::{GrantMaterial, Granted, GrantedMember, GrantedRelay, HistoryStart};
 pub use inviter_pairing::{InviterPairing, InviterStep};
 pub use joiner::{Joiner, Joining};
@@ -60,6 +65,14 @@ pub fn pairing_psk(secret: &[u8]) -> Secret32 {
     Secret32::new(*kdf::derive::<32>(&[], secret, &[label::PAIRING_PSK]))
 }
 
+/// `lv("0k-sync/1 pair") ‖ lv(mailbox id)`: what a code's exchange is for.
+fn pake_channel(mailbox: &MailboxId) -> Vec<u8> {
+    let mut channel = Vec::new();
+    cpace::lv(&mut channel, label::PAIRING_PROLOGUE);
+    cpace::lv(&mut channel, mailbox.as_bytes());
+    channel
+}
+
 /// `"0k-sync/1 pair" ‖ mode ‖ lv(mailbox id)`. `lv(x)` is x behind its length as an unsigned
 /// LEB128, the CPace draft's `prepend_len`: a single byte for both lengths of a mailbox id.
 fn prologue(mode: PairingMode, mailbox: &MailboxId) -> Vec<u8> {
@@ -68,11 +81,19 @@ fn prologue(mode: PairingMode, mailbox: &MailboxId) -> Vec<u8> {
     [label::PAIRING_PROLOGUE, &[mode as u8, id.len() as u8], id].concat()
 }
 
+/// What it means that the two sides do not share a secret.
+fn wrong_secret(mode: PairingMode) -> JoinError {
+    match mode {
+        PairingMode::Link => JoinError::WrongSecret,
+        PairingMode::Code => JoinError::WrongCode,
+    }
+}
+
 /// What a channel error means to the person: bytes that were made under another secret or changed
 /// on their way cannot be told apart; anything else no honest device sends.
-fn channel_error(error: ChannelError) -> JoinError {
+fn channel_error(mode: PairingMode, error: ChannelError) -> JoinError {
     match error {
-        ChannelError::HandshakeRejected { .. } | ChannelError::MessageRejected => JoinError::WrongSecret,
+        ChannelError::HandshakeRejected { .. } | ChannelError::MessageRejected => wrong_secret(mode),
         ChannelError::HandshakeTooLong { .. } | ChannelError::HandshakeTruncated { .. } => {
             JoinError::Invalid("a handshake message of the wrong length")
         }

@@ -1,17 +1,19 @@
-//! A whole pairing by link from fixed randomness: every message and every value on the way that
+//! A whole pairing by link, and one by code, from fixed randomness: every message and every value on the way that
 //! two implementations could disagree on.
 
 use serde_json::{Value, json};
-use zerok_sync_protocol::channel::{Channel, Initiator};
+use zerok_sync_protocol::channel::{Channel, Initiator, Secret32};
 use zerok_sync_protocol::vectors::RecordedRng;
-use zerok_sync_protocol::{MailboxId, NoisePublicKey, wire};
+use zerok_sync_protocol::{BlobId, MailboxId, NoisePublicKey, wire};
 
-use super::digits::{NONCE_BYTES, commitment, digits};
-use super::message::{Answer, Introduction};
+use super::cpace::{Context, Exchange};
+use super::digits::{Digits, NONCE_BYTES, commitment, digits};
+use super::message::{Answer, Confirmation, Introduction};
 use super::{
     GrantMaterial, GrantedMember, HistoryStart, InviterPairing, InviterStep, JoinerPairing, JoinerStep, PairingMode,
-    pairing_psk, prologue,
+    pairing_psk, pake_channel, prologue,
 };
+use crate::code::PairingCode;
 use crate::content::{Observed, SeenHash, SeenItem};
 use crate::fixtures::{Group, membership};
 use crate::io::RelayAddress;
@@ -48,7 +50,7 @@ fn material(group: Group) -> GrantMaterial {
         relays: vec![relay()],
         frontier: vec![SeenItem { tag: inviter.tag(), seq: 7, hash: SeenHash([0x5e; 16]) }],
         observed: Some(Observed { relay: tag, timeline, cursor: 9, hash: fold.short() }),
-        history_start: Some(HistoryStart { timeline, cursor: 4, hash: fold }),
+        history_start: Some(HistoryStart { timeline, cursor: 4, blob_id: BlobId([0xb1; 32]), hash: fold }),
         members: vec![GrantedMember { device: inviter, name: "laptop".parse().expect("a name") }],
     }
 }
@@ -57,9 +59,12 @@ fn material(group: Group) -> GrantMaterial {
 pub(crate) fn vectors() -> Value {
     json!({
         "about": "joiner_random = r_j 32 ‖ X25519 ephemeral 32 ‖ ML-KEM d 32 ‖ ML-KEM z 32; \
-                  inviter_random = X25519 ephemeral 32 ‖ ML-KEM m 32 ‖ r_i 32. All hex.",
+                  inviter_random = X25519 ephemeral 32 ‖ ML-KEM m 32 ‖ r_i 32; with a code 64 bytes \
+                  in front of each, which mod the group's order are the scalar of the share. All hex.",
         "link": link(),
-        "pairing": pairing(),
+        "code": code_texts(),
+        "pairing": pairing(Ways::Link),
+        "pairing_by_code": pairing(Ways::Code),
     })
 }
 
@@ -77,70 +82,148 @@ fn link() -> Value {
     })
 }
 
-fn pairing() -> Value {
+/// How the two devices came to share a secret.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ways {
+    Link,
+    Code,
+}
+
+/// A code from recorded randomness, and how its texts are read.
+fn code() -> PairingCode {
+    let mailbox = MailboxId::from_slice(&[0x4a, 0x7e]).expect("2 bytes");
+    PairingCode::generate(mailbox, &mut RecordedRng::new(&random::<4>(0x3c))).expect("15 bits")
+}
+
+fn salt() -> [u8; 16] {
+    random(0x60)
+}
+
+fn code_texts() -> Value {
+    json!({
+        "mailbox": hex::encode(code().mailbox().as_bytes()),
+        "password_random": hex::encode(random::<4>(0x3c)),
+        "password": String::from_utf8_lossy(code().password().expose()),
+        "code": code().to_string(),
+        "salt": hex::encode(salt()),
+    })
+}
+
+fn pairing(way: Ways) -> Value {
     let (group, joiner) = (Group::new(0x67), membership(2));
     let inviter = group.founder.clone();
+    let (joiner_scalar, inviter_scalar) = (random::<64>(0x21), random::<64>(0x42));
     let (joiner_random, inviter_random) = (random::<128>(0x10), random::<96>(0x90));
-    let mut rngs = [RecordedRng::new(&joiner_random), RecordedRng::new(&inviter_random)];
+    let scalars = way == Ways::Code;
+    let drawn = |scalar: &[u8], rest: &[u8]| [if scalars { scalar } else { &[] }, rest].concat();
+    let randoms = [drawn(&joiner_scalar, &joiner_random), drawn(&inviter_scalar, &inviter_random)];
+    let [joiner_rng, inviter_rng] = &mut randoms.each_ref().map(|bytes| RecordedRng::new(bytes));
     let name: crate::certificate::DeviceName = "phone".parse().expect("a name");
 
-    let psk0 = pairing_psk(&SECRET);
-    let mode = PairingMode::Link;
-    let mut invitation = InviterPairing::new(mode, &mailbox(), psk0.clone(), inviter.clone());
-    let (mut joining, m1) = JoinerPairing::start(mode, &mailbox(), psk0.clone(), joiner.clone(), name, &mut rngs[0]);
-    let Ok(InviterStep::Send(m2)) = invitation.receive(&m1, &mut rngs[1]) else { panic!("message 1") };
-    let Ok(JoinerStep::Introduce { message: m3, digits: shown }) = joining.receive(&m2) else { panic!("message 2") };
-    let Ok(InviterStep::Ask { digits: asked, .. }) = invitation.receive(&m3, &mut rngs[1]) else { panic!("message 3") };
+    let (mut invitation, mut joining, mut shares, m1, shared);
+    match way {
+        Ways::Link => {
+            shared = Shared { mode: PairingMode::Link, mailbox: mailbox(), psk0: pairing_psk(&SECRET) };
+            invitation = InviterPairing::by_link(&mailbox(), shared.psk0.clone(), inviter);
+            (joining, m1) = JoinerPairing::by_link(&mailbox(), shared.psk0.clone(), joiner.clone(), name, joiner_rng);
+            shares = json!(null);
+        }
+        Ways::Code => {
+            invitation = InviterPairing::by_code(code(), &salt(), inviter);
+            let share;
+            (joining, share) = JoinerPairing::by_code(&code(), &salt(), joiner.clone(), name, joiner_rng);
+            let Ok(InviterStep::Send(answer)) = invitation.receive(&share, inviter_rng) else { panic!("share") };
+            let Ok(JoinerStep::Send(first)) = joining.receive(&answer, joiner_rng) else { panic!("share") };
+            m1 = first;
+            let channel = pake_channel(code().mailbox());
+            let (password, salt) = (code().password().clone(), salt());
+            let context = Context { password: password.expose(), channel: &channel, session: &salt };
+            let exchange = Exchange::start(context, &mut RecordedRng::new(&joiner_scalar));
+            assert_eq!(exchange.share()[..], share);
+            let isk = exchange.finish_first(&salt, &answer).expect("an honest share");
+            shared = Shared {
+                mode: PairingMode::Code,
+                mailbox: code().mailbox().clone(),
+                psk0: pairing_psk(isk.as_slice()),
+            };
+            shares = json!({
+                "ci": hex::encode(&channel),
+                "ya": hex::encode(&share),
+                "yb": hex::encode(&answer),
+                "isk": hex::encode(*isk),
+            });
+        }
+    }
+    let Ok(InviterStep::Send(m2)) = invitation.receive(&m1, inviter_rng) else { panic!("message 1") };
+    let Ok(JoinerStep::Introduce { message: m3, digits: shown }) = joining.receive(&m2, joiner_rng) else {
+        panic!("message 2")
+    };
+    let Ok(InviterStep::Ask { .. }) = invitation.receive(&m3, inviter_rng) else { panic!("message 3") };
+    assert!(invitation.check_digits(shown).is_ok());
     let m4 = invitation.accept(&material(group)).expect("it fits");
-    let Ok(JoinerStep::Granted(_)) = joining.receive(&m4) else { panic!("message 4") };
+    let Ok(JoinerStep::Granted(_)) = joining.receive(&m4, joiner_rng) else { panic!("message 4") };
     let m5 = joining.stored().expect("there is a grant");
-    let Ok(InviterStep::Accepted { .. }) = invitation.receive(&m5, &mut rngs[1]) else { panic!("message 5") };
-    assert_eq!(rngs.map(|rng| rng.remaining()), [0, 0], "all randomness is used");
+    let Ok(InviterStep::Accepted { .. }) = invitation.receive(&m5, inviter_rng) else { panic!("message 5") };
+    assert_eq!([joiner_rng.remaining(), inviter_rng.remaining()], [0, 0], "all randomness is used");
 
-    let seen = Beside::run(&joiner, &joiner_random, [&m1, &m2, &m3, &m4]);
-    assert_eq!([shown, asked], [seen.digits; 2]);
-    json!({
-        "mode": mode as u8,
-        "prologue": hex::encode(prologue(mode, &mailbox())),
-        "psk0": hex::encode(psk0.expose()),
+    let seen = Beside::run(&shared, &joiner, &joiner_random, [&m1, &m2, &m3, &m4]);
+    assert_eq!(shown, seen.digits);
+    let mut value = json!({
+        "mode": shared.mode as u8,
+        "prologue": hex::encode(prologue(shared.mode, &shared.mailbox)),
+        "psk0": hex::encode(shared.psk0.expose()),
         "inviter_seed": hex::encode([1; 32]),
         "joiner_seed": hex::encode([2; 32]),
-        "joiner_random": hex::encode(joiner_random),
-        "inviter_random": hex::encode(inviter_random),
+        "joiner_random": hex::encode(&randoms[0]),
+        "inviter_random": hex::encode(&randoms[1]),
         "commitment": hex::encode(commitment(joiner_random[..NONCE_BYTES].try_into().expect("32 bytes"))),
         "hash_after_message_2": hex::encode(seen.h2),
-        "digits": format!("{shown:02}"),
+        "digits": shown.to_string(),
         "introduction": hex::encode(&seen.introduction),
         "card": hex::encode(&seen.introduced.card),
         "card_signature": seen.introduced.signature.to_string(),
         "handshake_hash": hex::encode(seen.h3),
         "answer": hex::encode(wire::encode(&seen.answer)),
         "declined": hex::encode(wire::encode(&Answer::Declined {})),
+        "wrong_digits": hex::encode(wire::encode(&Answer::WrongDigits {})),
+        "stored": hex::encode(wire::encode(&Confirmation::Stored {})),
+        "refused": hex::encode(wire::encode(&Confirmation::Refused {})),
         "message_1": hex::encode(m1),
         "message_2": hex::encode(m2),
         "message_3": hex::encode(m3),
         "message_4": hex::encode(m4),
         "message_5": hex::encode(m5),
-    })
+    });
+    if !shares.is_null() {
+        value["shares"] = shares.take();
+    }
+    value
+}
+
+/// What both sides have before message 1.
+struct Shared {
+    mode: PairingMode,
+    mailbox: MailboxId,
+    psk0: Secret32,
 }
 
 /// What the machines keep to themselves, recomputed from the same randomness and messages.
 struct Beside {
     h2: [u8; 32],
     h3: [u8; 32],
-    digits: u8,
+    digits: Digits,
     introduction: Vec<u8>,
     introduced: Introduction,
     answer: Answer,
 }
 
 impl Beside {
-    fn run(joiner: &Membership, joiner_random: &[u8; 128], [m1, m2, m3, m4]: [&Vec<u8>; 4]) -> Self {
+    fn run(shared: &Shared, joiner: &Membership, joiner_random: &[u8; 128], [m1, m2, m3, m4]: [&Vec<u8>; 4]) -> Self {
         let (r_j, rest) = joiner_random.split_first_chunk::<NONCE_BYTES>().expect("128 bytes");
         let (state, first) = Initiator::pairing(
             &joiner.noise,
-            pairing_psk(&SECRET),
-            &prologue(PairingMode::Link, &mailbox()),
+            shared.psk0.clone(),
+            &prologue(shared.mode, &shared.mailbox),
             &commitment(r_j),
             &mut RecordedRng::new(rest),
         )

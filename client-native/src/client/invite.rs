@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use zerok_sync_core::id::DeviceId;
-use zerok_sync_core::{Event, JoinError};
+use zerok_sync_core::{Digits, Event, Invite, InviteKind, JoinError};
 use zerok_sync_protocol::limits::MAILBOX_TTL_MS;
 
 use super::Client;
@@ -18,32 +18,35 @@ const EVENTS_MAX: usize = 8;
 /// How to invite.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InviteOptions {
-    /// The page that the link opens; the relay's own by default.
-    pub base_url: Option<String>,
+    /// By a link (or a QR code of it), or by a code that a person types.
+    pub kind: InviteKind,
     /// How long the invitation is good for; ten minutes at most.
     pub ttl: Duration,
 }
 
 impl Default for InviteOptions {
     fn default() -> Self {
-        Self { base_url: None, ttl: Duration::from_millis(MAILBOX_TTL_MS) }
+        Self { kind: InviteKind::Link { base: None }, ttl: Duration::from_millis(MAILBOX_TTL_MS) }
     }
 }
 
 /// What happens to an invitation, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InviteEvent {
-    /// The relay has opened a mailbox: give this link to the joining device. It holds the secret.
+    /// The relay has opened a mailbox: give this to the joining device. It holds the secret.
     Ready {
-        /// `https://…#…`.
-        link: String,
+        /// The link or the code: `to_string()` is what to show.
+        invite: Invite,
     },
-    /// Somebody who holds the link is there: ask the person, then call [`Invitation::answer`].
+    /// Somebody who holds it is there: say what would be handed over, ask the person for the two
+    /// digits that the other device shows, then call [`Invitation::answer`].
     JoinerWaiting {
         /// What the joining device calls itself. Untrusted text.
         name: String,
-        /// The two digits it shows.
-        digits: u8,
+        /// How many entries it could read, to begin with.
+        entries: u64,
+        /// The names of the group's devices.
+        members: Vec<String>,
     },
     /// The device is a member. The last event.
     Accepted {
@@ -70,8 +73,10 @@ pub(super) struct Slot(Mutex<Option<mpsc::Sender<InviteEvent>>>);
 impl Slot {
     pub(super) fn note(&self, event: Event) {
         let (event, last) = match event {
-            Event::InviteReady { link, .. } => (InviteEvent::Ready { link }, false),
-            Event::JoinerWaiting { name, digits } => (InviteEvent::JoinerWaiting { name, digits }, false),
+            Event::InviteReady { invite, .. } => (InviteEvent::Ready { invite }, false),
+            Event::JoinerWaiting { name, entries, members } => {
+                (InviteEvent::JoinerWaiting { name, entries, members }, false)
+            }
             Event::InviteAccepted { device, name } => (InviteEvent::Accepted { device, name }, true),
             Event::InviteFailed(error) => (InviteEvent::Failed(error), true),
             _ => return,
@@ -107,7 +112,7 @@ impl Client {
                 // The old one ends in its own slot, the new one begins in a new one.
                 engine.cancel_invite(now);
                 let events = slot.occupy();
-                engine.invite(now, options.base_url, ttl_ms);
+                engine.invite(now, options.kind, ttl_ms);
                 events
             })
             .await?;
@@ -135,12 +140,29 @@ impl Invitation {
         Ok(event)
     }
 
-    /// The person's answer to [`InviteEvent::JoinerWaiting`].
+    /// The answer to [`InviteEvent::JoinerWaiting`]: what the person read on the joining device.
+    /// Other digits than it shows end the invitation for both ([`JoinError::WrongDigits`]).
     ///
     /// # Errors
     /// [`ClientError::StorageFailed`], [`ClientError::Closed`].
-    pub async fn answer(&self, accept: bool) -> Result<(), ClientError> {
-        self.client.act(move |engine, now| engine.answer_joiner(now, accept)).await
+    pub async fn answer(&self, typed: Digits) -> Result<(), ClientError> {
+        self.client.act(move |engine, now| engine.answer_joiner(now, typed)).await
+    }
+
+    /// Lets in whoever holds the invitation, unseen: for scripts, where no person looks at a screen.
+    ///
+    /// # Errors
+    /// [`ClientError::StorageFailed`], [`ClientError::Closed`].
+    pub async fn accept_unchecked(&self) -> Result<(), ClientError> {
+        self.client.act(|engine, now| engine.accept_joiner_unchecked(now)).await
+    }
+
+    /// The person said no to [`InviteEvent::JoinerWaiting`].
+    ///
+    /// # Errors
+    /// [`ClientError::StorageFailed`], [`ClientError::Closed`].
+    pub async fn decline(&self) -> Result<(), ClientError> {
+        self.client.act(|engine, now| engine.decline_joiner(now)).await
     }
 
     /// Takes the invitation back. [`InviteEvent::Failed`] follows or, if it came too late,

@@ -5,6 +5,7 @@
 
 mod entries;
 mod invite;
+mod join;
 mod membership;
 mod open;
 mod push;
@@ -21,7 +22,8 @@ use zerok_sync_core::{Engine, Event, Now, Problem, Status};
 
 pub use entries::{Entries, EntriesOptions};
 pub use invite::{Invitation, InviteEvent, InviteOptions};
-pub use open::{FoundOptions, JoinOptions, OpenOptions};
+pub use join::{GroupOffered, JoinEvent, JoinOptions, Joining};
+pub use open::{FoundOptions, OpenOptions};
 pub use push::PushReceipt;
 
 use crate::clock::Clock;

@@ -1,20 +1,17 @@
-//! The three ways to a running client: found a group, open a home, join by invitation.
+//! Two of the three ways to a running client: found a group, open a home. The third is `join.rs`.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use zerok_sync_core::engine::Founding;
 use zerok_sync_core::io::{RelayAddress, StorageFault};
 use zerok_sync_core::keys::StoreKey;
-use zerok_sync_core::{Connection, Engine, Event, InviteLink, Joiner, Joining, Secrets};
+use zerok_sync_core::{Connection, Engine, Secrets};
 use zerok_sync_protocol::NoisePublicKey;
 
 use super::Client;
 use crate::clock::Clock;
-use crate::driver::Driver;
 use crate::error::ClientError;
 use crate::link::{Dialer, Transport};
 use crate::storage::{Opened, Storage, StorageError, thread_gone};
@@ -52,21 +49,6 @@ pub struct OpenOptions {
     pub online: bool,
 }
 
-/// How to join a group.
-#[derive(Debug, Clone)]
-pub struct JoinOptions {
-    /// Directory of the new membership.
-    pub home: PathBuf,
-    /// The invitation.
-    pub link: InviteLink,
-    /// The relay's key, if the person knows better than the link.
-    pub relay_key: Option<NoisePublicKey>,
-    /// What this device is called in the group.
-    pub device_name: String,
-    /// How to reach the relay.
-    pub transport: Transport,
-}
-
 impl FoundOptions {
     /// A group at `relay`, by a device that is called after this machine.
     pub fn new(home: impl Into<PathBuf>, relay: impl Into<String>) -> Self {
@@ -86,19 +68,6 @@ impl OpenOptions {
     /// Online, by whatever transport works.
     pub fn new(home: impl Into<PathBuf>) -> Self {
         Self { home: home.into(), transport: Transport::default(), online: true }
-    }
-}
-
-impl JoinOptions {
-    /// As a device that is called after this machine.
-    pub fn new(home: impl Into<PathBuf>, link: InviteLink) -> Self {
-        Self {
-            home: home.into(),
-            link,
-            relay_key: None,
-            device_name: crate::default_device_name(),
-            transport: Transport::default(),
-        }
     }
 }
 
@@ -159,40 +128,8 @@ impl Client {
         }
     }
 
-    /// Joins a group by an invitation; `show_digits` gets the two digits by which the person at the
-    /// inviting device can tell this one. Leaves nothing behind if it fails.
-    ///
-    /// # Errors
-    /// [`ClientError::Storage`] if the home cannot be used, [`ClientError::Join`] if no membership
-    /// came of it.
-    pub async fn join(options: JoinOptions, show_digits: impl FnMut(u8) + Send) -> Result<Self, ClientError> {
-        let Opened { storage, store_key } = Storage::create(&options.home).await?;
-        let store_key = StoreKey::from_bytes(*store_key);
-        let joining = Joining { link: options.link, relay_key: options.relay_key, device_name: options.device_name };
-        let secrets = match secrets(store_key.clone()) {
-            Ok(secrets) => secrets,
-            Err(error) => {
-                storage.abandon().await;
-                return Err(error);
-            }
-        };
-        let (storage, outcome) = run_joiner(storage, secrets, joining, options.transport, show_digits).await;
-        match outcome {
-            Ok(()) => Self::resume(storage, store_key, options.transport, true).await,
-            // Storage that failed may hold the membership already: keep it.
-            Err(error @ ClientError::StorageFailed(_)) => {
-                storage.close().await;
-                Err(error)
-            }
-            Err(error) => {
-                storage.abandon().await;
-                Err(error)
-            }
-        }
-    }
-
     /// Starts the engine on a storage that holds a membership.
-    async fn resume(
+    pub(super) async fn resume(
         storage: Storage,
         store_key: StoreKey,
         transport: Transport,
@@ -241,40 +178,7 @@ impl Client {
     }
 }
 
-/// Runs a joiner to its end.
-async fn run_joiner(
-    storage: Storage,
-    secrets: Secrets,
-    joining: Joining,
-    transport: Transport,
-    mut show_digits: impl FnMut(u8) + Send,
-) -> (Storage, Result<(), ClientError>) {
-    let clock = Clock::start();
-    let dialer = Arc::new(Dialer::new(transport));
-    let mut outcome = Err(ClientError::Closed);
-    let on_event = |_: &Joiner, event: Event| {
-        outcome = match event {
-            Event::ShowDigits { digits } => {
-                show_digits(digits);
-                return ControlFlow::Continue(());
-            }
-            Event::Joined => Ok(()),
-            Event::JoinFailed(error) => Err(error.into()),
-            Event::StorageFailed(fault) => Err(ClientError::StorageFailed(fault)),
-            _ => return ControlFlow::Continue(()),
-        };
-        ControlFlow::Break(())
-    };
-    let joiner = Joiner::new(clock.now(), secrets, joining);
-    // Nobody commands a joiner: dropping this future ends it.
-    let (_commands, queue) = mpsc::channel(1);
-    let driver = Driver::new(joiner, storage, dialer.clone(), clock, on_event);
-    let storage = driver.run(queue, Box::new(Joiner::cancel)).await;
-    dialer.close().await;
-    (storage, outcome)
-}
-
-fn secrets(store_key: StoreKey) -> Result<Secrets, ClientError> {
+pub(super) fn secrets(store_key: StoreKey) -> Result<Secrets, ClientError> {
     let mut rng_seed = [0; 32];
     getrandom::fill(&mut rng_seed).map_err(|error| StorageError::NoRandomness(error.to_string()))?;
     Ok(Secrets { store_key, rng_seed })

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use zerok_sync::{
-    Client, ClientError, Connection, EntriesOptions, FoundOptions, InviteEvent, InviteOptions, JoinOptions,
-    OpenOptions, PushError,
+    Client, ClientError, Connection, EntriesOptions, FoundOptions, InviteEvent, InviteKind, InviteOptions, JoinError,
+    JoinEvent, JoinOptions, OpenOptions, PushError,
 };
 
 use crate::support::{Homes, RelayProcess, RelaySetup};
@@ -16,20 +16,17 @@ async fn found(homes: &Homes, relay: &RelayProcess) -> Client {
 
 async fn let_in(inviter: &Client, homes: &Homes) -> Client {
     let mut invitation = inviter.invite(InviteOptions::default()).await.unwrap();
-    let InviteEvent::Ready { link } = invitation.next().await.unwrap() else { panic!("no link") };
-    let mut shown = None;
-    let join = JoinOptions::new(&homes.device("b").home, link.parse().unwrap());
-    let joining = Client::join(join, |digits| shown = Some(digits));
+    let InviteEvent::Ready { invite } = invitation.next().await.unwrap() else { panic!("no link") };
+    let (show, shown) = tokio::sync::oneshot::channel();
+    let mut show = Some(show);
+    let join = JoinOptions::new(&homes.device("b").home, invite);
+    let joining = Client::join(join, |digits| show.take().unwrap().send(digits).unwrap());
     let accepting = async {
-        let InviteEvent::JoinerWaiting { digits, .. } = invitation.next().await.unwrap() else { panic!("no joiner") };
-        invitation.answer(true).await.unwrap();
+        assert!(matches!(invitation.next().await.unwrap(), InviteEvent::JoinerWaiting { .. }));
+        invitation.answer(shown.await.unwrap()).await.unwrap();
         assert!(matches!(invitation.next().await.unwrap(), InviteEvent::Accepted { .. }));
-        digits
     };
-    let (joined, asked) = tokio::join!(joining, accepting);
-    let joined = joined.unwrap();
-    assert_eq!(shown, Some(asked));
-    joined
+    tokio::join!(joining, accepting).0.unwrap()
 }
 
 #[tokio::test]
@@ -139,12 +136,42 @@ async fn a_dropped_invitation_lets_nobody_in() {
     let (relay, homes) = (setup.start(), Homes::new());
     let a = found(&homes, &relay).await;
     let mut invitation = a.invite(InviteOptions::default()).await.unwrap();
-    let InviteEvent::Ready { link } = invitation.next().await.unwrap() else { panic!("no link") };
+    let InviteEvent::Ready { invite } = invitation.next().await.unwrap() else { panic!("no link") };
     drop(invitation);
     let home = homes.device("b").home;
-    let refused = Client::join(JoinOptions::new(&home, link.parse().unwrap()), |_| {}).await;
+    let refused = Client::join(JoinOptions::new(&home, invite), |_| {}).await;
     assert!(matches!(refused, Err(ClientError::Join(_))));
     assert!(!home.exists());
+}
+
+#[tokio::test]
+async fn the_joining_person_is_asked_and_may_say_no() {
+    let setup = RelaySetup::sqlite();
+    let (relay, homes) = (setup.start(), Homes::new());
+    let a = found(&homes, &relay).await;
+    let home = homes.device("b").home;
+    for (confirms, kind) in [(false, InviteKind::Link { base: None }), (true, InviteKind::Code)] {
+        let options = InviteOptions { kind, ..InviteOptions::default() };
+        let mut invitation = a.invite(options).await.unwrap();
+        let InviteEvent::Ready { invite } = invitation.next().await.unwrap() else { panic!("no link or code") };
+        let join = JoinOptions { relay: Some(relay.url.clone()), ..JoinOptions::new(&home, invite) };
+        let mut joining = Client::begin_join(join).await.unwrap();
+        let JoinEvent::ShowDigits(digits) = joining.next().await.unwrap() else { panic!("no digits") };
+        assert!(matches!(invitation.next().await.unwrap(), InviteEvent::JoinerWaiting { .. }));
+        invitation.answer(digits).await.unwrap();
+        let JoinEvent::Confirm(offered) = joining.next().await.unwrap() else { panic!("no question") };
+        assert_eq!((offered.relay, offered.members.len()), (relay.url.clone(), 1));
+        if confirms {
+            joining.confirm().await.unwrap();
+            assert!(matches!(joining.next().await.unwrap(), JoinEvent::Joined(_)));
+            assert!(matches!(invitation.next().await.unwrap(), InviteEvent::Accepted { .. }));
+        } else {
+            joining.cancel().await.unwrap();
+            assert!(matches!(joining.next().await, Err(ClientError::Join(JoinError::Cancelled))));
+            assert!(matches!(invitation.next().await.unwrap(), InviteEvent::Failed(JoinError::Refused)));
+            assert!(!home.exists());
+        }
+    }
 }
 
 #[tokio::test]

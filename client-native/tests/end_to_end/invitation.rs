@@ -2,23 +2,128 @@
 
 use crate::support::{Homes, RelaySetup};
 
+/// Other digits than these.
+fn other_than(digits: &str) -> String {
+    format!("{:02}", (digits.parse::<u8>().unwrap() + 1) % 100)
+}
+
 #[test]
-fn the_person_sees_name_and_digits_and_says_yes() {
+fn a_code_read_out_and_the_digits_typed_let_a_device_in() {
     let setup = RelaySetup::sqlite();
     let relay = setup.start();
     let homes = Homes::new();
     let (a, b) = (homes.device("a"), homes.device("b"));
     a.init(&relay);
+    a.succeed(&["push", "old"]);
 
-    let mut inviting = a.invite(&[]);
-    inviting.answer("y");
-    let joined = b.run(&["join", &inviting.link, "--name", "laptop"]);
-    let invited = inviting.end();
+    let mut inviting = a.invite_by_code(&[]);
+    assert_eq!((inviting.link.len(), inviting.link.find('-')), (9, Some(4)), "{}", inviting.link);
+    let typed = inviting.link.to_lowercase().replace('-', " ");
+    let mut joining = b.join(&[&typed, "--relay", &relay.url, "--name", "laptop"]);
+    let digits = joining.digits();
+    inviting.answer("what?");
+    inviting.answer(&digits);
+    let (joined, invited) = (joining.end(), inviting.end());
 
     assert_eq!((joined.code, invited.code), (0, 0), "{} {}", joined.stderr, invited.stderr);
-    assert!(invited.stderr.contains("\"laptop\""), "{}", invited.stderr);
-    let digits = joined.stderr.split("shows ").nth(1).unwrap()[..2].to_owned();
-    assert!(invited.stderr.contains(&format!("It shows {digits}.")), "{} {}", joined.stderr, invited.stderr);
+    assert!(invited.stderr.contains("\"laptop\" wants to join the group (a)"), "{}", invited.stderr);
+    assert!(invited.stderr.contains("1 entries to begin with"), "{}", invited.stderr);
+    assert!(invited.stderr.contains("type the two digits"), "no answer costs nothing: {}", invited.stderr);
+    assert!(!invited.stderr.contains(&format!("shows {digits}")), "the digits are read off the other device only");
+    assert!(joined.stderr.contains("\"a\" lets this device into its group"), "{}", joined.stderr);
+    assert_eq!(b.succeed(&["pull"]), "old\n");
+    assert_eq!(a.json(&["devices"]).len(), 2);
+}
+
+#[test]
+fn d_pair_01_wrong_digits_end_it_for_both_with_a_sentence() {
+    let setup = RelaySetup::sqlite();
+    let relay = setup.start();
+    let homes = Homes::new();
+    let (a, b) = (homes.device("a"), homes.device("b"));
+    a.init(&relay);
+    let mut inviting = a.invite_by_code(&[]);
+    let code = inviting.link.clone();
+    let mut joining = b.join(&[&code, "--relay", &relay.url]);
+    inviting.answer(&other_than(&joining.digits()));
+    for ended in [joining.end(), inviting.end()] {
+        assert_eq!(ended.code, 5, "{}", ended.stderr);
+        assert!(ended.stderr.contains("not the ones that the joining device shows"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("new invitation"), "{}", ended.stderr);
+    }
+    assert!(!b.home.exists());
+    assert_eq!(a.json(&["devices"]).len(), 1);
+    b.fail(5, &["join", &code, "--relay", &relay.url]);
+}
+
+#[test]
+fn a_typo_in_a_code_does_not_cost_the_try() {
+    let setup = RelaySetup::sqlite();
+    let relay = setup.start();
+    let homes = Homes::new();
+    let (a, b) = (homes.device("a"), homes.device("b"));
+    a.init(&relay);
+    let inviting = a.invite_by_code(&["--yes"]);
+    let code = inviting.link.clone();
+    let last = if code.ends_with('7') { "8" } else { "7" };
+    let said = b.fail(2, &["join", &format!("{}{last}", &code[..8]), "--relay", &relay.url]);
+    assert!(said.contains("typo"), "{said}");
+    let said = b.fail(2, &["join", &code]);
+    assert!(said.contains("--relay"), "{said}");
+    b.succeed(&["join", &code, "--relay", &relay.url]);
+    assert_eq!(inviting.end().code, 0);
+}
+
+#[test]
+fn a_code_is_for_one_relay_only() {
+    let (setup, other) = (RelaySetup::sqlite(), RelaySetup::sqlite());
+    let (relay, other) = (setup.start(), other.start());
+    let homes = Homes::new();
+    let (a, b) = (homes.device("a"), homes.device("b"));
+    a.init(&relay);
+    let inviting = a.invite_by_code(&["--yes"]);
+    let said = b.fail(5, &["join", &inviting.link, "--relay", &other.url]);
+    assert!(said.contains("another relay"), "{said}");
+    assert!(!b.home.exists());
+    b.succeed(&["join", &inviting.link, "--relay", &relay.url]);
+    assert_eq!(inviting.end().code, 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn d_pair_02_a_joiner_interrupted_before_the_answer_tells_the_inviter_and_can_start_again() {
+    let setup = RelaySetup::sqlite();
+    let relay = setup.start();
+    let homes = Homes::new();
+    let (a, b) = (homes.device("a"), homes.device("b"));
+    a.init(&relay);
+    let inviting = a.invite_by_code(&[]);
+    let mut joining = b.join(&[&inviting.link, "--relay", &relay.url]);
+    joining.digits();
+    joining.interrupt();
+    let joined = joining.end();
+    assert_eq!(joined.code, 1, "{}", joined.stderr);
+    assert!(joined.stderr.contains("cancelled"), "{}", joined.stderr);
+    let invited = inviting.wait();
+    assert_eq!(invited.code, 1, "{}", invited.stderr);
+    assert!(invited.stderr.contains("gave up before it was let in"), "{}", invited.stderr);
+    assert!(!b.home.exists());
+    a.let_in(&b);
+}
+
+#[test]
+fn the_link_is_on_the_first_line_and_the_qr_code_beside_it() {
+    let setup = RelaySetup::sqlite();
+    let relay = setup.start();
+    let homes = Homes::new();
+    let (a, b) = (homes.device("a"), homes.device("b"));
+    a.init(&relay);
+    let inviting = a.invite(&["--yes", "--qr", "--base-url", "https://app.example/pair"]);
+    assert!(inviting.link.starts_with("https://app.example/pair#0k1."), "{}", inviting.link);
+    b.succeed(&["join", &inviting.link]);
+    let ended = inviting.end();
+    assert_eq!(ended.stdout, "", "nothing else goes to stdout");
+    assert!(ended.stderr.lines().filter(|line| line.contains('█')).count() > 15, "{}", ended.stderr);
 }
 
 #[test]
@@ -30,7 +135,7 @@ fn who_is_declined_gets_nothing() {
     a.init(&relay);
 
     let mut inviting = a.invite(&[]);
-    inviting.answer("n");
+    inviting.answer("");
     let said = b.fail(5, &["join", &inviting.link]);
     assert!(said.contains("declined"), "{said}");
     assert_ne!(inviting.end().code, 0);

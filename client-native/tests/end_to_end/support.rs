@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
@@ -159,7 +159,7 @@ impl Device {
 
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_zerok"));
-        command.env_remove("ZEROK_HOME").env_remove("ZEROK_TRANSPORT");
+        command.env_remove("ZEROK_HOME").env_remove("ZEROK_TRANSPORT").env_remove("ZEROK_RELAY");
         command.arg("--home").arg(&self.home).args(["--transport", self.transport]).args(arguments);
         command
     }
@@ -201,10 +201,19 @@ impl Device {
         self.succeed(&["init", "--relay", &relay.url, "--name", &name]);
     }
 
-    /// Starts `invite`; the link it printed comes with it.
+    /// Starts `invite --link`; the link it printed comes with it.
     pub fn invite(&self, options: &[&str]) -> Inviting {
+        self.inviting(&[&["--link"], options].concat())
+    }
+
+    /// Starts `invite --code`; the code it printed comes with it.
+    pub fn invite_by_code(&self, options: &[&str]) -> Inviting {
+        self.inviting(&[&["--code"], options].concat())
+    }
+
+    fn inviting(&self, options: &[&str]) -> Inviting {
         let mut child = self
-            .command(&[&["invite", "--link"], options].concat())
+            .command(&[&["invite"], options].concat())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -214,6 +223,19 @@ impl Device {
         let mut link = String::new();
         stdout.read_line(&mut link).unwrap();
         Inviting { child, stdout, link: link.trim_end().into() }
+    }
+
+    /// Starts `join`, without a terminal.
+    pub fn join(&self, arguments: &[&str]) -> Joining {
+        let mut child = self
+            .command(&[&["join"], arguments].concat())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        Joining { child, stderr, said: String::new() }
     }
 
     /// Brings `other` into this device's group.
@@ -229,6 +251,7 @@ impl Device {
 pub struct Inviting {
     child: Child,
     stdout: BufReader<ChildStdout>,
+    /// The link, or the code.
     pub link: String,
 }
 
@@ -251,8 +274,15 @@ impl Inviting {
         assert!(interrupted.unwrap().success());
     }
 
+    /// Its end, and what was printed behind the link or code. Nobody types any more.
     pub fn end(mut self) -> Ended {
         drop(self.child.stdin.take());
+        self.wait()
+    }
+
+    /// Its end, while somebody still sits at the terminal.
+    pub fn wait(mut self) -> Ended {
+        let _terminal = self.child.stdin.take();
         let mut stdout = String::new();
         std::io::Read::read_to_string(&mut self.stdout, &mut stdout).unwrap();
         let output = self.child.wait_with_output().unwrap();
@@ -261,6 +291,38 @@ impl Inviting {
             stdout,
             stderr: String::from_utf8(output.stderr).expect("prints UTF-8"),
         }
+    }
+}
+
+/// A `join` under way.
+pub struct Joining {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+    said: String,
+}
+
+impl Joining {
+    /// The digits it shows, once it does.
+    pub fn digits(&mut self) -> String {
+        while self.stderr.read_line(&mut self.said).unwrap() > 0 {
+            if let Some((_, digits)) = self.said.split_once("shows ") {
+                return digits[..2].to_owned();
+            }
+        }
+        panic!("no digits were shown: {}", self.said)
+    }
+
+    /// What Ctrl-C does.
+    #[cfg(unix)]
+    pub fn interrupt(&self) {
+        let interrupted = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        assert!(interrupted.unwrap().success());
+    }
+
+    pub fn end(mut self) -> Ended {
+        std::io::Read::read_to_string(&mut self.stderr, &mut self.said).unwrap();
+        let code = self.child.wait().unwrap().code().expect("ended by itself");
+        Ended { code, stdout: String::new(), stderr: self.said }
     }
 }
 

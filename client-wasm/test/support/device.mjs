@@ -37,38 +37,64 @@ export async function openDevice(context, origin, relay, name) {
     /** Uncaught errors of the page. */
     problems,
     createGroup: () => page.evaluate(() => client.createGroup()),
-    /** Opens an invitation; what the person saw and the outcome are in `invitation`. */
-    invite: (accept = true) =>
-      page.evaluate(async (accept) => {
-        globalThis.invitation = { seen: undefined, outcome: undefined };
-        const { link, done } = await client.invite({
+    /** Opens an invitation and answers its text; what the person saw and the outcome are in `invitation`. */
+    invite: (kind = "link") =>
+      page.evaluate(async (kind) => {
+        globalThis.invitation = { seen: [], outcome: undefined };
+        const { text, qr, done } = await client.invite({
+          kind,
           onJoiner: (joiner) => {
-            invitation.seen = joiner;
-            return accept;
+            invitation.seen.push(joiner);
+            return new Promise((resolve) => (globalThis.typeDigits = resolve));
           },
         });
+        globalThis.shownQr = qr;
         done.then(
           (device) => (invitation.outcome = device),
           (error) => (invitation.outcome = error.code),
         );
-        return link;
-      }, accept),
+        return text;
+      }, kind),
+    /** Types digits once they are asked for; without any, turns the joiner away. */
+    async answer(digits) {
+      await page.waitForFunction(() => globalThis.typeDigits !== undefined);
+      await page.evaluate((digits) => {
+        const type = typeDigits;
+        globalThis.typeDigits = undefined;
+        type(digits);
+      }, digits);
+    },
     /** The inviter's side of the last invitation, once it is over. */
     async invitationEnd() {
       await page.waitForFunction(() => invitation.outcome !== undefined);
       return page.evaluate(() => invitation);
     },
-    /** Joins; resolves to the digits shown, or to the error's code. */
-    join: (link) =>
-      page.evaluate(async (link) => {
-        let digits;
-        try {
-          await client.join(link, { onDigits: (shown) => (digits = shown) });
-          return { digits };
-        } catch (error) {
-          return { code: error.code, message: error.message };
-        }
-      }, link),
+    /** Joins; resolves to the digits shown and whose group it is, or to the error's code. */
+    join: (invite, confirms = true) =>
+      page.evaluate(
+        async ([invite, confirms]) => {
+          globalThis.digits = undefined;
+          let group;
+          try {
+            await client.join(invite, {
+              onDigits: (shown) => (globalThis.digits = shown),
+              onConfirm: (offered) => {
+                group = offered;
+                return confirms;
+              },
+            });
+            return { digits, group };
+          } catch (error) {
+            return { code: error.code, message: error.message };
+          }
+        },
+        [invite, confirms],
+      ),
+    /** The digits that the page shows while it joins. */
+    async digits() {
+      await page.waitForFunction(() => globalThis.digits !== undefined);
+      return page.evaluate(() => digits);
+    },
     /** Starts collecting entries; by default everything, from the beginning. */
     follow: (options = { after: 0, own: true }) => page.evaluate((options) => void follow(options), options),
     push: (text) => page.evaluate(async (text) => (await pushText(text)).number, text),
@@ -89,9 +115,11 @@ export async function openDevice(context, origin, relay, name) {
   };
 }
 
-/** Lets `joiner` into the group of `inviter`. */
-export async function pair(inviter, joiner) {
-  const link = await inviter.invite();
-  const joined = await joiner.join(link);
-  return { link, joined, invitation: await inviter.invitationEnd() };
+/** Lets `joiner` into the group of `inviter`, as two people do. */
+export async function pair(inviter, joiner, kind = "link") {
+  const text = await inviter.invite(kind);
+  const joining = joiner.join(text);
+  await inviter.answer(await joiner.digits());
+  const joined = await joining;
+  return { text, joined, invitation: await inviter.invitationEnd() };
 }

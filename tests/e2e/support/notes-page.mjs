@@ -36,21 +36,45 @@ export class NotesPage {
     return this.page.getByLabel("Invite link", { exact: true }).inputValue();
   }
 
-  /** Answers the two digits that the dialog asks about. */
-  async digitsOf(name) {
-    await this.page.getByRole("dialog").getByText(`${name} wants to join`).waitFor();
-    return this.digits();
+  /** Asks for a code instead of the link that is shown; answers it. */
+  async inviteByCode() {
+    await this.invite();
+    await this.page.getByRole("button", { name: "Use a code instead" }).click();
+    return this.page.getByLabel("Pairing code").textContent();
   }
 
+  /** Waits until the dialog asks for the digits of this device. */
+  async asksAbout(name) {
+    await this.page.getByRole("dialog").getByText(`${name} wants to join`).waitFor();
+  }
+
+  /** The digits that this page shows while it joins. */
   async digits() {
-    const digits = this.page.getByLabel("Two digits to compare");
+    const digits = this.page.getByLabel("Two digits to type on the other device");
     await digits.waitFor();
     return digits.textContent();
   }
 
-  async accept() {
-    await this.page.getByRole("button", { name: "Accept" }).click();
+  /** Types the digits of the device that waits, and sees it in. */
+  async letIn(digits) {
+    await this.page.getByLabel(/^The two digits that/).fill(digits);
+    await this.page.getByRole("button", { name: "Let it in" }).click();
     await this.page.getByRole("dialog").waitFor({ state: "detached" });
+  }
+
+  /** Says that it is the right group. */
+  async confirm() {
+    await this.page.getByRole("button", { name: "Yes, join" }).click();
+  }
+
+  /** Types a code on the first page and says yes; answers the digits shown. */
+  async joinByCode(url, code, name) {
+    await this.page.goto(url);
+    await this.page.getByLabel(/invite link or a code/).fill(code);
+    await this.page.getByRole("button", { name: "Join" }).click();
+    await this.page.getByLabel("device's name").fill(name);
+    await this.page.getByRole("button", { name: "Join" }).click();
+    return this.digits();
   }
 
   /** Opens an invite link and says yes; answers the digits shown. */

@@ -44,6 +44,23 @@ export function makeTerminal() {
   return {
     run,
 
+    /** Joins: answers the digits that it shows, and its end. */
+    join(home, ...args) {
+      const { child, exited } = start(home, ["join", ...args]);
+      const digits = new Promise((resolve, reject) => {
+        createInterface({ input: child.stderr }).on("line", (line) => {
+          const shown = /shows (\d\d)/.exec(line);
+          if (shown) resolve(shown[1]);
+        });
+        void exited.then(({ stderr }) => reject(new Error(`zerok join showed no digits:\n${stderr}`)));
+      });
+      const end = exited.then(({ code, stderr }) => {
+        if (code !== 0) throw new Error(`zerok join ended with ${code}:\n${stderr}`);
+      });
+      for (const promise of [digits, end]) promise.catch(() => {});
+      return { digits, end };
+    },
+
     /** Starts a command that prints something and goes on: answers its first line and its end. */
     async begin(home, ...args) {
       const { child, exited } = start(home, args);

@@ -1,15 +1,17 @@
-// Adding a device: a link and its QR code, then the question whether to let the device in.
+// Adding a device: a link with its QR code, or a code to type; then the digits that the other
+// device shows.
 
-import type { Client, InvitedDevice, WaitingJoiner } from "@0k-sync/client";
+import type { Client, Invitation, InvitedDevice, WaitingJoiner } from "@0k-sync/client";
 
 import { announce, button, el, sentence } from "../dom.ts";
 import { pageAddress } from "../invite-fragment.ts";
-import { qrCode } from "../qr.ts";
+import { drawQrCode } from "../qr.ts";
+
+type Kind = Invitation["kind"];
 
 /** Opens the dialog and sees the invitation through. */
 export async function inviteDevice(client: Client): Promise<void> {
-  const stopper = new AbortController();
-  const body = el("div", { class: "dialog-body", "aria-live": "polite" }, el("p", {}, "Asking the relay for a meeting place …"));
+  const body = el("div", { class: "dialog-body", "aria-live": "polite" });
   const close = button("Cancel", "plain", () => dialog.close());
   const dialog = el(
     "dialog",
@@ -18,6 +20,8 @@ export async function inviteDevice(client: Client): Promise<void> {
     body,
     el("div", { class: "row end" }, close),
   );
+  // One invitation is open at a time: asking for the other kind takes this one back.
+  let stopper = new AbortController();
   dialog.addEventListener("close", () => {
     stopper.abort();
     dialog.remove();
@@ -25,33 +29,43 @@ export async function inviteDevice(client: Client): Promise<void> {
   document.body.append(dialog);
   dialog.showModal();
 
-  try {
-    const { link, done } = await client.invite({
-      baseUrl: pageAddress(),
-      signal: stopper.signal,
-      onJoiner: (joiner) => ask(body, joiner, stopper.signal),
-    });
-    body.replaceChildren(...linkToShow(link));
-    welcomeIn(await done);
-    dialog.close();
-  } catch (error) {
-    // Closed by the person: there is nobody left to tell.
-    if (stopper.signal.aborted) return;
-    body.replaceChildren(el("p", { class: "problem", role: "alert" }, sentence(error)));
-    close.textContent = "Close";
+  async function offer(kind: Kind): Promise<void> {
+    const { signal } = (stopper = new AbortController());
+    body.replaceChildren(el("p", {}, "Asking the relay for a meeting place …"));
+    try {
+      const invitation = await client.invite({
+        kind,
+        baseUrl: pageAddress(),
+        signal,
+        onJoiner: (joiner) => ask(body, joiner, signal),
+      });
+      const change = button(kind === "link" ? "Use a code instead" : "Use a link instead", "plain", () => {
+        stopper.abort();
+        void invitation.done.catch(() => offer(kind === "link" ? "code" : "link"));
+      });
+      body.replaceChildren(...(kind === "link" ? linkToShow(invitation) : codeToShow(invitation)), change);
+      welcomeIn(await invitation.done);
+      dialog.close();
+    } catch (error) {
+      // Taken back by the person: there is nobody left to tell.
+      if (signal.aborted) return;
+      body.replaceChildren(el("p", { class: "problem", role: "alert" }, sentence(error)));
+      close.textContent = "Close";
+    }
   }
+  await offer("link");
 }
 
 function welcomeIn({ name }: InvitedDevice): void {
   announce(`${name} is in.`);
 }
 
-function linkToShow(link: string): readonly HTMLElement[] {
-  const field = el("input", { id: "invite-link", type: "text", readonly: true, value: link });
+function linkToShow({ text, qr }: Invitation): readonly HTMLElement[] {
+  const field = el("input", { id: "invite-link", type: "text", readonly: true, value: text });
   field.addEventListener("focus", () => field.select());
   const copy = button("Copy link", "primary", () => {
     // Pages without https have no clipboard, though TypeScript knows only the others.
-    const copied = (navigator.clipboard as Clipboard | undefined)?.writeText(link) ?? Promise.reject(new Error("no clipboard"));
+    const copied = (navigator.clipboard as Clipboard | undefined)?.writeText(text) ?? Promise.reject(new Error("no clipboard"));
     copied.then(
       () => (copy.textContent = "Copied"),
       () => {
@@ -60,31 +74,64 @@ function linkToShow(link: string): readonly HTMLElement[] {
       },
     );
   });
+  const scan = qr === undefined ? [] : [el("div", { class: "qr-frame" }, drawQrCode(qr, "The invite link as a QR code"))];
   return [
     el("p", {}, "Scan this with the other device, or open the link there. It works once, within ten minutes; show it to nobody else."),
-    el("div", { class: "qr-frame" }, qrCode(link, "The invite link as a QR code")),
+    ...scan,
     el("label", { for: "invite-link" }, "Invite link"),
     el("div", { class: "row" }, field, copy),
     el("p", { class: "quiet" }, "In a terminal: ", el("code", {}, "zerok --home B join LINK --name b")),
   ];
 }
 
-/** Resolves to whether the person lets the device in; closing the dialog declines. */
-function ask(body: HTMLElement, { name, digits }: WaitingJoiner, signal: AbortSignal): Promise<boolean> {
+function codeToShow({ text }: Invitation): readonly HTMLElement[] {
+  return [
+    el("p", {}, "Type this code on the other device, on this same page. It is good for one try, within ten minutes."),
+    el("output", { class: "digits code", "aria-label": "Pairing code" }, text),
+    el("p", { class: "quiet" }, "In a terminal: ", el("code", {}, `zerok --home B join ${text} --relay ${location.origin}`)),
+  ];
+}
+
+/** Resolves to the digits that the person types, or to nothing if the device is turned away. */
+function ask(body: HTMLElement, { name, entries, members }: WaitingJoiner, signal: AbortSignal): Promise<string | undefined> {
   return new Promise((resolve) => {
-    const answer = (accept: boolean) => {
-      body.replaceChildren(el("p", {}, accept ? `Handing the group's keys to ${name} …` : `${name} was turned away.`));
-      resolve(accept);
+    const field = el("input", {
+      id: "digits",
+      class: "digits",
+      type: "text",
+      inputmode: "numeric",
+      autocomplete: "off",
+      maxlength: "2",
+      pattern: "[0-9]{2}",
+      required: true,
+    });
+    const answer = (digits: string | undefined) => {
+      body.replaceChildren(el("p", {}, digits === undefined ? `${name} was turned away.` : `Handing the group's keys to ${name} …`));
+      resolve(digits);
     };
-    signal.addEventListener("abort", () => resolve(false), { once: true });
-    const decline = button("Decline", "danger", () => answer(false));
-    body.replaceChildren(
-      el("p", {}, el("strong", {}, name), " wants to join. Its screen must show these digits:"),
-      el("output", { class: "digits", "aria-label": "Two digits to compare" }, digits),
-      el("p", {}, "Accept only if it does: the device will read all notes here, old and new."),
-      el("div", { class: "row" }, button("Accept", "primary", () => answer(true)), decline),
+    signal.addEventListener("abort", () => resolve(undefined), { once: true });
+    const form = el(
+      "form",
+      {},
+      el("label", { for: "digits" }, `The two digits that ${name} shows`),
+      field,
+      el(
+        "div",
+        { class: "row" },
+        el("button", { type: "submit", class: "primary" }, "Let it in"),
+        button("Decline", "danger", () => answer(undefined)),
+      ),
     );
-    // A careless Enter must not let anybody in.
-    decline.focus();
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      answer(field.value);
+    });
+    const notes = entries === 1 ? "1 entry" : `${entries} entries`;
+    body.replaceChildren(
+      el("p", {}, el("strong", {}, name), " wants to join."),
+      el("p", {}, `It would get the group's keys: it could read ${notes}, and all that ${members.join(", ")} and others write from now on.`),
+      form,
+    );
+    field.focus();
   });
 }

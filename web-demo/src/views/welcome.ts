@@ -1,6 +1,6 @@
 // The first screen: what this is, and the two ways to begin.
 
-import { readLink } from "@0k-sync/client";
+import { readInvite } from "@0k-sync/client";
 
 import { DEVICE_NAME_CHARS_MAX, loadDeviceName } from "../device-name.ts";
 import { button, el, sentence } from "../dom.ts";
@@ -8,8 +8,8 @@ import { button, el, sentence } from "../dom.ts";
 export interface WelcomeActions {
   /** Makes a group. */
   readonly create: (deviceName: string) => Promise<void>;
-  /** Goes on to joining with a link that has been looked at. */
-  readonly join: (link: string, relay: string, deviceName: string) => void;
+  /** Goes on to joining with a link or code that has been looked at. */
+  readonly join: (invite: string, relay: string, deviceName: string) => void;
 }
 
 export function welcome(actions: WelcomeActions): HTMLElement {
@@ -18,10 +18,10 @@ export function welcome(actions: WelcomeActions): HTMLElement {
     id: "link",
     name: "link",
     type: "text",
-    inputmode: "url",
     autocomplete: "off",
+    autocapitalize: "off",
     spellcheck: "false",
-    placeholder: "https://…#0k1.…",
+    placeholder: "https://…#0k1.… or XXXX-XXXX",
     "aria-describedby": "welcome-problem",
   });
   const problem = el("p", { id: "welcome-problem", class: "problem", role: "alert" });
@@ -33,15 +33,16 @@ export function welcome(actions: WelcomeActions): HTMLElement {
   const form = el(
     "form",
     { class: "join-form", novalidate: true },
-    el("label", { for: "link" }, "Or join with an invite link from another device"),
+    el("label", { for: "link" }, "Or join with an invite link or a code from another device"),
     el("div", { class: "row" }, link, join),
   );
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     void attempt([create, join], problem, async () => {
       const text = link.value.trim();
-      const { relay } = await readLink(text);
-      actions.join(text, relay, name.value());
+      const invite = await readInvite(text);
+      // A code says no relay: it is at the one that serves this page.
+      actions.join(text, invite.kind === "link" ? invite.relay : location.origin, name.value());
     });
   });
 

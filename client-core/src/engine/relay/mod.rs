@@ -194,7 +194,9 @@ impl Relay {
             if self.observed_ahead.len() == FOLDS_MAX {
                 self.observed_ahead.pop_front();
             }
-            self.observed_ahead.push_back((observer, cursor, hash));
+            if !self.observed_ahead.contains(&(observer, cursor, hash)) {
+                self.observed_ahead.push_back((observer, cursor, hash));
+            }
             return false;
         }
         let shown = self.folds.iter().rev().find(|(at, _)| *at == cursor);

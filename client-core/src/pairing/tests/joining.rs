@@ -12,6 +12,7 @@ use super::*;
 use crate::engine::{Engine, Secrets};
 use crate::error::{JoinError, Problem};
 use crate::event::Event;
+use crate::invite::Invite;
 use crate::io::{Batch, Change, Input, LinkDownReason, LinkId, Machine, Now, Output, Row, StorageFault};
 use crate::keys::StoreKey;
 use crate::link::{InviteLink, PairingSecret};
@@ -28,6 +29,8 @@ struct Relay {
     refusal: Option<RelayFrame>,
     /// The inviting person takes their time, and the relay answers no ping.
     silent: bool,
+    /// The joining person takes their time.
+    joiner_thinks: bool,
     /// Nobody reads what the joiner sends.
     drops_mail: bool,
     heard: Vec<&'static str>,
@@ -44,6 +47,7 @@ impl Relay {
             accepts: true,
             refusal: None,
             silent: false,
+            joiner_thinks: false,
             drops_mail: false,
             heard: Vec::new(),
             to_joiner: Vec::new(),
@@ -159,8 +163,7 @@ impl World {
     }
 
     fn with_link(relay: Relay, link: impl FnOnce(&Relay) -> InviteLink) -> Self {
-        let joining = Joining { link: link(&relay), relay_key: None, device_name: "phone".into() };
-        let joiner = Joiner::new(START, secrets(), joining);
+        let joiner = Joiner::new(START, secrets(), joining(link(&relay)));
         Self {
             now: START,
             joiner,
@@ -211,7 +214,13 @@ impl World {
                 };
                 self.joiner.handle(self.now, input);
             }
-            Output::Event(event) => self.events.push(event),
+            Output::Event(event) => {
+                let confirms = matches!(event, Event::ConfirmJoin { .. }) && !self.relay.joiner_thinks;
+                self.events.push(event);
+                if confirms {
+                    self.joiner.confirm(self.now);
+                }
+            }
             Output::Scan { .. } => panic!("there is nothing to read yet"),
         }
     }
@@ -246,6 +255,11 @@ impl World {
     }
 }
 
+fn joining(link: InviteLink) -> Joining {
+    let relay = link.relay();
+    Joining { invite: Invite::Link(link), relay, device_name: "phone".into() }
+}
+
 fn secrets() -> Secrets {
     Secrets { store_key: StoreKey::from_bytes([4; 32]), rng_seed: [5; 32] }
 }
@@ -254,7 +268,11 @@ fn secrets() -> Secrets {
 fn joining_ends_with_a_state_that_an_engine_opens() {
     let mut world = World::new(Relay::new());
     world.settle();
-    assert!(matches!(world.events[..], [Event::ShowDigits { .. }, Event::Joined]), "{:?}", world.events);
+    assert!(
+        matches!(world.events[..], [Event::ShowDigits { .. }, Event::ConfirmJoin { .. }, Event::Joined]),
+        "{:?}",
+        world.events
+    );
     assert_eq!(
         world.relay.heard,
         ["Hello", "MailboxJoin", "MailboxSend", "MailboxSend", "MailboxSend", "Bye"],
@@ -306,7 +324,7 @@ fn a_link_with_another_secret_is_told_from_one_that_expired() {
 fn a_relay_with_another_key_than_the_links_hears_nothing_from_the_joiner() {
     let address = RelayAddress { url: RELAY_URL.into(), key: Some(NoisePublicKey([6; 32])) };
     let link = InviteLink::new(None, &address, mailbox(), PairingSecret::from_bytes(SECRET)).expect("valid");
-    let mut joiner = Joiner::new(START, secrets(), Joining { link, relay_key: None, device_name: "phone".into() });
+    let mut joiner = Joiner::new(START, secrets(), joining(link));
     assert!(matches!(joiner.poll_output(), Some(Output::Connect(..))));
     joiner.handle(START, Input::LinkUp(LINK));
     let Some(Output::Transmit(_, first)) = joiner.poll_output() else { panic!("message 1 comes first") };
@@ -393,7 +411,7 @@ fn a_grant_that_cannot_be_stored_makes_no_member() {
 }
 
 #[test]
-fn cancelling_between_grant_and_commit_comes_too_late() {
+fn cancelling_between_confirmation_and_commit_comes_too_late() {
     let mut world = World::new(Relay { silent: true, ..Relay::new() });
     world.settle();
     let relays = vec![world.relay.address()];
@@ -401,9 +419,61 @@ fn cancelling_between_grant_and_commit_comes_too_late() {
     world.relay.send_mail(message);
     let message = world.relay.to_joiner.remove(0);
     world.joiner.handle(world.now, Input::LinkMessage(LINK, message.into()));
+    world.joiner.confirm(world.now);
     world.joiner.cancel(world.now);
     world.settle();
     assert_eq!(world.outcome(), Some(&Event::Joined));
+}
+
+/// A joiner whose person was just asked.
+fn asked() -> World {
+    let mut world = World::new(Relay { joiner_thinks: true, ..Relay::new() });
+    world.settle();
+    let question =
+        Event::ConfirmJoin { inviter: "laptop".into(), relay: RELAY_URL.into(), members: vec!["laptop".into()] };
+    assert_eq!(world.outcome(), Some(&question));
+    assert!(world.committed.is_empty(), "nothing is stored before the answer");
+    world
+}
+
+#[test]
+fn the_joining_person_says_yes() {
+    let mut world = asked();
+    world.joiner.confirm(world.now);
+    world.settle();
+    assert_eq!(world.outcome(), Some(&Event::Joined));
+}
+
+#[test]
+fn the_joining_person_says_no_and_the_inviter_hears_of_it() {
+    let mut world = asked();
+    world.joiner.cancel(world.now);
+    world.settle();
+    assert_eq!(world.failure(), JoinError::Cancelled);
+    assert!(world.committed.is_empty() && !world.link_up);
+    assert!(world.relay.heard.ends_with(&["MailboxSend", "MailboxClose", "Bye"]), "{:?}", world.relay.heard);
+    assert!(!world.relay.inviter.awaits_confirmation(), "the word came through the channel");
+}
+
+#[test]
+fn a_joining_person_who_never_answers_stores_nothing() {
+    let mut world = asked();
+    while !matches!(world.outcome(), Some(Event::JoinFailed(_))) {
+        world.wait();
+    }
+    assert_eq!(world.failure(), JoinError::Expired);
+    assert!(world.committed.is_empty());
+}
+
+#[test]
+fn an_invitation_taken_back_while_the_joining_person_thinks_stores_nothing() {
+    let mut world = asked();
+    world.relay.send(&RelayFrame::MailboxClosed {});
+    world.settle();
+    world.joiner.confirm(world.now);
+    world.settle();
+    assert_eq!(world.failure(), JoinError::InviteGone);
+    assert!(world.committed.is_empty());
 }
 
 #[test]

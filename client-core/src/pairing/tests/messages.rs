@@ -56,11 +56,11 @@ fn a_repeated_or_reordered_message_ends_the_pairing() {
 fn messages_of_another_pairing_under_the_same_link_are_refused() {
     let other = |seed: u8| {
         let psk0 = pairing_psk(&SECRET);
-        JoinerPairing::start(PairingMode::Link, &mailbox(), psk0, membership(seed), name("phone"), &mut rng(seed))
+        JoinerPairing::by_link(&mailbox(), psk0, membership(seed), name("phone"), &mut rng(seed))
     };
     let (mut joiner, m1) = other(3);
     let m2 = send(start_inviter().receive(&m1, &mut rng(4)));
-    assert!(Pair::before(2).joiner.receive(&m2).is_err(), "an answer to somebody else");
-    let (m3, _) = introduce(joiner.receive(&m2));
+    assert!(Pair::before(2).joiner.receive(&m2, &mut rng(2)).is_err(), "an answer to somebody else");
+    let (m3, _) = introduce(joiner.receive(&m2, &mut rng(3)));
     assert!(Pair::before(3).inviter.receive(&m3, &mut rng(1)).is_err(), "somebody else's introduction");
 }

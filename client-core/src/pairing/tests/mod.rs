@@ -1,6 +1,7 @@
 //! Both machines against each other, and the joiner against a relay, in virtual time.
 
 mod attacks;
+mod codes;
 mod grants;
 mod joining;
 mod messages;
@@ -69,13 +70,13 @@ fn material() -> GrantMaterial {
 }
 
 fn start_inviter() -> InviterPairing {
-    InviterPairing::new(PairingMode::Link, &mailbox(), pairing_psk(&SECRET), inviter())
+    InviterPairing::by_link(&mailbox(), pairing_psk(&SECRET), inviter())
 }
 
 /// The joiner, and its message 1.
 fn start_joiner() -> (JoinerPairing, Vec<u8>) {
     let psk0 = pairing_psk(&SECRET);
-    JoinerPairing::start(PairingMode::Link, &mailbox(), psk0, joiner(), name("phone"), &mut rng(2))
+    JoinerPairing::by_link(&mailbox(), psk0, joiner(), name("phone"), &mut rng(2))
 }
 
 fn send(step: Result<InviterStep, crate::error::JoinError>) -> Vec<u8> {
@@ -85,14 +86,14 @@ fn send(step: Result<InviterStep, crate::error::JoinError>) -> Vec<u8> {
     }
 }
 
-fn ask(step: Result<InviterStep, crate::error::JoinError>) -> (Card, u8) {
+fn ask(step: Result<InviterStep, crate::error::JoinError>) -> Card {
     match step {
-        Ok(InviterStep::Ask { card, digits }) => (card, digits),
+        Ok(InviterStep::Ask { card }) => card,
         other => panic!("expected a question, got {other:?}"),
     }
 }
 
-fn introduce(step: Result<JoinerStep, crate::error::JoinError>) -> (Vec<u8>, u8) {
+fn introduce(step: Result<JoinerStep, crate::error::JoinError>) -> (Vec<u8>, Digits) {
     match step {
         Ok(JoinerStep::Introduce { message, digits }) => (message, digits),
         other => panic!("expected message 3, got {other:?}"),
@@ -135,13 +136,13 @@ impl Pair {
         let message = self.messages.last().expect("message 1 is there").clone();
         let next = match self.messages.len() {
             1 => send(self.inviter.receive(&message, &mut rng(1))),
-            2 => introduce(self.joiner.receive(&message)).0,
+            2 => introduce(self.joiner.receive(&message, &mut rng(2))).0,
             3 => {
                 ask(self.inviter.receive(&message, &mut rng(1)));
                 self.inviter.accept(&material()).expect("it fits")
             }
             4 => {
-                granted(self.joiner.receive(&message));
+                granted(self.joiner.receive(&message, &mut rng(2)));
                 self.joiner.stored().expect("there is a grant")
             }
             _ => unreachable!("there are five messages"),
@@ -153,7 +154,7 @@ impl Pair {
     fn refuses(&mut self, message: &[u8]) -> bool {
         match self.messages.len() % 2 {
             1 => self.inviter.receive(message, &mut rng(1)).is_err(),
-            _ => self.joiner.receive(message).is_err(),
+            _ => self.joiner.receive(message, &mut rng(2)).is_err(),
         }
     }
 }

@@ -8,13 +8,13 @@ fn a_device_is_let_in_with_everything_it_needs() {
     let (mut joiner, m1) = start_joiner();
     let mut inviter = start_inviter();
     let m2 = send(inviter.receive(&m1, &mut rng(1)));
-    let (m3, shown) = introduce(joiner.receive(&m2));
-    let (card, digits) = ask(inviter.receive(&m3, &mut rng(1)));
-    assert_eq!(digits, shown);
+    let (m3, shown) = introduce(joiner.receive(&m2, &mut rng(2)));
+    let card = ask(inviter.receive(&m3, &mut rng(1)));
+    assert!(inviter.check_digits(shown).is_ok());
     assert_eq!(card, Card { keys: super::joiner().keys, name: name("phone") });
 
     let m4 = inviter.accept(&material()).expect("it fits");
-    let granted = granted(joiner.receive(&m4));
+    let granted = granted(joiner.receive(&m4, &mut rng(2)));
     let wanted = material();
     assert_eq!(granted.genesis, wanted.genesis);
     assert_eq!(granted.keyring.secrets().collect::<Vec<_>>(), wanted.keyring.secrets().collect::<Vec<_>>());
@@ -44,7 +44,7 @@ fn a_member_that_was_itself_let_in_can_let_others_in() {
     let mut pair = Pair::before(3);
     ask(pair.inviter.receive(&pair.messages[2], &mut rng(1)));
     let m4 = pair.inviter.accept(&material).expect("it fits");
-    assert_eq!(granted(pair.joiner.receive(&m4)).inviter, inviter().keys);
+    assert_eq!(granted(pair.joiner.receive(&m4, &mut rng(2))).inviter, inviter().keys);
 }
 
 #[test]
@@ -53,9 +53,33 @@ fn a_declined_device_is_told_and_gets_nothing() {
     ask(pair.inviter.receive(&pair.messages[2], &mut rng(1)));
     let answer = pair.inviter.decline().expect("somebody waits");
     assert!(answer.len() < 32, "a word, not a grant");
-    assert!(matches!(pair.joiner.receive(&answer), Err(JoinError::Declined)));
+    assert!(matches!(pair.joiner.receive(&answer, &mut rng(2)), Err(JoinError::Declined)));
     assert_eq!(pair.joiner.stored(), None);
     assert!(pair.inviter.accept(&material()).is_err(), "a no is final");
+}
+
+#[test]
+fn wrong_digits_hand_over_nothing_and_tell_the_joiner() {
+    let (mut joiner, m1) = start_joiner();
+    let mut inviter = start_inviter();
+    let m2 = send(inviter.receive(&m1, &mut rng(1)));
+    let (m3, shown) = introduce(joiner.receive(&m2, &mut rng(2)));
+    ask(inviter.receive(&m3, &mut rng(1)));
+    let others = (0..100).map(|digits| format!("{digits:02}").parse::<Digits>().expect("two digits"));
+    let typed = others.clone().find(|digits| *digits != shown).expect("there are 99");
+    let Err((JoinError::WrongDigits, Some(message))) = inviter.check_digits(typed) else { panic!("{typed} passed") };
+    assert!(matches!(joiner.receive(&message, &mut rng(2)), Err(JoinError::WrongDigits)));
+    assert!(inviter.accept(&material()).is_err(), "the right ones come too late now");
+}
+
+#[test]
+fn a_joiner_whose_person_says_no_tells_the_inviter_what_that_means() {
+    let mut pair = Pair::before(4);
+    let m4 = pair.messages[3].clone();
+    granted(pair.joiner.receive(&m4, &mut rng(2)));
+    let refusal = pair.joiner.refuse().expect("there is a grant");
+    assert!(matches!(pair.inviter.receive(&refusal, &mut rng(1)), Err(JoinError::Refused)));
+    assert_eq!(pair.joiner.stored(), None, "a no is final");
 }
 
 #[test]
@@ -74,16 +98,12 @@ impl Pair {
 }
 
 #[test]
-fn another_secret_mailbox_or_mode_fails_message_1_and_both_sides_learn_it() {
+fn another_secret_or_mailbox_fails_message_1_and_both_sides_learn_it() {
     let other_mailbox = MailboxId::from_slice(&[0xac; 16]).expect("16 bytes");
-    let cases = [
-        (PairingMode::Link, mailbox(), [0x52; 32]),
-        (PairingMode::Link, other_mailbox, SECRET),
-        (PairingMode::Code, mailbox(), SECRET),
-    ];
-    for (mode, mailbox, secret) in cases {
+    let cases = [(mailbox(), [0x52; 32]), (other_mailbox, SECRET)];
+    for (mailbox, secret) in cases {
         let (joiner, m1) =
-            JoinerPairing::start(mode, &mailbox, pairing_psk(&secret), super::joiner(), name("phone"), &mut rng(2));
+            JoinerPairing::by_link(&mailbox, pairing_psk(&secret), super::joiner(), name("phone"), &mut rng(2));
         let mut inviter = start_inviter();
         assert!(matches!(inviter.receive(&m1, &mut rng(1)), Err(JoinError::WrongSecret)));
         assert_eq!(joiner.closed(), JoinError::WrongSecret);
@@ -94,8 +114,7 @@ fn another_secret_mailbox_or_mode_fails_message_1_and_both_sides_learn_it() {
 fn a_second_joiner_finds_the_invitation_used() {
     let mut pair = Pair::before(2);
     let psk0 = pairing_psk(&SECRET);
-    let (_, other) =
-        JoinerPairing::start(PairingMode::Link, &mailbox(), psk0, membership(3), name("other"), &mut rng(3));
+    let (_, other) = JoinerPairing::by_link(&mailbox(), psk0, membership(3), name("other"), &mut rng(3));
     assert!(pair.inviter.receive(&other, &mut rng(1)).is_err());
 
     let mut pair = Pair::before(5);

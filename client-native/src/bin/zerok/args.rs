@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use zerok_sync::{InviteLink, NoisePublicKey, Transport};
+use zerok_sync::{Invite, NoisePublicKey, Transport};
 
 use crate::exit::Failure;
 use crate::output::Output;
@@ -70,7 +70,7 @@ pub enum Command {
 #[derive(Args)]
 pub struct Init {
     /// Address of the relay: https://host, or http://host:port
-    #[arg(long, value_name = "URL")]
+    #[arg(long, env = "ZEROK_RELAY", value_name = "URL")]
     pub relay: String,
     /// What this device is called [default: this machine's name]
     #[arg(long)]
@@ -86,26 +86,43 @@ pub struct Init {
 #[derive(Args)]
 pub struct Invite {
     /// Invite by a link (the default)
-    #[arg(long)]
+    #[arg(long, conflicts_with = "code")]
     pub link: bool,
+    /// Invite by a short code, to be read out and typed: XXXX-XXXX
+    #[arg(long)]
+    pub code: bool,
+    /// Show the link as a QR code, too
+    #[arg(long, conflicts_with = "code")]
+    pub qr: bool,
+    /// The page that the link opens [default: the relay's own]
+    #[arg(long, value_name = "URL", conflicts_with = "code")]
+    pub base_url: Option<String>,
     /// How long the invitation is good for, such as 90s or 10m; ten minutes at most
     #[arg(long, default_value = "10m", value_parser = parse_ttl)]
     pub ttl: Duration,
-    /// Let in whoever holds the link, without asking: for scripts
+    /// Let in whoever holds the link or code, without asking for the digits: for scripts
     #[arg(long)]
     pub yes: bool,
 }
 
 #[derive(Args)]
 pub struct Join {
-    /// The link that `invite` printed
-    pub link: InviteLink,
+    /// The link or code that `invite` printed
+    #[arg(value_name = "CODE|LINK")]
+    pub invite: Invite,
+    /// With a code: the relay that the inviting device uses; a link says it
+    #[arg(long, env = "ZEROK_RELAY", value_name = "URL")]
+    pub relay: Option<String>,
     /// What this device is called [default: this machine's name]
     #[arg(long)]
     pub name: Option<String>,
-    /// The relay's key, if it is known better than from the link
+    /// The relay's key, if it is known better than from the link; needed with a code over plain http
+    /// to another machine
     #[arg(long, value_name = "HEX")]
     pub relay_key: Option<NoisePublicKey>,
+    /// Join without asking whose group it is, which is asked at a terminal only
+    #[arg(long)]
+    pub yes: bool,
 }
 
 #[derive(Args)]

@@ -83,7 +83,7 @@ impl From<std::io::Error> for Failure {
 
 fn exit_of(error: &ClientError) -> Exit {
     match error {
-        ClientError::NotARelayAddress(_) => Exit::Usage,
+        ClientError::NotARelayAddress(_) | ClientError::Invite(_) => Exit::Usage,
         ClientError::Relay(problem) | ClientError::PushRefused(problem) => exit_of_problem(problem),
         ClientError::TimedOut(problem) => problem.as_ref().map_or(Exit::NoRelay, exit_of_problem),
         ClientError::Join(error) => exit_of_join(error),
@@ -97,7 +97,13 @@ fn exit_of(error: &ClientError) -> Exit {
 
 fn exit_of_join(error: &JoinError) -> Exit {
     match error {
-        JoinError::InviteGone | JoinError::WrongSecret | JoinError::Declined => Exit::NotAuthorised,
+        JoinError::InviteGone
+        | JoinError::NoSuchCode { .. }
+        | JoinError::WrongSecret
+        | JoinError::WrongCode
+        | JoinError::WrongDigits
+        | JoinError::Refused
+        | JoinError::Declined => Exit::NotAuthorised,
         JoinError::Relay(problem) => exit_of_problem(problem),
         _ => Exit::Other,
     }
@@ -190,6 +196,9 @@ mod tests {
             (ClientError::Membership(MembershipError::OwnDevice), 2),
             (refused(ErrorCode::CreationRefused), 5),
             (ClientError::Join(JoinError::InviteGone), 5),
+            (ClientError::Join(JoinError::WrongCode), 5),
+            (ClientError::Join(JoinError::WrongDigits), 5),
+            (ClientError::Invite(zerok_sync::InviteError::RelayNeeded), 2),
             (refused(ErrorCode::GroupQuotaExceeded), 6),
             (ClientError::Push(PushError::TooLarge { bytes: 2, bytes_max: 1 }), 6),
             (ClientError::Closed, 1),

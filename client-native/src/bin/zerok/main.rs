@@ -1,12 +1,14 @@
 //! `zerok`: keep this machine's data in step with a group's other devices from a terminal.
 //!
 //! [`args`] is what can be asked, `commands/` one file for each answer, [`exit`] how it ends,
-//! [`output`] what it looks like. Data goes to stdout, everything said to people to stderr.
+//! [`output`] what it looks like, [`qr`] and [`terminal`] what a person sees and types. Data goes to stdout, everything said to people to stderr.
 
 mod args;
 mod commands;
 mod exit;
 mod output;
+mod qr;
+mod terminal;
 
 use std::process::ExitCode;
 

@@ -19,7 +19,7 @@ pub async fn run(global: &Global, options: &Init) -> Result<(), Failure> {
     client.close().await;
 
     eprintln!(
-        "{} has founded a group at {}. Let another device in with: zerok invite --link",
+        "{} has founded a group at {}. Let another device in with: zerok invite --code",
         status.device_name, status.relay.url
     );
     if global.output.json {

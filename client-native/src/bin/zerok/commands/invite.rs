@@ -1,14 +1,14 @@
 //! `zerok invite`: let another device in.
 
-use std::io::BufRead;
-
 use serde_json::json;
-use zerok_sync::{Invitation, InviteEvent, InviteOptions};
+use zerok_sync::{ClientError, Digits, Invitation, Invite as Shown, InviteEvent, InviteKind, InviteOptions};
 
 use super::{REPORT_TIMEOUT, Session, shown};
 use crate::args::{Global, Invite};
 use crate::exit::Failure;
 use crate::output::Output;
+use crate::qr;
+use crate::terminal::Lines;
 
 pub async fn run(global: &Global, options: &Invite) -> Result<(), Failure> {
     let session = Session::open(global, true).await?;
@@ -18,24 +18,28 @@ pub async fn run(global: &Global, options: &Invite) -> Result<(), Failure> {
 
 async fn invite(session: &Session, output: Output, options: &Invite) -> Result<(), Failure> {
     session.client.reach_relay(REPORT_TIMEOUT).await?;
-    let mut invitation = session.client.invite(InviteOptions { ttl: options.ttl, base_url: None }).await?;
+    let kind = if options.code { InviteKind::Code } else { InviteKind::Link { base: options.base_url.clone() } };
+    let mut invitation = session.client.invite(InviteOptions { ttl: options.ttl, kind }).await?;
     loop {
-        let event = tokio::select! {
-            event = invitation.next() => event?,
-            Ok(()) = tokio::signal::ctrl_c() => invitation_taken_back(&mut invitation).await?,
-        };
-        match event {
-            InviteEvent::Ready { link } => {
-                output.line(|| link.clone(), || json!({ "event": "ready", "link": link }))?;
-                eprintln!("Give this link to the other device: zerok join LINK. Waiting for it.");
-            }
-            InviteEvent::JoinerWaiting { name, digits } => {
+        match next(&mut invitation).await? {
+            InviteEvent::Ready { invite } => show(session, output, options, &invite)?,
+            InviteEvent::JoinerWaiting { name, entries, members } => {
                 let name = shown(&name);
+                let members: Vec<String> = members.iter().map(|member| shown(member)).collect();
                 if output.json {
-                    output.line(String::new, || json!({ "event": "joiner", "name": name, "digits": digits }))?;
+                    let joiner = json!({ "event": "joiner", "name": name, "entries": entries, "members": members });
+                    output.line(String::new, || joiner)?;
                 }
-                let accept = options.yes || asked_person(&mut invitation, &name, digits).await?;
-                invitation.answer(accept).await?;
+                if options.yes {
+                    invitation.accept_unchecked().await?;
+                } else {
+                    eprintln!("{name:?} wants to join the group ({}).", members.join(", "));
+                    eprintln!("It would get the group's keys: {entries} entries to begin with, and all that follow.");
+                    match asked_person(&mut invitation).await? {
+                        Some(digits) => invitation.answer(digits).await?,
+                        None => invitation.decline().await?,
+                    }
+                }
             }
             InviteEvent::Accepted { device, name } => {
                 let name = shown(&name);
@@ -46,36 +50,64 @@ async fn invite(session: &Session, output: Output, options: &Invite) -> Result<(
                 }
                 return Ok(());
             }
-            InviteEvent::Failed(error) => return Err(zerok_sync::ClientError::from(error).into()),
+            InviteEvent::Failed(error) => return Err(ClientError::from(error).into()),
         }
     }
 }
 
-async fn invitation_taken_back(invitation: &mut Invitation) -> Result<InviteEvent, Failure> {
+/// The next event; Ctrl-C takes the invitation back and tells the other device.
+async fn next(invitation: &mut Invitation) -> Result<InviteEvent, Failure> {
+    tokio::select! {
+        event = invitation.next() => return Ok(event?),
+        Ok(()) = tokio::signal::ctrl_c() => {}
+    }
     invitation.take_back().await?;
     Ok(invitation.next().await?)
 }
 
-/// Asks at the terminal; fails as soon as the joiner has gone.
-async fn asked_person(invitation: &mut Invitation, name: &str, digits: u8) -> Result<bool, Failure> {
-    eprintln!("A device that calls itself {name:?} wants in. It shows {digits:02}.");
-    eprint!("If it is yours and shows the same: give it the group's keys and data? [y/N] ");
-    let (answer_tx, answer) = tokio::sync::oneshot::channel();
-    // Reading a terminal cannot be cancelled: the thread ends with the process.
-    std::thread::spawn(move || {
-        let mut line = String::new();
-        let read = std::io::stdin().lock().read_line(&mut line);
-        let yes = read.is_ok() && matches!(line.trim(), "y" | "Y" | "yes");
-        let _ = answer_tx.send(yes);
-    });
-    tokio::select! {
-        answer = answer => Ok(answer.unwrap_or(false)),
-        event = invitation.next() => match event? {
-            InviteEvent::Failed(error) => {
-                eprintln!();
-                Err(zerok_sync::ClientError::from(error).into())
+/// The link or code alone on a line of stdout, what to do with it on stderr.
+fn show(session: &Session, output: Output, options: &Invite, invite: &Shown) -> Result<(), Failure> {
+    let text = invite.to_string();
+    match invite {
+        Shown::Link(_) => {
+            output.line(|| text.clone(), || json!({ "event": "ready", "link": text }))?;
+            if options.qr {
+                eprintln!("{}", qr::for_terminal(&text).map_err(Failure::other)?);
             }
-            other => Err(Failure::other(format!("the invitation went on without an answer: {other:?}"))),
-        },
+            eprintln!("Give this link to the other device: zerok join LINK. Waiting for it.");
+        }
+        Shown::Code(_) => {
+            output.line(|| text.clone(), || json!({ "event": "ready", "code": text }))?;
+            let relay = session.client.status().borrow().relay.url.clone();
+            eprintln!("On the other device: zerok join {text} --relay {relay}. Waiting for it.");
+        }
+    }
+    Ok(())
+}
+
+/// Asks for the digits; nothing typed, or the end of input, means no. Fails as soon as the joiner
+/// has gone.
+async fn asked_person(invitation: &mut Invitation) -> Result<Option<Digits>, Failure> {
+    let mut lines = Lines::default();
+    loop {
+        eprint!("Type the two digits that it shows, or press Enter to turn it away: ");
+        let line = tokio::select! {
+            line = lines.next() => line,
+            event = next(invitation) => match event? {
+                InviteEvent::Failed(error) => {
+                    eprintln!();
+                    return Err(ClientError::from(error).into());
+                }
+                other => return Err(Failure::other(format!("the invitation went on without an answer: {other:?}"))),
+            },
+        };
+        match line.as_deref().map(str::trim) {
+            None | Some("") => return Ok(None),
+            Some(typed) => match typed.parse() {
+                Ok(digits) => return Ok(Some(digits)),
+                // Not an answer, so it costs nothing.
+                Err(error) => eprintln!("{error}"),
+            },
+        }
     }
 }
