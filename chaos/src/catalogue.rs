@@ -164,6 +164,13 @@ pub const ALL: &[Scenario] = &[
         plan: scenarios::disks_fail,
     },
     Scenario {
+        id: "D-PAIR-02",
+        what: "the inviting device cut off or killed at every step: no half member, and it can start again",
+        happens: "joins completed",
+        seeds: 84,
+        plan: scenarios::closed_in_pairing,
+    },
+    Scenario {
         id: "H-HONEST",
         what: "an honest relay with every fault at once: no integrity event, nothing lost, doubled or out of order",
         happens: "acknowledgements lost",

@@ -58,6 +58,7 @@ scenarios! {
     s_cur_02_acknowledgements_lost => "S-CUR-02",
     s_cur_04_apps_crash_before_processing => "S-CUR-04",
     c_stor_02_storage_refuses => "C-STOR-02",
+    d_pair_02_closed_at_every_step => "D-PAIR-02",
 }
 
 #[test]

@@ -172,7 +172,10 @@ impl Engine {
             InviteKind::Link { base } => {
                 let secret = PairingSecret::generate(&mut self.rng);
                 let pairing = InviterPairing::by_link(&mailbox, pairing_psk(secret.expose()), me);
-                (pairing, InviteLink::new(base.as_deref(), &self.relays[at].address(), mailbox, secret).map(Invite::Link))
+                (
+                    pairing,
+                    InviteLink::new(base.as_deref(), &self.relays[at].address(), mailbox, secret).map(Invite::Link),
+                )
             }
             InviteKind::Code => {
                 let code = PairingCode::generate(mailbox, &mut self.rng)

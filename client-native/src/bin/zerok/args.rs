@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use zerok_sync::{Invite, NoisePublicKey, Transport};
+use zerok_sync::{NoisePublicKey, Transport};
 
 use crate::exit::Failure;
 use crate::output::Output;
@@ -109,7 +109,7 @@ pub struct Invite {
 pub struct Join {
     /// The link or code that `invite` printed
     #[arg(value_name = "CODE|LINK")]
-    pub invite: Invite,
+    pub invite: zerok_sync::Invite,
     /// With a code: the relay that the inviting device uses; a link says it
     #[arg(long, env = "ZEROK_RELAY", value_name = "URL")]
     pub relay: Option<String>,
