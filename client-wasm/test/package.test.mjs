@@ -8,7 +8,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 
-import { Client, init, readLink, ZerokError } from "@0k-sync/client";
+import { Client, init, readInvite, ZerokError } from "@0k-sync/client";
 
 const dist = new URL("../dist/", import.meta.url);
 const wasm = readFileSync(new URL("zerok_sync_wasm_bg.wasm", dist));
@@ -49,9 +49,14 @@ test("init rejects what is no wasm, and can be called again", async () => {
   await init();
 });
 
-test("a text that is no link is refused with a reason", async () => {
-  for (const text of ["", "https://relay.example/", "https://relay.example/#0k1.AAAA", `https://x/#${"a".repeat(10_000)}`]) {
-    const error = await readLink(text).catch((error) => error);
+test("a text that is neither link nor code is refused with a reason", async () => {
+  for (const text of ["", "hello", "0000-0001"]) {
+    const error = await readInvite(text).catch((error) => error);
+    assert.equal(error.code, "invalid_code", text);
+  }
+  assert.deepEqual(await readInvite("jkyw xyzy"), { kind: "code" });
+  for (const text of ["https://relay.example/", "https://relay.example/#0k1.AAAA", `https://x/#${"a".repeat(10_000)}`]) {
+    const error = await readInvite(text).catch((error) => error);
     assert.ok(error instanceof ZerokError, text);
     assert.equal(error.code, "invalid_link");
     assert.ok(error.message.length > 20);

@@ -39,7 +39,7 @@ pub struct Member {
     pub name: String,
     /// Whether it is this one.
     pub own: bool,
-    /// Its clock when it joined, Unix milliseconds.
+    /// Its clock when it joined, Unix milliseconds; 0 while only its inviter's word is known.
     pub joined_at_ms: u64,
     /// Its clock when it wrote the latest entry that is here, Unix milliseconds.
     pub last_wrote_at_ms: Option<u64>,
@@ -244,7 +244,7 @@ impl Engine {
             device: member.device,
             name: member.name.to_string(),
             own: false,
-            joined_at_ms: None,
+            joined_at_ms: 0,
             last_wrote_at_ms: None,
             leaving: false,
         });

@@ -271,7 +271,7 @@ fn a_device_let_in_and_not_arrived_is_listed_until_it_arrives_or_the_keys_change
     let joiner = world.begin_joining(0, "late");
     world.settle();
     let now = world.now_at(0);
-    world.engine(0).answer_joiner(now, true);
+    world.engine(0).accept_joiner_unchecked(now);
     world.settle();
     let granted = |world: &mut World| world.engine(0).status().granted.len();
     assert_eq!(granted(&mut world), 1, "it has stored its keys and never came");
