@@ -27,7 +27,7 @@ fn a_code_read_out_and_the_digits_typed_let_a_device_in() {
 
     assert_eq!((joined.code, invited.code), (0, 0), "{} {}", joined.stderr, invited.stderr);
     assert!(invited.stderr.contains("\"laptop\" wants to join the group (a)"), "{}", invited.stderr);
-    assert!(invited.stderr.contains("1 entries to begin with"), "{}", invited.stderr);
+    assert!(invited.stderr.contains("1 entry to begin with"), "{}", invited.stderr);
     assert!(invited.stderr.contains("type the two digits"), "no answer costs nothing: {}", invited.stderr);
     assert!(!invited.stderr.contains(&format!("shows {digits}")), "the digits are read off the other device only");
     assert!(joined.stderr.contains("\"a\" lets this device into its group"), "{}", joined.stderr);
@@ -209,7 +209,7 @@ fn an_interrupted_invitation_is_taken_back_at_once() {
 }
 
 #[test]
-fn a_member_cannot_join_again_in_the_same_home() {
+fn d_key_01_a_device_of_another_group_joins_nothing_over_it_and_pushes_nothing() {
     let setup = RelaySetup::sqlite();
     let relay = setup.start();
     let homes = Homes::new();

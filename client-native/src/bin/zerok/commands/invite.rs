@@ -34,7 +34,8 @@ async fn invite(session: &Session, output: Output, options: &Invite) -> Result<(
                     invitation.accept_unchecked().await?;
                 } else {
                     eprintln!("{name:?} wants to join the group ({}).", members.join(", "));
-                    eprintln!("It would get the group's keys: {entries} entries to begin with, and all that follow.");
+                    let noun = if entries == 1 { "entry" } else { "entries" };
+                    eprintln!("It would get the group's keys: {entries} {noun} to begin with, and all that follow.");
                     match asked_person(&mut invitation).await? {
                         Some(digits) => invitation.answer(digits).await?,
                         None => invitation.decline().await?,
