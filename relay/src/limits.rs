@@ -49,7 +49,9 @@ pub const ROTATION_RESERVE_BYTES: u64 = 16 * MIB;
 /// A commit that the database has not answered for this long is given up, and its sessions are told
 /// 3002. Longer than the server lets a statement take, so that only a server that hangs is left.
 pub const COMMIT_WAIT_MAX: Duration = Duration::from_secs(35);
-/// Commits under way at once on Postgres. With more each would hold less, and all wait for one disk.
+/// Commits under way at once on Postgres, up to as many as there are processors but two at least, so
+/// that one is filled while the other is written. With more each would hold less, and cost more for
+/// each entry, and all wait for one disk.
 pub const WRITER_LOOPS_MAX: usize = 4;
 /// Logs whose standing an instance on Postgres remembers, so that it need not ask for it: some 400
 /// bytes each, and 2 KiB at most. More than are appended to at a time.
@@ -254,7 +256,7 @@ macro_rules! limits {
 
 limits! {
     connections_max = 10_000,
-        "Connections of both kinds, HTTP requests among them, at a time. Bounds memory: an idle session costs about 14 KiB.";
+        "Connections of both kinds, HTTP requests among them, at a time. Bounds memory: an idle session costs about 8 KiB.";
     connections_per_address_max = 100,
         "Connections of one address (IPv6: one /64) at a time. A household or an office behind one address fits; one machine alone cannot take all places.";
     http_header_deadline_ms = HANDSHAKE_DEADLINE_MS,

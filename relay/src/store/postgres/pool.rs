@@ -1,5 +1,6 @@
 //! Connections to Postgres: their settings, their number, and what their errors mean.
 
+use std::num::NonZero;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,7 +103,8 @@ pub(super) struct Connections {
 
 impl Connections {
     pub fn new(url: &str, connections_max: u64, metrics: &Metrics) -> Result<Self> {
-        let shares = Shares::of(usize::try_from(connections_max).unwrap_or(usize::MAX));
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let shares = Shares::of(usize::try_from(connections_max).unwrap_or(usize::MAX), processors);
         let total = shares.commits + shares.changes + shares.reads;
         metrics.store_connections_max.set(i64::try_from(total).unwrap_or(i64::MAX));
         Ok(Self {
@@ -145,10 +147,11 @@ struct Shares {
 }
 
 impl Shares {
-    /// A quarter for commits, but not more than can wait for one disk; half of the rest for reads.
-    fn of(connections_max: usize) -> Self {
+    /// A quarter for commits, but not more than fill each other's batches (see
+    /// [`WRITER_LOOPS_MAX`]); two thirds of the rest for reads.
+    fn of(connections_max: usize, processors: usize) -> Self {
         let total = connections_max.max(3);
-        let commits = (total / 4).clamp(1, WRITER_LOOPS_MAX);
+        let commits = (total / 4).clamp(1, processors.clamp(2, WRITER_LOOPS_MAX));
         let changes = ((total - commits) / 3).max(1);
         Self { commits, changes, reads: total - commits - changes }
     }
@@ -224,12 +227,13 @@ mod tests {
     #[test]
     fn every_purpose_has_a_connection_however_few_there_are() {
         for total in 3..100 {
-            let Shares { commits, changes, reads } = Shares::of(total);
+            let Shares { commits, changes, reads } = Shares::of(total, total % 8);
             assert_eq!(commits + changes + reads, total);
             assert!(commits >= 1 && changes >= 1 && reads >= 1);
             assert!(commits <= WRITER_LOOPS_MAX);
         }
-        assert_eq!(Shares::of(16), Shares { commits: 4, changes: 4, reads: 8 });
+        assert_eq!(Shares::of(16, 8), Shares { commits: 4, changes: 4, reads: 8 });
+        assert_eq!(Shares::of(16, 1), Shares { commits: 2, changes: 4, reads: 10 });
     }
 
     #[test]
