@@ -243,3 +243,58 @@ fn slow_link(seed: u64, from_ms: u64, to_ms: u64) -> Plan {
     plan.conditions.latency_ms = from_ms..=to_ms;
     plan
 }
+
+/// A device is removed while it is connected, cut off, or pushing.
+pub fn removed(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let mut ops = stream(&mut dice, 10_000);
+    let at_ms = dice.within(&(500..=8_000));
+    match seed % 3 {
+        0 => {}
+        1 => ops.push((at_ms - 300, Op::CutOff(2, 4_000))),
+        _ => ops.extend((0..10).map(|n| (at_ms + n * 3, push(2, 2)))),
+    }
+    ops.push((at_ms, Op::Revoke(dice.index(2), 2)));
+    calm(ops)
+}
+
+/// Two devices remove each other, or change the keys, in the same millisecond.
+pub fn rotations_at_once(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let ops = stream(&mut dice, 6_000);
+    let at_ms = dice.within(&(500..=5_000));
+    let both = match seed % 3 {
+        0 => [Op::Rotate(0), Op::Rotate(1)],
+        1 => [Op::Revoke(0, 1), Op::Revoke(1, 0)],
+        _ => [Op::Revoke(0, 2), Op::Revoke(1, 3)],
+    };
+    let mut plan = calm(with(ops, both.map(|op| (at_ms, op))));
+    (plan.founders, plan.devices) = (4, 4);
+    plan.conditions.latency_ms = 1..=60;
+    plan
+}
+
+/// The keys change while outboxes are filled with what was attempted and what was not.
+pub fn rotation_with_filled_outboxes(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let at_ms = dice.within(&(300..=1_500));
+    let ops = vec![
+        (0, Op::LoseAcks(1 + u32::from(dice.chance(500)))),
+        (1, push(0, 20)),
+        (2, push(1, 20)),
+        (at_ms - 200, Op::CutOff(1, dice.within(&(100..=3_000)))),
+        (at_ms - 100, push(1, 10)),
+        (at_ms, push(0, 10)),
+        (at_ms, Op::Rotate(dice.index(3))),
+        (at_ms + dice.within(&(0..=100)), push(2, 10)),
+        FAULTS_END,
+    ];
+    calm(ops)
+}
+
+/// The device that removes another is killed, or loses its link, at one point after the other.
+pub fn killed_in_rotation(seed: u64) -> Plan {
+    let (point, loss) = point(seed / 2, 30);
+    let fault = if seed.is_multiple_of(2) { Op::CrashAfter(0, point) } else { Op::CutAfter(0, point, loss) };
+    calm(vec![(0, push(0, 3)), (10, push(2, 3)), (20, fault), (20, Op::Revoke(0, 2)), (25, push(1, 3)), FAULTS_END])
+}

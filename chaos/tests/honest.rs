@@ -54,6 +54,8 @@ fn an_honest_relay_with_every_fault_raises_nothing_and_loses_nothing() {
         "partitions",
         "pushes refused",
         "relay restarts",
+        "removals read",
+        "rotations",
         "reopened after a failed commit",
     ] {
         assert!(tally.get(what).is_some_and(|&count| count >= 10), "hardly any {what}: {tally:?}");

@@ -59,12 +59,35 @@ scenarios! {
     s_cur_04_apps_crash_before_processing => "S-CUR-04",
     c_stor_02_storage_refuses => "C-STOR-02",
     d_pair_02_closed_at_every_step => "D-PAIR-02",
+    d_rev_01_a_device_is_removed => "D-REV-01",
+    d_rev_02_rotations_at_once => "D-REV-02",
+    d_rev_03_keys_changed_with_filled_outboxes => "D-REV-03",
+    s_sm_03_killed_in_a_change_of_keys => "S-SM-03",
 }
 
 #[test]
 fn s_conv_04_finds_a_planted_difference() {
     let failure = scenario("S-CONV-04").check_with(0, Defect::DiskDropsEntry).expect_err("a row is missing");
     assert!(failure.contains("device 1"), "{failure}");
+}
+
+/// What a scenario's seeds find with a defect.
+fn found(id: &str, defect: Defect) -> String {
+    let scenario = scenario(id);
+    (0..scenario.seeds).find_map(|seed| scenario.check_with(seed, defect).err()).unwrap_or_default()
+}
+
+#[test]
+fn d_rev_01_finds_a_relay_that_goes_on_taking_what_a_removed_device_pushes() {
+    let failure = found("D-REV-01", Defect::RelayKeepsRemoved);
+    let expected = ["which was removed before", "Quarantined", "Corrupt"];
+    assert!(expected.iter().any(|expected| failure.contains(expected)), "{failure}");
+}
+
+#[test]
+fn d_rev_02_finds_a_relay_that_takes_two_rotations_of_one_generation() {
+    let failure = found("D-REV-02", Defect::RelayRotatesTwice);
+    assert!(!failure.is_empty());
 }
 
 #[test]

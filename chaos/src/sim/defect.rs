@@ -23,8 +23,8 @@ pub enum Defect {
     RelayAcksWithoutStoring,
     /// A relay that stores a resent entry again.
     RelayStoresTwice,
-    /// A relay that takes pushes of sessions that were admitted before a rotation.
-    RelayIgnoresGeneration,
-    /// A relay that says it shuts a device out, and does not.
-    RelayIgnoresRestrict,
+    /// A relay that says it shuts a device out, and goes on taking what it pushes.
+    RelayKeepsRemoved,
+    /// A relay that rotates without comparing generations.
+    RelayRotatesTwice,
 }

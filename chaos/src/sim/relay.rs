@@ -393,7 +393,7 @@ impl Relay {
         }
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let current = self.log.as_ref().is_some_and(|log| log.auth_gen == session.auth_gen);
-        if !current && !session.superseded && self.defect != Some(Defect::RelayIgnoresGeneration) {
+        if !current && !session.superseded && self.defect != Some(Defect::RelayKeepsRemoved) {
             self.tell_superseded(conn);
         }
         let Some(session) = self.sessions.get_mut(&conn) else { return };

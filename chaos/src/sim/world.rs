@@ -460,7 +460,7 @@ impl World {
 
     /// How often what happened that chance decides.
     #[must_use]
-    pub fn counts(&self) -> [(&'static str, u64); 7] {
+    pub fn counts(&self) -> [(&'static str, u64); 8] {
         [
             ("crashes while a commit was written", self.counts.crashes_while_writing),
             ("crashes before a commit was confirmed", self.counts.crashes_before_confirmation),
@@ -469,6 +469,7 @@ impl World {
             ("crashes between two outputs", self.counts.planned_crashes),
             ("links cut at a message", self.counts.planned_cuts),
             ("pushes refused", self.relay.refusals()),
+            ("rotations", self.relay.rotations),
         ]
     }
 

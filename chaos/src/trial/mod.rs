@@ -367,9 +367,8 @@ impl Trial {
 
     /// Whether the group keeps two devices if one more goes.
     fn can_spare_one(&mut self, by: usize) -> bool {
-        self.world.devices[by].engine().is_some()
-            && self.world.engine(by).status().members.len() > 2
-            && self.doomed.len() + 2 < self.plan.devices
+        let Some(engine) = self.world.devices[by].engine() else { return false };
+        engine.status().members.iter().filter(|member| !self.doomed.contains(&member.device)).count() > 2
     }
 
     fn revoke(&mut self, by: usize, device: usize) {

@@ -96,9 +96,9 @@ impl Plan {
     #[must_use]
     pub fn draw(seed: u64) -> Self {
         let mut dice = Dice::new(seed, b'p');
-        let devices = 3 + dice.index(2);
+        let devices = 3 + dice.index(3);
         let founders = 1 + dice.index(devices - 1);
-        let mut weights = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1, 3, 1, 2, 0, 0, 0];
+        let mut weights = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1, 3, 1, 2, 1, 1, 1];
         for weight in &mut weights[1..] {
             if dice.chance(300) {
                 *weight = 0;
@@ -142,7 +142,7 @@ fn draw_op(dice: &mut Dice, weights: &[u64]) -> Op {
         left -= weights[kind];
         kind += 1;
     }
-    let device = dice.index(4);
+    let device = dice.index(5);
     let loss = [Loss::Everything, Loss::Downstream, Loss::Downstream, Loss::Silence][dice.index(4)];
     match kind {
         // Many small ones, a few of any size.

@@ -52,7 +52,7 @@ impl Engine {
             return Err(MembershipError::LastDevice);
         }
         self.cancel_invite(now);
-        self.drop_rotation();
+        self.drop_unsealed_rotation();
         let seq = self.queue(Kind::LEAVE, bytes::Bytes::new());
         let row = LeavingRow { seq };
         self.effects.put(hot_key(hot::LEAVING, &[]), wire::encode(&row));

@@ -18,7 +18,7 @@ use zerok_sync_protocol::{ClientFrame, NoisePublicKey, hello};
 use super::Engine;
 use super::connection::{Open, random};
 use super::relay::RelayAt;
-use super::rows::{RotationRow, SealedRotation, hot, hot_key};
+use super::rows::{MemberRow, RotationRow, SealedRotation, hot, hot_key};
 use crate::epoch::{self, EpochBody, KEYRING_MAX, MemberDigest, Removed};
 use crate::error::{MembershipError, Problem};
 use crate::event::Event;
@@ -106,10 +106,18 @@ impl Engine {
     }
 
     /// Forgets the wish.
-    pub(super) fn drop_rotation(&mut self) {
+    fn drop_rotation(&mut self) {
         if self.rotation.take().is_some() {
             self.effects.delete(hot_key(hot::ROTATION, &[]));
             self.event(Event::StatusChanged);
+        }
+    }
+
+    /// Forgets the wish unless it is sealed: then it may be at the relay already, and is gone through
+    /// with.
+    pub(super) fn drop_unsealed_rotation(&mut self) {
+        if self.rotation.as_ref().is_some_and(|rotation| rotation.row.sealed.is_none()) {
+            self.drop_rotation();
         }
     }
 
@@ -144,7 +152,8 @@ impl Engine {
         for at in self.relays.all() {
             self.tell_missed_rotations(at);
         }
-        if self.rotation.is_none() || !self.is_live() || self.check_acts().is_err() {
+        let sealed = self.rotation.as_ref().is_some_and(|rotation| rotation.row.sealed.is_some());
+        if self.rotation.is_none() || !self.is_live() || (!sealed && self.check_acts().is_err()) {
             return;
         }
         let (Some(rotation), Some(open)) = (&mut self.rotation, self.relays[RelayAt::HOME].session.live()) else {
@@ -187,12 +196,9 @@ impl Engine {
     /// Members that the wish leaves.
     fn staying(&self) -> Vec<MemberKeys> {
         let removed = self.rotation.as_ref().map_or(&[][..], |rotation| &rotation.row.remove);
-        self.members
-            .values()
-            .map(|member| &member.keys)
-            .filter(|keys| !removed.contains(&keys.device))
-            .cloned()
-            .collect()
+        // Whoever has said that it leaves goes with the first rotation there is.
+        let stays = |member: &&MemberRow| !member.leaving && !removed.contains(&member.keys.device);
+        self.members.values().filter(stays).map(|member| member.keys.clone()).collect()
     }
 
     /// Fixes the next epoch. The log is read to the frozen head: whoever is removed ends where it
@@ -325,7 +331,8 @@ impl Engine {
         rotation.row.remove.retain(|device| self.members.contains_key(device));
         rotation.row.sealed = None;
         rotation.said = None;
-        if rotation.row.remove.is_empty() && rotation.row.asked_in != current {
+        let met = rotation.row.remove.is_empty() && rotation.row.asked_in != current;
+        if met || self.leaving.is_some() {
             self.drop_rotation();
         } else {
             self.put_rotation();

@@ -81,7 +81,7 @@ impl Relay {
             return self.fail(conn, ErrorCode::RotationConflict);
         }
         let head = log.entries.len() as u64;
-        if self.defect != Some(Defect::RelayIgnoresRestrict) {
+        if self.defect != Some(Defect::RelayKeepsRemoved) {
             log.allow.retain(|device| allow.contains(device));
             log.restricted = true;
         }
@@ -110,14 +110,17 @@ impl Relay {
         if !listed {
             return self.revoke(conn);
         }
-        if log.auth_gen != expect_gen {
+        if log.auth_gen != expect_gen && self.defect != Some(Defect::RelayRotatesTwice) {
             return self.fail(conn, ErrorCode::RotationConflict);
         }
-        assert!(hello::verify_rotate(&next, &handshake, &LogName::of(&log.auth), &proof), "members prove the next key");
+        let proven = hello::verify_rotate(&next, &handshake, &LogName::of(&log.auth), &proof);
+        assert!(proven || self.defect.is_some(), "members prove the next key");
         log.older.insert(std::mem::replace(&mut log.auth, next));
         log.auth_gen += 1;
         log.restricted = false;
-        log.allow = allow.into_iter().collect();
+        if self.defect != Some(Defect::RelayKeepsRemoved) {
+            log.allow = allow.into_iter().collect();
+        }
         let index = known.unwrap_or(log.entries.len());
         if known.is_none() {
             log.entries.push(Stored { blob_id: id, envelope: Some(epoch_envelope.clone()) });
@@ -156,6 +159,9 @@ impl Relay {
     }
 
     fn tell_the_others(&mut self, auth_gen: u64) {
+        if self.defect == Some(Defect::RelayKeepsRemoved) {
+            return;
+        }
         for conn in self.members_here() {
             let session = &self.sessions[&conn];
             if session.auth_gen < auth_gen && !session.superseded {

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use serde_json::json;
-use zerok_sync::{BLOB_BYTES_MAX, ClientError};
+use zerok_sync::{BLOB_BYTES_MAX, Client, ClientError, Problem};
 
 use super::Session;
 use crate::args::{Global, Push, Wait};
@@ -21,18 +21,32 @@ async fn push(session: &Session, global: &Global, options: &Push, blob: Vec<u8>)
     let receipt = session.client.push(blob).await?;
     let reached = match options.wait {
         Wait::Local => "local",
-        Wait::Relay => match tokio::time::timeout(options.timeout, receipt.at_relay()).await {
-            Ok(acked) => {
-                acked?;
-                "relay"
-            }
-            Err(_) => return Err(queued(session)),
+        Wait::Relay => tokio::select! {
+            acked = tokio::time::timeout(options.timeout, receipt.at_relay()) => match acked {
+                Ok(acked) => {
+                    acked?;
+                    "relay"
+                }
+                Err(_) => return Err(queued(session)),
+            },
+            problem = shut_out(&session.client) => return Err(ClientError::Relay(problem).into()),
         },
     };
     if global.output.json {
         global.output.line(String::new, || json!({ "push": receipt.number(), "reached": reached }))?;
     }
     Ok(())
+}
+
+/// Waits until the relay says that this device is no member any more.
+async fn shut_out(client: &Client) -> Problem {
+    let mut status = client.status();
+    let out = status.wait_for(|status| matches!(status.problem, Some(Problem::Revoked | Problem::Left))).await;
+    match out.ok().and_then(|status| status.problem.clone()) {
+        Some(problem) => problem,
+        // The client has ended, which the receipt tells.
+        None => std::future::pending().await,
+    }
 }
 
 /// The relay did not take it in time.
