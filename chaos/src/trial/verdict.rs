@@ -15,12 +15,14 @@ type Ordered = (u64, DeviceId, u64, BlobId);
 impl Trial {
     /// Checks what must hold once everything has settled.
     pub(super) fn judge(&mut self) {
-        if self.world.defect == Some(Defect::DiskDropsEntry) {
-            let (from, to) = Engine::entry_range(0);
-            let key = self.world.rows(1, &from, &to).into_iter().next_back().map(|row| row.key);
-            key.and_then(|key| self.world.devices[1].storage.remove(&key));
-        }
         let inside: Vec<usize> = (0..self.world.devices.len()).filter(|&device| !self.is_out(device)).collect();
+        if self.world.defect == Some(Defect::DiskDropsEntry)
+            && let Some(&victim) = inside.get(1).or(inside.first())
+        {
+            let (from, to) = Engine::entry_range(0);
+            let key = self.world.rows(victim, &from, &to).into_iter().next_back().map(|row| row.key);
+            key.and_then(|key| self.world.devices[victim].storage.remove(&key));
+        }
         let pushed: BTreeMap<(DeviceId, u64), Vec<u8>> = self
             .persons
             .iter()
