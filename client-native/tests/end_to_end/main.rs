@@ -7,7 +7,6 @@ mod client;
 mod crash;
 mod invitation;
 mod main_job;
-mod membership;
 mod offline;
 mod reading;
 mod secrecy;
