@@ -69,7 +69,8 @@ impl StoreLog {
         if self.is_away()
             && let Some(Line::Back { failures, after }) = self.works_at(Instant::now())
         {
-            tracing::info!(failures, seconds = after.as_secs_f32(), "the store works again");
+            let seconds = format!("{:.1}", after.as_secs_f64());
+            tracing::info!(failures, seconds, "the store works again");
         }
     }
 
