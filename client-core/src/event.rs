@@ -29,6 +29,11 @@ pub enum Event {
         /// Highest push number.
         push: u64,
     },
+    /// Every position up to this one counts as processed, also after a crash.
+    ProcessedStored {
+        /// Highest position.
+        position: u64,
+    },
     /// A push was refused for good; it stays in the outbox until the cause is gone.
     PushRefused {
         /// Its number.

@@ -43,8 +43,8 @@ pub mod vectors;
 
 pub use code::PairingCode;
 pub use engine::{
-    Audit, AuditReport, AuditedSender, Backoff, Connection, Engine, Entry, Founding, GrantedDevice, Member,
-    RelayStatus, Secrets, Status,
+    Audit, AuditReport, AuditedSender, Backoff, Connection, Engine, Entry, EntryReader, Founding, GrantedDevice,
+    Member, RelayStatus, Secrets, Status, StoredEntries,
 };
 pub use error::{JoinError, MembershipError, OpenError, Problem, PushError};
 pub use event::{Event, IntegrityEvent};

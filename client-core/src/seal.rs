@@ -21,7 +21,7 @@ use chacha20poly1305::aead::inout::InOutBuf;
 use chacha20poly1305::{AeadInOut, KeyInit, Tag, XChaCha20Poly1305, XNonce};
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 use zerok_sync_protocol::envelope::{self, EnvelopeError, HEADER_BYTES, TAG_BYTES, VERSION};
 use zerok_sync_protocol::limits::{BLOB_BYTES_MAX, ENVELOPE_BYTES_MAX_CEILING};
 use zerok_sync_protocol::{BlobId, EnvelopeHeader, EnvelopeType, EpochId, Signature, wire};
@@ -126,6 +126,15 @@ pub fn seal(
 /// # Errors
 /// [`OpenFailure`]; nothing of the content is known then.
 pub fn open(keyring: &Keyring, envelope: &[u8]) -> Result<Decrypted, OpenFailure> {
+    open_known(keyring, envelope, envelope::blob_id(envelope))
+}
+
+/// [`open`] for who has hashed these bytes already: `blob_id` must be what came out.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_known(keyring: &Keyring, envelope: &[u8], blob_id: BlobId) -> Result<Decrypted, OpenFailure> {
+    debug_assert_eq!(blob_id, envelope::blob_id(envelope));
     let (header, sealed) = EnvelopeHeader::parse(envelope)?;
     if header.kind != EnvelopeType::Entry {
         return Err(OpenFailure::WrongType(header.kind));
@@ -138,15 +147,8 @@ pub fn open(keyring: &Keyring, envelope: &[u8]) -> Result<Decrypted, OpenFailure
     let (array, signature) = split_signature(unpad(&plaintext)?)?;
     let content = wire::decode(array).map_err(|_| OpenFailure::Malformed("not an entry"))?;
     let array_at = LENGTH_BYTES..LENGTH_BYTES + array.len();
-    let plaintext = Bytes::from_owner(WipedOnDrop(plaintext));
-    Ok(Decrypted(Box::new(Opened {
-        group,
-        header,
-        blob_id: envelope::blob_id(envelope),
-        array: plaintext.slice(array_at),
-        signature,
-        content,
-    })))
+    let plaintext = Bytes::from_owner(plaintext);
+    Ok(Decrypted(Box::new(Opened { group, header, blob_id, array: plaintext.slice(array_at), signature, content })))
 }
 
 /// The largest blob whose envelope fits into `envelope_bytes_max`, whatever else the entry says.
@@ -181,6 +183,11 @@ impl Decrypted {
     #[must_use]
     pub fn claims(&self) -> &Content {
         &self.0.content
+    }
+
+    /// [`Self::claims`], to keep.
+    pub(crate) fn into_claims(self) -> Content {
+        self.0.content
     }
 
     /// The envelope's id.
@@ -354,17 +361,17 @@ impl EnvelopeKeys {
         header: &EnvelopeHeader,
         aad: &[&[u8]],
         sealed: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>, OpenFailure> {
+    ) -> Result<Plaintext, OpenFailure> {
         if !bool::from(self.commitment.ct_eq(&header.commitment)) {
             return Err(OpenFailure::Corrupt("another key"));
         }
         let (ciphertext, tag) = sealed.split_last_chunk::<TAG_BYTES>().ok_or(OpenFailure::Corrupt("cut off"))?;
-        let mut plaintext = Zeroizing::new(ciphertext.to_vec());
+        let mut plaintext = Plaintext(ciphertext.to_vec());
         self.cipher()
             .decrypt_inout_detached(
                 &XNonce::from(header.nonce),
                 &aad.concat(),
-                InOutBuf::from(plaintext.as_mut_slice()),
+                InOutBuf::from(plaintext.0.as_mut_slice()),
                 &Tag::from(*tag),
             )
             .map_err(|_| OpenFailure::Corrupt("changed bytes"))?;
@@ -398,11 +405,25 @@ pub(crate) fn split_signature(content: &[u8]) -> Result<(&[u8], Signature), Open
     Ok((array, Signature(*signature)))
 }
 
-/// Lets `Bytes` share a plaintext that is wiped with its last reference.
-struct WipedOnDrop(Zeroizing<Vec<u8>>);
+/// A plaintext: wiped with its last reference, in one sweep, where `Zeroizing<Vec<u8>>` goes byte by
+/// byte.
+pub(crate) struct Plaintext(Vec<u8>);
 
-impl AsRef<[u8]> for WipedOnDrop {
+impl AsRef<[u8]> for Plaintext {
     fn as_ref(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl Deref for Plaintext {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Plaintext {
+    fn drop(&mut self) {
+        self.0.as_mut_slice().zeroize();
     }
 }

@@ -42,6 +42,7 @@ pub(crate) fn event(event: &Event) -> Object {
     let (kind, properties): (&str, &[(&str, JsValue)]) = match event {
         Event::StatusChanged => ("status_changed", &[]),
         Event::EntriesAvailable { position } => ("entries_available", &[("position", number(*position))]),
+        Event::ProcessedStored { position } => ("processed_stored", &[("position", number(*position))]),
         Event::PushesStored { push } => ("pushes_stored", &[("push", number(*push))]),
         Event::PushesAcked { push } => ("pushes_acked", &[("push", number(*push))]),
         Event::PushRefused { push, problem } => {

@@ -14,7 +14,7 @@ use crate::clock::now;
 use crate::convert;
 use crate::driver::{Driver, js_bytes, read_rows, write_batch};
 use crate::failure::{InvalidArgument, thrown};
-use crate::host::{CoreStatus, Entry, Host, KeyRange, Rows};
+use crate::host::{CoreStatus, Entries, Host, KeyRange, Rows};
 
 /// One membership of one group, driven by JavaScript's event loop.
 #[wasm_bindgen]
@@ -31,7 +31,7 @@ impl CoreEngine {
         key_range(Engine::HOT_FROM, Engine::HOT_TO)
     }
 
-    /// Where rows of entries behind a position lie.
+    /// Where the rows with entries behind a position lie.
     #[wasm_bindgen(js_name = entryRange)]
     #[must_use]
     pub fn entry_range(after: f64) -> KeyRange {
@@ -87,10 +87,11 @@ impl CoreEngine {
         Ok(number as f64)
     }
 
-    /// The app has processed every entry up to this position.
+    /// The app has processed every entry up to this position. Returns the position that
+    /// `processed_stored` reaches.
     #[wasm_bindgen(js_name = markProcessed)]
-    pub fn mark_processed(&self, position: f64) {
-        self.driver.call(|engine, now| engine.mark_processed(now, position as u64));
+    pub fn mark_processed(&self, position: f64) -> f64 {
+        self.driver.call(|engine, now| engine.mark_processed(now, position as u64)) as f64
     }
 
     /// Removes the device of this name, or whose identity begins so, and changes the keys.
@@ -167,15 +168,18 @@ impl CoreEngine {
         self.driver.read(|engine| convert::status(&engine.status())).unchecked_into()
     }
 
-    /// Opens one row of `entryRange`.
+    /// Opens the entries behind a position in one row of `entryRange`.
     ///
     /// # Errors
     /// `corrupt`.
-    #[wasm_bindgen(js_name = readEntry)]
-    pub fn read_entry(&self, key: Vec<u8>, value: Vec<u8>) -> Result<Entry, JsValue> {
-        let row = Row { key, value };
-        let entry = self.driver.read(|engine| engine.read_entry(&row)).map_err(|error| thrown(&error))?;
-        Ok(convert::entry(&entry).unchecked_into())
+    #[wasm_bindgen(js_name = readEntries)]
+    pub fn read_entries(&self, key: Vec<u8>, value: Vec<u8>, after: f64) -> Result<Entries, JsValue> {
+        let reader = self.driver.read(Engine::entry_reader);
+        let entries = Array::new();
+        for entry in reader.entries(Row { key, value }, after as u64) {
+            entries.push(&convert::entry(&entry.map_err(|error| thrown(&error))?));
+        }
+        Ok(entries.unchecked_into())
     }
 
     /// The deadline passed.

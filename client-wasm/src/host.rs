@@ -45,7 +45,7 @@ extern "C" {
     #[wasm_bindgen(typescript_type = "CoreStatus")]
     pub type CoreStatus;
 
-    /// One authenticated entry.
-    #[wasm_bindgen(typescript_type = "Entry")]
-    pub type Entry;
+    /// Authenticated entries.
+    #[wasm_bindgen(typescript_type = "Entry[]")]
+    pub type Entries;
 }

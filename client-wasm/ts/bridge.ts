@@ -23,6 +23,7 @@ export type CoreStatus = Omit<GroupStatus, "problem"> & { readonly problem: Fail
 export type CoreEvent =
   | { readonly type: "status_changed" }
   | { readonly type: "entries_available"; readonly position: number }
+  | { readonly type: "processed_stored"; readonly position: number }
   | { readonly type: "pushes_stored"; readonly push: number }
   | { readonly type: "pushes_acked"; readonly push: number }
   | { readonly type: "push_refused"; readonly push: number; readonly failure: Failure }

@@ -12,6 +12,7 @@ import { openStorage } from "./open-storage.js";
 import { type Pushed, Pushes } from "./pushes.js";
 import type { GroupStatus, IntegrityFinding, Member, Status } from "./status.js";
 import { randomBytes, type Storage } from "./storage.js";
+import { Tier } from "./tier.js";
 import { watchForWake } from "./wake.js";
 import { CoreEngine, CoreJoiner } from "./zerok_sync_wasm.js";
 
@@ -82,6 +83,7 @@ interface OpenGroup {
   readonly core: CoreEngine;
   readonly host: MachineHost<CoreEngine>;
   readonly pushes: Pushes;
+  readonly processed: Tier;
   readonly doorbell: Doorbell;
 }
 
@@ -101,7 +103,7 @@ interface Joining {
  * await client.push(new TextEncoder().encode("hello"));
  * for await (const entry of client.entries()) {
  *   console.log(new TextDecoder().decode(entry.data));
- *   client.processed(entry.position);
+ *   await client.processed(entry.position);
  * }
  */
 export class Client {
@@ -299,7 +301,8 @@ export class Client {
         const { from, to } = CoreEngine.entryRange(after);
         return this.#storage.scan(from, to, bytesMax);
       },
-      read: (key: Uint8Array, value: Uint8Array) => callCore(() => core.readEntry(key, value)),
+      read: (key: Uint8Array, value: Uint8Array, after: number) =>
+        callCore(() => core.readEntries(key, value, after)),
     };
     return readEntries(source, options.after ?? core.status().processed, options);
   }
@@ -348,10 +351,17 @@ export class Client {
     return done.promise.finally(stop);
   }
 
-  /** Says that the app has dealt with every entry up to a position: those never come again. */
-  processed(position: number): void {
-    const { core } = this.#openOrThrow();
-    callCore(() => core.markProcessed(position));
+  /**
+   * Says that the app has dealt with every entry up to a position: those never come again. Resolves
+   * once that is durable on this device; an app that can take an entry twice need not wait for it.
+   */
+  processed(position: number): Promise<void> {
+    try {
+      const { core, processed } = this.#openOrThrow();
+      return processed.wait(callCore(() => core.markProcessed(position)));
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** Where this client stands now. */
@@ -412,8 +422,8 @@ export class Client {
     const core = host.attach(
       callCore(() => CoreEngine.open(host, this.#storage.storeKey, randomBytes(32), rows)),
     );
-    const doorbell = new Doorbell(core.status().position);
-    this.#group = { core, host, doorbell, pushes: new Pushes() };
+    const { position, processed } = core.status();
+    this.#group = { core, host, doorbell: new Doorbell(position), pushes: new Pushes(), processed: new Tier(processed) };
     callCore(() => core.start());
     this.#enter("open");
   }
@@ -435,6 +445,9 @@ export class Client {
       switch (event.type) {
         case "entries_available":
           group.doorbell.ring(event.position);
+          break;
+        case "processed_stored":
+          group.processed.reached(event.position);
           break;
         case "pushes_stored":
           group.pushes.onStored(event.push);
@@ -517,6 +530,7 @@ export class Client {
     this.#group = undefined;
     group?.doorbell.end(state === "stopped" ? error : undefined);
     group?.pushes.end(error);
+    group?.processed.refuseAll(error);
     this.#invitation?.fail(error);
     this.#joining?.joined.reject(error);
     this.#enter(state);

@@ -2,7 +2,7 @@ import type { Rows } from "./bridge.js";
 import type { Entry } from "./entry.js";
 import type { ZerokError } from "./error.js";
 
-/** Rows read from storage at a time: the only entries in memory, however slow the app is. */
+/** Bytes of rows read from storage at a time: the only entries in memory, however slow the app is. */
 const PAGE_BYTES_MAX = 256 * 1024;
 
 /** What to read. */
@@ -17,8 +17,10 @@ export interface EntriesOptions {
 
 /** Where entries come from. */
 export interface EntrySource {
+  /** Rows with entries behind a position. */
   page(after: number, bytesMax: number): Promise<Rows>;
-  read(key: Uint8Array, value: Uint8Array): Entry;
+  /** The entries behind a position in one such row. */
+  read(key: Uint8Array, value: Uint8Array, after: number): Entry[];
   readonly doorbell: Doorbell;
 }
 
@@ -112,10 +114,12 @@ async function* generate(
     });
     for (let at = 0; at < keys.length; at++) {
       const [key, value] = [keys[at], values[at]];
-      if (key === undefined || value === undefined || !doorbell.isOpen(signal)) return;
-      const entry = source.read(key, value);
-      after = entry.position;
-      if (own || !entry.own) yield entry;
+      if (key === undefined || value === undefined) return;
+      for (const entry of source.read(key, value, after)) {
+        if (!doorbell.isOpen(signal)) return;
+        after = entry.position;
+        if (own || !entry.own) yield entry;
+      }
     }
     if (keys.length === 0) await doorbell.waitBehind(highest, signal);
   }

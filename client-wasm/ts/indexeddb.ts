@@ -12,7 +12,8 @@ const FENCE = "fence";
 
 /** Rows fetched at once while scanning; with blobs of 1 MiB still a bearable number. */
 const CHUNK_ROWS_MAX = 64;
-const CHUNK_ROWS_FIRST = 8;
+/** Before their size is known: two of a catch-up's rows are a page for the app. */
+const CHUNK_ROWS_FIRST = 2;
 
 /**
  * Storage in one IndexedDB database.

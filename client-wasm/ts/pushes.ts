@@ -1,5 +1,5 @@
-import { Deferred } from "./deferred.js";
 import type { ZerokError } from "./error.js";
+import { Tier } from "./tier.js";
 
 /** A blob that is durable on this device. */
 export interface Pushed {
@@ -13,37 +13,10 @@ export interface Pushed {
   readonly atRelay: Promise<void>;
 }
 
-/** Promises for one durability tier, settled in the order of the push numbers. */
-class Tier {
-  /** Numbers rise. */
-  readonly #waiting: { readonly number: number; readonly done: Deferred<void> }[] = [];
-
-  wait(number: number): Promise<void> {
-    const done = new Deferred<void>();
-    this.#waiting.push({ number, done });
-    return done.promise;
-  }
-
-  reached(number: number): void {
-    const behind = this.#waiting.findIndex((waiting) => waiting.number > number);
-    const reached = this.#waiting.splice(0, behind === -1 ? this.#waiting.length : behind);
-    for (const { done } of reached) done.resolve();
-  }
-
-  refuse(number: number, error: ZerokError): void {
-    const at = this.#waiting.findIndex((waiting) => waiting.number === number);
-    if (at !== -1) this.#waiting.splice(at, 1)[0]?.done.reject(error);
-  }
-
-  refuseAll(error: ZerokError): void {
-    for (const { done } of this.#waiting.splice(0)) done.reject(error);
-  }
-}
-
 /** Who waits for which push to become durable, here and at the relay. */
 export class Pushes {
-  readonly #local = new Tier();
-  readonly #relay = new Tier();
+  readonly #local = new Tier(0);
+  readonly #relay = new Tier(0);
 
   /** Waits for the local tier of a push just made. */
   async stored(number: number): Promise<Pushed> {

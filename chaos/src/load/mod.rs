@@ -142,6 +142,9 @@ async fn native(options: &LoadOptions, rig: Option<&Rig>, dialer: &Dialer) -> Re
     println!("{} entries pushed at {:.0}/s", read.entries, read.pushed_per_second);
     println!("read in {:.2} s: {:.0}/s", read.seconds, read.entries_per_second);
     println!("  {:.1} µs of processor time for an entry", read.cpu_us_per_entry.unwrap_or_default());
+    for (thread, us) in &read.cpu_us_per_entry_by_thread {
+        println!("    {us:5.1} {thread}");
+    }
     println!("  cores   {} (of filling and reading)", since.cores());
     if let (Some(before), Some(max)) = (read.rss_before_bytes, read.rss_max_bytes) {
         println!("  client  {:.1} MiB before, {:.1} MiB at most", mib(before), mib(max));

@@ -1,7 +1,7 @@
 //! Catching up with the real client: the crate `zerok-sync`, its engine, its SQLite home, every
 //! envelope really sealed, opened, authenticated and stored. Mode `catch-up` with `--client native`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,9 @@ pub struct NativeCaughtUp {
     pub entries_per_second: f64,
     /// Processor time of this process for an entry, in microseconds.
     pub cpu_us_per_entry: Option<f64>,
+    /// The same by thread: `zerok-storage` writes, `zerok-reading` reads for the app, the runtime's
+    /// threads have link, engine and app.
+    pub cpu_us_per_entry_by_thread: BTreeMap<String, f64>,
     /// Resident bytes of this process before …
     pub rss_before_bytes: Option<u64>,
     /// … and at most meanwhile.
@@ -71,7 +74,7 @@ pub async fn native_catch_up(relay: &str, homes: &Path, entries: u64, payload_by
     let own = std::process::id();
     let rss_before_bytes = process::rss_bytes(own);
     let (mut rss_max_bytes, mut sampled) = (rss_before_bytes, Instant::now());
-    let (started, cpu_before) = (Instant::now(), process::cpu(own));
+    let (started, cpu_before, threads_before) = (Instant::now(), process::cpu(own), process::cpu_ns_by_thread(own));
     let open = OpenOptions { transport: Transport::WebSocket, ..OpenOptions::new(&home_b) };
     let reader = Client::open(open).await?;
     let mut stream = reader.entries();
@@ -89,6 +92,10 @@ pub async fn native_catch_up(relay: &str, homes: &Path, entries: u64, payload_by
     }
     let seconds = started.elapsed().as_secs_f64();
     let cpu = process::cpu(own).zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
+    let mut threads = process::cpu_ns_by_thread(own);
+    for (name, before_ns) in threads_before {
+        threads.entry(name).and_modify(|ns| *ns = ns.saturating_sub(before_ns));
+    }
     drop(stream);
     reader.close().await;
     Ok(NativeCaughtUp {
@@ -97,6 +104,10 @@ pub async fn native_catch_up(relay: &str, homes: &Path, entries: u64, payload_by
         seconds,
         entries_per_second: entries as f64 / seconds,
         cpu_us_per_entry: cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / entries as f64),
+        cpu_us_per_entry_by_thread: threads
+            .into_iter()
+            .map(|(name, ns)| (name, ns as f64 / 1e3 / entries as f64))
+            .collect(),
         rss_before_bytes,
         rss_max_bytes,
     })

@@ -1,5 +1,6 @@
 //! What a process costs, as Linux counts it in `/proc`. Elsewhere there are no figures.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -38,6 +39,21 @@ pub fn cpu_of_family(pid: u32) -> Option<Duration> {
     Some(own + processes.filter_map(stat).filter(|stat| stat.parent == pid).map(|stat| stat.cpu).sum::<Duration>())
 }
 
+/// Processor time of a process's living threads so far, by name, in nanoseconds: threads that work
+/// together have one name.
+#[must_use]
+pub fn cpu_ns_by_thread(pid: u32) -> BTreeMap<String, u64> {
+    let mut threads = BTreeMap::new();
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    for task in tasks.map(|task| task.path()) {
+        let name = fs::read_to_string(task.join("comm")).unwrap_or_default();
+        let schedstat = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
+        let on_cpu_ns = schedstat.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok());
+        *threads.entry(name.trim().to_owned()).or_default() += on_cpu_ns.unwrap_or_default();
+    }
+    threads
+}
+
 struct Stat {
     parent: u32,
     cpu: Duration,
@@ -72,5 +88,6 @@ mod tests {
         let pid = std::process::id();
         assert!(rss_bytes(pid).expect("VmRSS") <= rss_peak_bytes(pid).expect("VmHWM"));
         assert!(cpu(pid).expect("stat") <= cpu_of_machine().expect("stat"));
+        assert!(cpu_ns_by_thread(pid).values().sum::<u64>() > 0);
     }
 }

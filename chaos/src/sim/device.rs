@@ -143,8 +143,8 @@ impl Device {
     /// Whether the app can read an entry at this position.
     #[must_use]
     pub fn has_entry_at(&self, position: u64) -> bool {
-        let (from, _) = Engine::entry_range(position.saturating_sub(1));
-        position > 0 && self.storage.contains_key(&from)
+        let (from, to) = Engine::entry_range(position.saturating_sub(1));
+        position > 0 && self.storage.range(from..to).next().is_some()
     }
 
     /// Carries a batch out.

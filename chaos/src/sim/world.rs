@@ -381,8 +381,8 @@ impl World {
     pub fn entries(&mut self, device: usize) -> Vec<Entry> {
         let (from, to) = Engine::entry_range(0);
         let rows = self.rows(device, &from, &to);
-        let engine = self.engine(device);
-        rows.iter().map(|row| engine.read_entry(row).expect("entries open")).collect()
+        let reader = self.engine(device).entry_reader();
+        rows.into_iter().flat_map(|row| reader.entries(row, 0)).map(|entry| entry.expect("entries open")).collect()
     }
 
     /// What the app can read, as text.

@@ -500,11 +500,13 @@ impl Trial {
         let most = 1 + self.dice.index(20);
         let person = &mut self.persons[device];
         let (from, to) = Engine::entry_range(person.app.read);
+        let after = person.app.read;
         let rows: Vec<_> = self.world.devices[device].rows(&from, &to).take(most).collect();
+        let reader = self.world.engine(device).entry_reader();
         let mut faults = Vec::new();
         let (mut delivered, mut again) = (0, 0);
-        for row in rows {
-            match self.world.engine(device).read_entry(&row) {
+        for entry in rows.into_iter().flat_map(|row| reader.entries(row, after)).take(most) {
+            match entry {
                 Ok(entry) if entry.position > person.app.rung => break,
                 Ok(entry) => {
                     delivered += 1;
@@ -570,6 +572,10 @@ impl Trial {
                 if idle {
                     self.late(Act::Read(device, run));
                 }
+            }
+            Event::ProcessedStored { position } => {
+                let app = &mut self.persons[device].app;
+                app.durable = app.durable.max(position);
             }
             Event::PushesStored { push } => self.persons[device].stored = self.persons[device].stored.max(push),
             Event::PushesAcked { push } => {

@@ -100,7 +100,7 @@ impl Trial {
         if self.seed % self.plan.devices as u64 == device as u64 {
             let mut audit = engine.audit();
             let (from, to) = Engine::mirror_range();
-            self.world.devices[device].rows(&from, &to).for_each(|row| audit.row(&row));
+            self.world.devices[device].rows(&from, &to).for_each(|row| audit.row(row));
             let findings = audit.finish().findings;
             if !findings.is_empty() {
                 return Err(format!("the audit finds {findings:?}"));
@@ -111,8 +111,10 @@ impl Trial {
         let app = &self.persons[device].app;
         let mut order = Vec::new();
         let mut latest: BTreeMap<DeviceId, (u64, u64)> = BTreeMap::new();
-        for (row, expected) in self.world.devices[device].rows(&from, &to).zip(1..) {
-            let entry = engine.read_entry(&row).map_err(|error| error.to_string())?;
+        let reader = engine.entry_reader();
+        let stored = self.world.devices[device].rows(&from, &to).flat_map(|row| reader.entries(row, 0));
+        for (entry, expected) in stored.zip(1..) {
+            let entry = entry.map_err(|error| error.to_string())?;
             let place = (entry.sender, entry.seq);
             if entry.position != expected {
                 return Err(format!("position {} stands where {expected} belongs", entry.position));

@@ -9,9 +9,10 @@ use zerok_sync_protocol::limits::ALLOW_LIST_MAX;
 use zerok_sync_protocol::wire;
 
 use super::Engine;
+use super::mirror::{Place as MirrorPlace, Record};
 use super::reading::{Lookup, Placed};
 use super::relay::RelayAt;
-use super::rows::{self, ChainRow, HeldRow, MemberRow, MirrorRow, hot, hot_key};
+use super::rows::{self, ChainRow, HeldRow, MemberRow, hot, hot_key};
 use crate::certificate::{DeviceName, JoinCertificate};
 use crate::content::{Kind, SeenItem};
 use crate::event::{Event, IntegrityEvent};
@@ -206,7 +207,7 @@ impl Engine {
             self.vouch_for_removed(&entry.seen);
         }
         self.compare_observed(entry);
-        self.mirror(placed, entry.kind == Kind::APP, missing_deps);
+        self.mirror(placed, Some((entry.sender, entry.seq)), entry.kind == Kind::APP, missing_deps);
         if entry.kind == Kind::RENAME {
             self.take_name(entry);
         }
@@ -223,8 +224,7 @@ impl Engine {
     pub(super) fn extend_chain(&mut self, sender: DeviceId, seq: u64, blob_id: BlobId, sent_at_ms: u64) {
         let said_seq = self.chains.get(&sender).map_or(0, |chain| chain.said_seq);
         self.chains.insert(sender, ChainRow { seq, blob_id, said_seq, sent_at_ms });
-        self.put_chain(&sender);
-        self.effects.put(rows::index_key(&sender, seq), blob_id.0.to_vec());
+        self.chains_changed.insert(sender);
         if self.wanted.get(&sender).is_some_and(|wanted| *wanted <= seq) {
             self.wanted.remove(&sender);
         }
@@ -250,24 +250,30 @@ impl Engine {
         missing
     }
 
-    /// Keeps the envelope, and numbers it for the app if it is the app's.
-    pub(super) fn mirror(&mut self, placed: Placed, for_app: bool, missing_deps: bool) {
-        let key = if for_app {
-            self.progress.position += 1;
-            rows::app_entry_key(self.progress.position)
-        } else {
-            self.progress.ordinal += 1;
-            rows::other_entry_key(self.progress.ordinal)
-        };
+    /// Keeps the envelope and where its chain has it, and numbers it for the app if it is the app's.
+    pub(super) fn mirror(
+        &mut self,
+        placed: Placed,
+        in_chain: Option<(DeviceId, u64)>,
+        for_app: bool,
+        missing_deps: bool,
+    ) {
+        self.progress.ordinal += 1;
+        self.progress.position += u64::from(for_app);
         self.progress_changed = true;
-        let row = MirrorRow {
+        let place = MirrorPlace { position: self.progress.position, ordinal: self.progress.ordinal };
+        if let Some((sender, seq)) = in_chain {
+            self.mirror.index(sender, seq, &placed.blob_id, place);
+        }
+        self.mirror.append(&Record {
+            place,
+            for_app,
+            missing_deps,
             timeline: self.relays[placed.at].row.timeline,
             cursor: placed.cursor,
             observed: placed.observed,
-            missing_deps,
             envelope: placed.envelope,
-        };
-        self.effects.put(key, wire::encode(&row));
+        });
     }
 
     fn take_name(&mut self, entry: &Authenticated) {

@@ -2,11 +2,13 @@
 //! and the relay's cursors. Reads only; what it finds is in its report.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{BlobId, EnvelopeHeader, EnvelopeType};
 
-use super::{Engine, rows};
+use super::Engine;
+use super::mirror::{Record, Records};
 use crate::epoch::{self, DecryptedEpoch};
 use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
@@ -17,10 +19,10 @@ use crate::seal;
 /// An audit under way: hand it every row of [`Engine::mirror_range`] in key order, then finish it.
 #[derive(Debug)]
 pub struct Audit {
-    keyring: Keyring,
+    keyring: Arc<Keyring>,
     names: BTreeMap<DeviceId, String>,
     entries: BTreeMap<(DeviceId, u64), Link>,
-    rows: u64,
+    envelopes: u64,
     findings: Vec<IntegrityEvent>,
 }
 
@@ -62,7 +64,7 @@ impl Engine {
             keyring: self.keyring.clone(),
             names: self.members.iter().map(|(device, member)| (*device, member.name.clone())).collect(),
             entries: BTreeMap::new(),
-            rows: 0,
+            envelopes: 0,
             findings: self.findings.iter().cloned().collect(),
         }
     }
@@ -70,13 +72,19 @@ impl Engine {
 
 impl Audit {
     /// Examines one row.
-    pub fn row(&mut self, row: &Row) {
-        self.rows += 1;
-        let Ok(mirrored) = rows::decode::<rows::MirrorRow>(&row.value, "mirror") else {
-            return self.findings.push(IntegrityEvent::Corrupt { cursor: 0, blob_id: BlobId::ZERO });
-        };
-        let id = blob_id(&mirrored.envelope);
-        match self.link_of(&mirrored.envelope) {
+    pub fn row(&mut self, row: Row) {
+        for record in Records::of(row) {
+            match record {
+                Ok(record) => self.record(&record),
+                Err(_) => self.findings.push(IntegrityEvent::Corrupt { cursor: 0, blob_id: BlobId::ZERO }),
+            }
+        }
+    }
+
+    fn record(&mut self, record: &Record) {
+        self.envelopes += 1;
+        let id = blob_id(&record.envelope);
+        match self.link_of(&record.envelope) {
             Some(None) => {}
             Some(Some((sender, seq, prev))) => {
                 if let Some(first) = self.entries.insert((sender, seq), Link { prev, blob_id: id }) {
@@ -84,7 +92,7 @@ impl Audit {
                     self.findings.push(IntegrityEvent::ForkedDevice { sender, seq, first, second });
                 }
             }
-            None => self.findings.push(IntegrityEvent::Corrupt { cursor: mirrored.cursor, blob_id: id }),
+            None => self.findings.push(IntegrityEvent::Corrupt { cursor: record.cursor, blob_id: id }),
         }
     }
 
@@ -124,6 +132,6 @@ impl Audit {
             sender.entries += 1;
             sender.last_seq = seq;
         }
-        AuditReport { entries: self.rows, senders: senders.into_values().collect(), findings: self.findings }
+        AuditReport { entries: self.envelopes, senders: senders.into_values().collect(), findings: self.findings }
     }
 }

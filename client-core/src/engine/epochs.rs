@@ -6,6 +6,8 @@
 //! under it), and the one this session said `Hello` with, which the relay may have handed out in
 //! `Superseded`. Nothing is sealed while they differ.
 
+use std::sync::Arc;
+
 use zerok_sync_protocol::EnvelopeHeader;
 use zerok_sync_protocol::wire;
 
@@ -16,6 +18,7 @@ use super::rows::{EpochRow, IdentityRow, epoch_envelope_key, epoch_key, hot, hot
 use crate::epoch::{self, AcceptedEpoch, Predecessor, SignedEpoch, UnwrapError};
 use crate::error::Problem;
 use crate::event::{Event, IntegrityEvent};
+use crate::keyring::Keyring;
 use crate::keys::{EpochKeys, EpochSecret, MemberKeys};
 use crate::store_seal;
 
@@ -74,7 +77,7 @@ impl Engine {
         match signed.check_succession(predecessor) {
             Ok(accepted) => {
                 if let Some(secret) = secret {
-                    self.keyring.insert(secret);
+                    self.keyring_mut().insert(secret);
                 }
                 self.enter_epoch(placed, &accepted);
             }
@@ -113,7 +116,7 @@ impl Engine {
         } else {
             let known: Vec<EpochSecret> = accepted.keyring.to_vec();
             for secret in known {
-                self.keyring.insert(secret);
+                self.keyring_mut().insert(secret);
             }
             for removed in accepted.removed.iter() {
                 self.remove_member(removed);
@@ -123,7 +126,7 @@ impl Engine {
             self.void_grants();
         }
         self.note_epoch(&placed, accepted);
-        let held = self.keyring.set_current(&accepted.id());
+        let held = self.keyring_mut().set_current(&accepted.id());
         debug_assert!(held, "it was opened with this secret");
         for relay in self.relays.iter_mut() {
             relay.hello_epoch.take_if(|keys| keys.id == accepted.id());
@@ -133,7 +136,7 @@ impl Engine {
         self.progress.lamport = self.progress.lamport.max(accepted.lamport);
         self.progress_changed = true;
         self.put_identity();
-        self.mirror(placed, false, false);
+        self.mirror(placed, founding.then_some((accepted.sender, 1)), false, false);
         self.check_joined();
         if !founding {
             self.rotation_settled();
@@ -155,6 +158,11 @@ impl Engine {
         self.effects.put(epoch_key(number), wire::encode(&row));
         self.effects.put(epoch_envelope_key(number), placed.envelope.to_vec());
         self.epochs.push(row);
+    }
+
+    /// To change it; who reads entries meanwhile goes on with the one it was.
+    fn keyring_mut(&mut self) -> &mut Keyring {
+        Arc::make_mut(&mut self.keyring)
     }
 
     fn put_identity(&mut self) {

@@ -16,6 +16,7 @@ use crate::event::Event;
 use crate::genesis::Genesis;
 use crate::invite::{Invite, InviteKind};
 use crate::io::Now;
+use crate::keyring::Keyring;
 use crate::link::{InviteLink, PairingSecret};
 use crate::pairing::{Digits, GrantMaterial, GrantedMember, InviterPairing, InviterStep, pairing_psk};
 
@@ -309,7 +310,7 @@ impl Engine {
         let relay = &self.relays[at];
         Some(GrantMaterial {
             genesis: Genesis::parse(self.genesis.clone()).ok()?,
-            keyring: self.keyring.clone(),
+            keyring: Keyring::clone(&self.keyring),
             inviter_certificate: own.certificate.clone(),
             observed: relay.observed().filter(|_| !relay.row.observed.is_zero()),
             relays: self.relays.iter().map(Relay::address).collect(),

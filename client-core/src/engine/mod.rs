@@ -1,12 +1,13 @@
 //! The sync engine: one membership of one group, kept in step through a relay.
 //!
 //! A state machine without I/O; [`crate::io`] fixes how it is driven. Its methods come in four
-//! kinds: getters (`status`, `read_entry`), events in ([`Machine::handle`]), mutators (`push`,
+//! kinds: getters (`status`, `entry_reader`), events in ([`Machine::handle`]), mutators (`push`,
 //! `mark_processed`, `invite`, …) and actions out ([`Machine::poll_output`]).
 //!
 //! | where | what |
 //! |---|---|
-//! | [`rows`] | the local database, row by row |
+//! | [`rows`], [`mirror`] | the local database, row by row; the envelopes in it |
+//! | [`entries`] | what the app reads |
 //! | [`effects`] | outputs wait for the commit they rest on |
 //! | [`relay`] | the relays of the group: what each showed and acknowledged |
 //! | [`connection`] | reaching one of them: backoff, hello, liveness |
@@ -25,9 +26,11 @@ mod audit;
 mod backoff;
 mod connection;
 mod effects;
+mod entries;
 mod epochs;
 mod inviting;
 mod membership;
+mod mirror;
 mod opening;
 mod outbox;
 mod reading;
@@ -38,16 +41,18 @@ pub(crate) mod rows;
 mod status;
 mod writing;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
-use zerok_sync_protocol::{BlobId, NoisePublicKey, wire};
+use zerok_sync_protocol::{NoisePublicKey, wire};
 
 pub use self::backoff::Backoff;
 pub use audit::{Audit, AuditReport, AuditedSender};
+pub use entries::{Entry, EntryReader, StoredEntries};
 pub use opening::{Founding, Secrets};
-pub use status::{Connection, Entry, GrantedDevice, Member, RelayStatus, Status};
+pub use status::{Connection, GrantedDevice, Member, RelayStatus, Status};
 
 use crate::error::{OpenError, PushError};
 use crate::event::{Event, IntegrityEvent};
@@ -57,6 +62,7 @@ use crate::keyring::Keyring;
 use crate::keys::{Membership, MembershipSeed, StoreKey};
 use effects::Effects;
 use inviting::Invitation;
+use mirror::MirrorWriter;
 use outbox::Outbox;
 use relay::Relays;
 use rotating::Rotation;
@@ -80,7 +86,8 @@ pub struct Engine {
     seed: MembershipSeed,
     me: Membership,
     genesis: Bytes,
-    keyring: Keyring,
+    /// Shared with whoever reads entries.
+    keyring: Arc<Keyring>,
     group: GroupRow,
     joining: Option<JoiningRow>,
     /// Set once this device wants to leave.
@@ -100,6 +107,10 @@ pub struct Engine {
     progress_changed: bool,
     members: BTreeMap<DeviceId, MemberRow>,
     chains: BTreeMap<DeviceId, ChainRow>,
+    /// Whose row differs from `chains`.
+    chains_changed: BTreeSet<DeviceId>,
+    /// What was accepted and is not in a batch yet.
+    mirror: MirrorWriter,
 
     held: BTreeMap<(DeviceId, u64), HeldRow>,
     held_bytes: usize,
@@ -188,42 +199,55 @@ impl Engine {
     }
 
     /// The app has processed every entry up to this position: after a restart it is not asked to
-    /// again.
-    pub fn mark_processed(&mut self, now: Now, position: u64) {
+    /// again. Returns the position that [`Event::ProcessedStored`] reaches or has reached: this one,
+    /// or the highest there is.
+    pub fn mark_processed(&mut self, now: Now, position: u64) -> u64 {
         let position = position.min(self.progress.position);
         if position > self.progress.processed {
             self.progress.processed = position;
             self.progress_changed = true;
-            // Told once it is stored: who then reads on from the status reads nothing again.
+            self.event(Event::ProcessedStored { position });
             self.event(Event::StatusChanged);
             self.step(now);
         }
+        position
     }
 
-    /// Storage keys `from <= key < to` of the app's entries behind a position.
-    #[must_use]
-    pub fn entry_range(after: u64) -> (Vec<u8>, Vec<u8>) {
-        rows::app_entry_range(after)
-    }
-
-    /// Storage keys of every envelope kept.
-    #[must_use]
-    pub fn mirror_range() -> (Vec<u8>, Vec<u8>) {
-        rows::mirror_range()
-    }
-
-    /// Ends every step: writes what changed, uses what became possible, and lets outputs go.
+    /// Ends every step: uses what became possible, lets outputs go, and writes what changed.
     fn step(&mut self, now: Now) {
         self.pump_rotation(now);
         self.pump_outbox(now);
-        self.put_progress();
+        self.owe_rows();
         self.transmit();
+        if self.effects.may_flush() {
+            self.put_owed_rows();
+        }
         self.effects.flush();
     }
 
-    fn event(&mut self, event: Event) {
-        // What moved is written at the end of the step; what an event tells must wait for it.
+    /// What is emitted from here on waits for everything that has changed, whose rows are put when
+    /// the batch leaves: so they are written once for a batch and not once for a change.
+    fn owe_rows(&mut self) {
+        let progress = self.progress_changed || self.relays.iter().any(|relay| relay.changed);
+        if progress || !self.chains_changed.is_empty() || !self.mirror.is_empty() {
+            self.effects.owe();
+        }
+    }
+
+    fn put_owed_rows(&mut self) {
+        for device in std::mem::take(&mut self.chains_changed) {
+            if let Some(chain) = self.chains.get(&device) {
+                self.effects.put(hot_key(hot::CHAIN, &device.0), wire::encode(chain));
+            }
+        }
+        for Row { key, value } in self.mirror.take() {
+            self.effects.put(key, value);
+        }
         self.put_progress();
+    }
+
+    fn event(&mut self, event: Event) {
+        self.owe_rows();
         self.effects.emit(Output::Event(event));
     }
 
@@ -236,12 +260,6 @@ impl Engine {
             if std::mem::take(&mut relay.changed) {
                 self.effects.put(relay.row.row_key(), wire::encode(&relay.row));
             }
-        }
-    }
-
-    fn put_chain(&mut self, device: &DeviceId) {
-        if let Some(chain) = self.chains.get(device) {
-            self.effects.put(hot_key(hot::CHAIN, &device.0), wire::encode(chain));
         }
     }
 
@@ -262,6 +280,7 @@ impl Engine {
     }
 
     fn scan(&mut self, (from, to): (Vec<u8>, Vec<u8>), bytes_max: usize) -> ScanId {
+        self.owe_rows();
         self.scans += 1;
         let id = ScanId(self.scans);
         self.effects.emit(Output::Scan { id, from, to, bytes_max });
@@ -273,8 +292,8 @@ impl Engine {
             self.load_outbox(from, rows);
         } else if self.missed_rotation_read(id, &rows) {
         } else if let Some(lookup) = self.lookups.remove(&id) {
-            let known = rows.first().and_then(|row| BlobId::from_slice(&row.value));
-            self.judge(&lookup, known);
+            let known = rows.first().and_then(|run| mirror::indexed(run, &lookup.sender, lookup.seq));
+            self.judge(&lookup, known.map(|(blob_id, _)| blob_id));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The beginning of a membership, and every later start of it from storage.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use rand_core::SeedableRng;
 
 use super::connection::random;
 use super::effects::Effects;
+use super::mirror::MirrorWriter;
 use super::outbox::Outbox;
 use super::relay::Relays;
 use super::rotating::Rotation;
@@ -113,7 +114,7 @@ impl Engine {
             seed,
             me,
             genesis: identity.genesis,
-            keyring,
+            keyring: keyring.into(),
             group: group_row,
             joining: rows.one(hot::JOINING, "joining")?,
             leaving: rows.one(hot::LEAVING, "leaving")?,
@@ -125,6 +126,8 @@ impl Engine {
             unknown_at_relay: Vec::new(),
             members: rows.many::<MemberRow, _>(hot::MEMBER, "member", DeviceId::from_slice)?.into_iter().collect(),
             chains: rows.many::<ChainRow, _>(hot::CHAIN, "chain", DeviceId::from_slice)?.into_iter().collect(),
+            chains_changed: BTreeSet::new(),
+            mirror: MirrorWriter::default(),
             held_bytes: held.values().map(|row| row.envelope.len()).sum(),
             held,
             wanted: BTreeMap::new(),

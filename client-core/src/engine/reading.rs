@@ -15,7 +15,7 @@ use zerok_sync_protocol::{BlobId, ClientFrame, EnvelopeType, EpochId};
 use super::connection::CREDIT_BYTES;
 use super::relay::RelayAt;
 use super::rows::JoiningRow;
-use super::{Engine, rows};
+use super::{Engine, mirror};
 use crate::content::{KindSupport, SeenHash};
 use crate::error::Problem;
 use crate::event::{Event, IntegrityEvent};
@@ -149,9 +149,9 @@ impl Engine {
     /// Opens, authenticates and accepts a run, in its order. A cursor counts as read together with
     /// what stands there, so what stops the run is read again.
     fn read_run(&mut self, at: RelayAt, run: Vec<Item>) -> Result<(), Problem> {
-        let opened = run.iter().map(|item| match &item.envelope {
-            Some(envelope) => self.open_envelope(envelope),
-            None => Opened::Nothing,
+        let opened = run.iter().map(|item| match (&item.envelope, item.blob_id) {
+            (Some(envelope), Some(blob_id)) => self.open_envelope(envelope, blob_id),
+            _ => Opened::Nothing,
         });
         let authenticated = authenticate(opened.collect());
         for (item, outcome) in run.into_iter().zip(authenticated) {
@@ -192,11 +192,12 @@ impl Engine {
         envelope.get(4..12).and_then(EpochId::from_slice).is_some_and(|epoch| self.keyring.get(&epoch).is_some())
     }
 
-    fn open_envelope(&self, envelope: &[u8]) -> Opened {
+    /// `blob_id` is the envelope's: [`Self::examine`] has seen to that.
+    fn open_envelope(&self, envelope: &[u8], blob_id: BlobId) -> Opened {
         if is_epoch(envelope) {
             return Opened::Epoch;
         }
-        match seal::open(&self.keyring, envelope) {
+        match seal::open_known(&self.keyring, envelope, blob_id) {
             Ok(entry) => Opened::Entry(entry),
             Err(failure) => Opened::Failed(failure),
         }
@@ -270,10 +271,8 @@ impl Engine {
 
     /// Asks storage what was accepted at this seq; [`Self::judge`] goes on.
     pub(super) fn look_up(&mut self, lookup: Lookup) {
-        let key = rows::index_key(&lookup.sender, lookup.seq);
-        let mut behind = key.clone();
-        behind.push(0);
-        let id = self.scan((key, behind), 1_024);
+        // The first row alone: it is the run that holds this seq.
+        let id = self.scan(mirror::index_range(&lookup.sender, lookup.seq), 1);
         self.lookups.insert(id, lookup);
     }
 
@@ -309,7 +308,7 @@ impl Engine {
 
 /// What a page's envelope turned out to be.
 enum Outcome {
-    Entry(Box<Authenticated>),
+    Entry(Authenticated),
     /// Sealed with the group's key, but this sender did not sign it.
     Unsigned(DeviceId),
     Epoch,
@@ -324,30 +323,31 @@ fn is_epoch(envelope: &[u8]) -> bool {
 /// Authenticates from the end: by the sender's next entry where the chain links them, else by the
 /// signature.
 fn authenticate(page: Vec<Opened>) -> Vec<Outcome> {
-    let mut next: BTreeMap<DeviceId, Authenticated> = BTreeMap::new();
-    let mut outcomes: Vec<Outcome> = page
-        .into_iter()
-        .rev()
-        .map(|opened| match opened {
+    // From the end, each sender's earliest so far, by its place in `outcomes`.
+    let mut next: BTreeMap<DeviceId, usize> = BTreeMap::new();
+    let mut outcomes: Vec<Outcome> = Vec::with_capacity(page.len());
+    for opened in page.into_iter().rev() {
+        let outcome = match opened {
             Opened::Epoch => Outcome::Epoch,
             Opened::Nothing => Outcome::Nothing,
             Opened::Failed(failure) => Outcome::Failed(failure),
             Opened::Entry(entry) => {
                 let sender = entry.claims().sender;
-                let vouched = match next.get(&sender) {
-                    Some(successor) => entry.vouched_by(successor),
-                    None => Err(entry),
+                let vouched = match next.get(&sender).map(|&at| &outcomes[at]) {
+                    Some(Outcome::Entry(successor)) => entry.vouched_by(successor),
+                    _ => Err(entry),
                 };
                 match vouched.or_else(Decrypted::verify) {
                     Ok(entry) => {
-                        next.insert(sender, entry.clone());
-                        Outcome::Entry(Box::new(entry))
+                        next.insert(sender, outcomes.len());
+                        Outcome::Entry(entry)
                     }
                     Err(_) => Outcome::Unsigned(sender),
                 }
             }
-        })
-        .collect();
+        };
+        outcomes.push(outcome);
+    }
     outcomes.reverse();
     outcomes
 }

@@ -6,10 +6,9 @@
 //! |---|---|---|---|
 //! | `0x01` hot | one byte, then sub-key | small state | yes |
 //! | `0x02` outbox | seq u64be | [`OutboxRow`] | on demand, in windows |
-//! | `0x03` app entries | position u64be | [`MirrorRow`] | never; read by the app |
-//! | `0x04` other entries | ordinal u64be | [`MirrorRow`] | never; kept for repair |
-//! | `0x05` index | DeviceId ‖ seq u64be | BlobId | only to judge an anomaly |
-//! | `0x06` epoch envelopes | number u64be | the envelope | to repeat a rotation at a relay that missed it |
+//! | `0x03` mirror | position ‖ ordinal u64be of its last record | a segment of [`super::mirror`] | never; read by the app, kept for repair |
+//! | `0x04` index | DeviceId ‖ last seq u64be | a run of [`super::mirror`] | only to judge an anomaly |
+//! | `0x05` epoch envelopes | number u64be | the envelope | to repeat a rotation at a relay that missed it |
 //!
 //! Values that hold secrets or blobs not yet sealed are sealed under the store key, with their row
 //! key as associated data.
@@ -38,10 +37,9 @@ pub(crate) const FORMAT: u32 = 1;
 
 const HOT: u8 = 0x01;
 const OUTBOX: u8 = 0x02;
-const APP_ENTRIES: u8 = 0x03;
-const OTHER_ENTRIES: u8 = 0x04;
-const INDEX: u8 = 0x05;
-const EPOCH_ENVELOPES: u8 = 0x06;
+pub(super) const MIRROR: u8 = 0x03;
+const INDEX: u8 = 0x04;
+const EPOCH_ENVELOPES: u8 = 0x05;
 
 /// First hot key.
 pub(crate) const HOT_FROM: &[u8] = &[HOT];
@@ -183,7 +181,7 @@ wire_struct! {
         position: u64,
         /// Highest position the app has processed.
         processed: u64,
-        /// Highest ordinal given to another entry.
+        /// Envelopes in the mirror.
         ordinal: u64,
         /// Highest Lamport time stored or used.
         lamport: u64,
@@ -356,22 +354,6 @@ wire_enum! {
     }
 }
 
-wire_struct! {
-    /// An envelope as it was read, kept to serve the app and to repair relays.
-    pub struct MirrorRow {
-        /// History it was read from; no two relays share one.
-        timeline: Timeline,
-        /// Its cursor there.
-        cursor: u64,
-        /// Fold of that history up to it.
-        observed: FoldHash,
-        /// It named entries this device did not have.
-        missing_deps: bool,
-        /// The sealed bytes.
-        envelope: Bytes,
-    }
-}
-
 impl RelayRow {
     /// A relay of which nothing was read yet.
     pub(crate) fn new(rank: u32, relay: RelayAddress, creation: Option<CreationRow>) -> Self {
@@ -413,17 +395,7 @@ pub(crate) fn outbox_key(seq: u64) -> Vec<u8> {
     numbered(OUTBOX, seq)
 }
 
-/// Key of an app entry.
-pub(crate) fn app_entry_key(position: u64) -> Vec<u8> {
-    numbered(APP_ENTRIES, position)
-}
-
-/// Key of another mirrored entry.
-pub(crate) fn other_entry_key(ordinal: u64) -> Vec<u8> {
-    numbered(OTHER_ENTRIES, ordinal)
-}
-
-/// Key of an index row.
+/// Key of the index run that ends with this entry.
 pub(crate) fn index_key(sender: &DeviceId, seq: u64) -> Vec<u8> {
     [&[INDEX][..], &sender.0, &seq.to_be_bytes()].concat()
 }
@@ -438,22 +410,10 @@ pub(crate) fn epoch_envelope_key(number: u64) -> Vec<u8> {
     numbered(EPOCH_ENVELOPES, number)
 }
 
-/// Keys of app entries with a position higher than `after`.
-pub(crate) fn app_entry_range(after: u64) -> (Vec<u8>, Vec<u8>) {
-    (app_entry_key(after.saturating_add(1)), vec![APP_ENTRIES + 1])
-}
-
-/// Keys of every mirrored entry.
-pub(crate) fn mirror_range() -> (Vec<u8>, Vec<u8>) {
-    (vec![APP_ENTRIES], vec![OTHER_ENTRIES + 1])
-}
-
-/// The position in an app entry's key, or `None` for a row of another table.
-pub(crate) fn position_of(key: &[u8]) -> Option<u64> {
-    match key.split_first() {
-        Some((&APP_ENTRIES, number)) => Some(u64::from_be_bytes(number.try_into().ok()?)),
-        _ => None,
-    }
+/// The seq in the key of an index run of this device's.
+pub(crate) fn index_seq_of(key: &[u8], sender: &DeviceId) -> Option<u64> {
+    let seq = key.strip_prefix(&[INDEX])?.strip_prefix(&sender.0)?;
+    Some(u64::from_be_bytes(seq.try_into().ok()?))
 }
 
 /// The seq in an outbox row's key.

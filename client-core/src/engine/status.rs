@@ -1,17 +1,16 @@
-//! What an app can ask at any time: where things stand, who is there, what an entry says.
+//! What an app can ask at any time: where things stand, who is there.
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use zerok_sync_protocol::{BlobId, EpochId};
+use zerok_sync_protocol::EpochId;
 
+use super::Engine;
 use super::relay::{Relay, RelayAt};
-use super::{Engine, rows};
-use crate::error::{MembershipError, OpenError, Problem};
+use super::rows::MemberRow;
+use crate::error::{MembershipError, Problem};
 use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
-use crate::io::{RelayAddress, Row};
-use crate::seal;
+use crate::io::RelayAddress;
 
 /// How the connection stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,33 +134,6 @@ impl RelayStatus {
     }
 }
 
-/// An authenticated entry of the app's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// This device's stable number for it.
-    pub position: u64,
-    /// Where the relay had it.
-    pub cursor: u64,
-    /// Identifies the envelope everywhere.
-    pub blob_id: BlobId,
-    /// Who wrote it.
-    pub sender: DeviceId,
-    /// Whether that was this device.
-    pub own: bool,
-    /// The author's wall clock, Unix milliseconds: information only.
-    pub sent_at_ms: u64,
-    /// With `sender` and `seq`, a total order that is the same on every device.
-    pub lamport: u64,
-    /// Position in the sender's chain.
-    pub seq: u64,
-    /// Its author had seen entries that this device had not when it came.
-    pub missing_deps: bool,
-    /// The app's blob.
-    pub data: Bytes,
-    /// The sealed bytes, as the relay stores them.
-    pub envelope: Bytes,
-}
-
 impl Status {
     /// The device of this name, or whose identity begins so.
     ///
@@ -248,7 +220,7 @@ impl Engine {
             last_wrote_at_ms: None,
             leaving: false,
         });
-        let listed = |(device, member): (&DeviceId, &rows::MemberRow)| Member {
+        let listed = |(device, member): (&DeviceId, &MemberRow)| Member {
             device: *device,
             name: member.name.clone(),
             own: *device == me,
@@ -260,31 +232,5 @@ impl Engine {
         let members: BTreeMap<DeviceId, Member> =
             granted.chain(self.members.iter().map(listed)).map(|member| (member.device, member)).collect();
         members.into_values().collect()
-    }
-
-    /// The entry of a stored row, from [`Engine::entry_range`].
-    ///
-    /// # Errors
-    /// [`OpenError::Corrupt`] when the row is not an app entry, or no longer opens.
-    pub fn read_entry(&self, row: &Row) -> Result<Entry, OpenError> {
-        let position = rows::position_of(&row.key).ok_or(OpenError::Corrupt("entry key"))?;
-        let mirrored: rows::MirrorRow = rows::decode(&row.value, "entry")?;
-        let blob_id = zerok_sync_protocol::envelope::blob_id(&mirrored.envelope);
-        // Authenticated before it was stored; the AEAD shows that it still is what was stored.
-        let opened = seal::open(&self.keyring, &mirrored.envelope).map_err(|_| OpenError::Corrupt("entry"))?;
-        let content = opened.claims();
-        Ok(Entry {
-            position,
-            cursor: mirrored.cursor,
-            blob_id,
-            sender: content.sender,
-            own: content.sender == self.me.device(),
-            sent_at_ms: content.sent_at_ms,
-            lamport: content.lamport,
-            seq: content.seq,
-            missing_deps: mirrored.missing_deps,
-            data: content.body.clone(),
-            envelope: mirrored.envelope,
-        })
     }
 }

@@ -126,8 +126,7 @@ impl Engine {
         for item in &seen {
             if let Some((device, chain)) = self.chains.iter_mut().find(|(device, _)| device.tag() == item.tag) {
                 chain.said_seq = item.seq;
-                let device = *device;
-                self.put_chain(&device);
+                self.chains_changed.insert(*device);
             }
         }
         if let Some(pair) = &content.observed

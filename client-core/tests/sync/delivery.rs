@@ -84,12 +84,14 @@ fn that_entries_were_processed_is_told_once_it_is_on_disk() {
     world.devices[1].slow_disk = true;
     world.devices[1].events.clear();
     let now = world.now();
-    world.engine(1).mark_processed(now, 1);
+    let told = Event::ProcessedStored { position: 1 };
+    assert_eq!(world.engine(1).mark_processed(now, 7), 1, "there is one entry");
     world.settle();
-    assert!(!world.devices[1].events.contains(&Event::StatusChanged));
+    assert!(!world.devices[1].events.contains(&told));
     world.devices[1].slow_disk = false;
     world.confirm_commits(1);
     world.settle();
+    assert!(world.devices[1].events.contains(&told));
     assert!(world.devices[1].events.contains(&Event::StatusChanged));
 }
 

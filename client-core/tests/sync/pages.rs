@@ -30,7 +30,7 @@ fn what_stands_behind_a_rotation_on_the_same_page_opens_with_its_keys() {
 
     let (from, to) = Engine::mirror_range();
     let mut audit = world.engine(1).audit();
-    world.rows(1, &from, &to).iter().for_each(|row| audit.row(row));
+    world.rows(1, &from, &to).into_iter().for_each(|row| audit.row(row));
     assert_eq!(audit.finish().findings, [], "a later epoch has no place in its author's chain");
 }
 

@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_util::stream::{self, BoxStream, Stream};
-use zerok_sync_core::{Engine, Entry, OpenError};
+use zerok_sync_core::io::Row;
+use zerok_sync_core::{Engine, Entry, EntryReader, StoredEntries};
 
 use super::Client;
 use crate::error::ClientError;
@@ -49,7 +50,8 @@ impl Client {
     #[must_use]
     pub fn entries_with(&self, options: EntriesOptions) -> Entries {
         let after = options.after.unwrap_or_else(|| self.watched.status.borrow().processed);
-        let reader = Reader { client: self.clone(), options, after, page: VecDeque::new(), failed: false };
+        let (page, row) = (VecDeque::new(), None);
+        let reader = Reader { client: self.clone(), options, after, page, row, failed: false };
         Entries(Box::pin(stream::unfold(reader, |mut reader| async move {
             let item = reader.next().await.transpose()?;
             reader.failed = item.is_err();
@@ -63,7 +65,10 @@ struct Reader {
     options: EntriesOptions,
     /// Everything up to here was given, or passed over.
     after: u64,
-    page: VecDeque<Result<Entry, OpenError>>,
+    /// Rows to be opened, and with what.
+    page: VecDeque<(EntryReader, Row)>,
+    /// The row that is being read. Envelopes are opened here, in the app's own task, one at a time.
+    row: Option<StoredEntries>,
     /// An error was given; nothing comes behind it.
     failed: bool,
 }
@@ -71,12 +76,17 @@ struct Reader {
 impl Reader {
     async fn next(&mut self) -> Result<Option<Entry>, ClientError> {
         while !self.failed {
-            while let Some(entry) = self.page.pop_front() {
+            if let Some(entry) = self.row.as_mut().and_then(StoredEntries::next) {
                 let entry = entry?;
                 self.after = entry.position;
                 if self.options.own || !entry.own {
                     return Ok(Some(entry));
                 }
+                continue;
+            }
+            self.row = self.page.pop_front().map(|(reader, row)| reader.entries(row, self.after));
+            if self.row.is_some() {
+                continue;
             }
             self.page = match self.read_page().await {
                 Err(ClientError::Closed) => return Ok(None),
@@ -97,10 +107,10 @@ impl Reader {
         Ok(None)
     }
 
-    async fn read_page(&self) -> Result<VecDeque<Result<Entry, OpenError>>, ClientError> {
+    async fn read_page(&self) -> Result<VecDeque<(EntryReader, Row)>, ClientError> {
         let range = Engine::entry_range(self.after);
         self.client
-            .read(range, PAGE_BYTES, |engine, rows| rows.iter().map(|row| engine.read_entry(row)).collect())
+            .read(range, PAGE_BYTES, |engine, rows| rows.into_iter().map(|row| (engine.entry_reader(), row)).collect())
             .await
     }
 }

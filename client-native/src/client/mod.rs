@@ -58,6 +58,8 @@ struct Watched {
 struct Progress {
     /// Highest position that can be read.
     position: u64,
+    /// Highest position that counts as processed, also after a crash.
+    processed: u64,
     /// Highest push number that is durable here.
     stored: u64,
     /// Highest push number that is durable at the relay.
@@ -74,6 +76,7 @@ impl Client {
         let status = engine.status();
         let (progress_tx, progress) = watch::channel(Progress {
             position: status.position,
+            processed: status.processed,
             stored: status.stored_push,
             acked: status.acked_push,
             ..Progress::default()
@@ -124,12 +127,13 @@ impl Client {
     }
 
     /// The app has processed every entry up to this position: after a restart it is not given them
-    /// again.
+    /// again. Returns once that is on disk, so mark the last of many rather than each.
     ///
     /// # Errors
-    /// [`ClientError::Closed`], [`ClientError::StorageFailed`].
+    /// [`ClientError::Closed`], [`ClientError::StorageFailed`]: the entries may come again.
     pub async fn mark_processed(&self, position: u64) -> Result<(), ClientError> {
-        self.act(move |engine, now| engine.mark_processed(now, position)).await
+        let position = self.ask(move |engine, now| engine.mark_processed(now, position)).await?;
+        self.watched.progress(|progress| (progress.processed >= position).then_some(())).await
     }
 
     /// The network may have changed, or the machine woke up: look after the connection now.
@@ -227,6 +231,7 @@ fn note(progress: &watch::Sender<Progress>, event: &Event) -> ControlFlow<()> {
     progress.send_if_modified(|progress| {
         match event {
             Event::EntriesAvailable { position } => progress.position = progress.position.max(*position),
+            Event::ProcessedStored { position } => progress.processed = progress.processed.max(*position),
             Event::PushesStored { push } => progress.stored = progress.stored.max(*push),
             Event::PushesAcked { push } => progress.acked = progress.acked.max(*push),
             Event::PushRefused { push, problem } => progress.refused = Some((*push, problem.clone())),

@@ -23,7 +23,7 @@ impl Client {
             let Some(last) = rows.last() else { return Ok(audit.finish()) };
             // The key behind it.
             from = [last.key.as_slice(), &[0]].concat();
-            rows.iter().for_each(|row| audit.row(row));
+            rows.into_iter().for_each(|row| audit.row(row));
         }
     }
 }

@@ -53,11 +53,10 @@ pub(crate) enum Command<M> {
     Stop(Act<M>),
 }
 
-/// Something asked of storage. Answers come in the order of the questions.
-enum Pending<M> {
+/// Something a machine asked of storage. Answers come in the order of the questions.
+enum Pending {
     Commit(CommitId, Answer<()>),
     Scan(ScanId, Answer<Vec<Row>>),
-    Read(Then<M>, Answer<Vec<Row>>),
 }
 
 /// The answer to the oldest [`Pending`].
@@ -75,7 +74,9 @@ pub(crate) struct Driver<M, F> {
     links: HashMap<LinkId, Link>,
     /// Links that are sending their last messages.
     closing: Vec<JoinHandle<()>>,
-    pending: VecDeque<Pending<M>>,
+    pending: VecDeque<Pending>,
+    /// What others read meanwhile, in the order of their questions.
+    reads: VecDeque<(Then<M>, Answer<Vec<Row>>)>,
     /// Gets every event; breaks to end the loop.
     on_event: F,
     link_inputs_tx: mpsc::Sender<(LinkId, LinkInput)>,
@@ -97,6 +98,7 @@ where
             links: HashMap::new(),
             closing: Vec::new(),
             pending: VecDeque::new(),
+            reads: VecDeque::new(),
             on_event,
             link_inputs_tx,
             link_inputs,
@@ -110,20 +112,25 @@ where
         let mut stop_at = None;
         let mut flow = self.carry_out().await;
         while flow.is_continue() {
-            if stop_at.is_some() && self.pending.is_empty() {
+            if stop_at.is_some() && self.pending.is_empty() && self.reads.is_empty() {
                 break;
             }
             let timer = self.machine.next_deadline_ms().map(|deadline| self.clock.instant(deadline));
             tokio::select! {
                 Some((link, input)) = self.link_inputs.recv() => self.link_input(link, input),
                 answered = oldest_answer(&mut self.pending) => flow = self.answered(answered),
+                rows = oldest_read(&mut self.reads) => {
+                    if let Some((then, _)) = self.reads.pop_front() {
+                        then(&self.machine, rows);
+                    }
+                }
                 command = commands.recv(), if stop_at.is_none() => {
                     let command = command.or_else(|| on_abandoned.take().map(Command::Stop));
                     match command {
                         Some(Command::Act(act)) => act(&mut self.machine, self.clock.now()),
                         Some(Command::Read { from, to, bytes_max, then }) => {
-                            let answer = self.storage.scan(from, to, bytes_max).await;
-                            self.pending.push_back(Pending::Read(then, answer));
+                            let answer = self.storage.read(from, to, bytes_max).await;
+                            self.reads.push_back((then, answer));
                         }
                         Some(Command::Stop(act)) => {
                             act(&mut self.machine, self.clock.now());
@@ -214,11 +221,7 @@ where
             (Pending::Scan(..), Answered::Rows(Err(fault))) => {
                 return (self.on_event)(&self.machine, Event::StorageFailed(fault));
             }
-            (Pending::Read(then, _), Answered::Rows(rows)) => {
-                then(&self.machine, rows);
-                return ControlFlow::Continue(());
-            }
-            (Pending::Commit(..), Answered::Rows(_)) | (Pending::Scan(..) | Pending::Read(..), Answered::Commit(_)) => {
+            (Pending::Commit(..), Answered::Rows(_)) | (Pending::Scan(..), Answered::Commit(_)) => {
                 unreachable!("the answer was received from this question's own channel")
             }
         };
@@ -240,12 +243,17 @@ where
 }
 
 /// Waits for the answer to the oldest question, which comes first.
-async fn oldest_answer<M>(pending: &mut VecDeque<Pending<M>>) -> Answered {
+async fn oldest_answer(pending: &mut VecDeque<Pending>) -> Answered {
     match pending.front_mut() {
         Some(Pending::Commit(_, answer)) => Answered::Commit(answer.await.unwrap_or_else(|_| Err(thread_gone()))),
-        Some(Pending::Scan(_, answer) | Pending::Read(_, answer)) => {
-            Answered::Rows(answer.await.unwrap_or_else(|_| Err(thread_gone())))
-        }
+        Some(Pending::Scan(_, answer)) => Answered::Rows(answer.await.unwrap_or_else(|_| Err(thread_gone()))),
+        None => std::future::pending().await,
+    }
+}
+
+async fn oldest_read<M>(reads: &mut VecDeque<(Then<M>, Answer<Vec<Row>>)>) -> Result<Vec<Row>, StorageFault> {
+    match reads.front_mut() {
+        Some((_, answer)) => answer.await.unwrap_or_else(|_| Err(thread_gone())),
         None => std::future::pending().await,
     }
 }

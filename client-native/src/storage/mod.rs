@@ -1,8 +1,9 @@
-//! Local storage: SQLite on a thread of its own, behind a short queue.
+//! Local storage: SQLite on two threads of its own, behind short queues.
 //!
-//! Requests are carried out in the order in which they were made, so the answers to one asker come
-//! in that order too. The queue is bounded: who writes faster than the disk waits. The home stays
-//! locked until the last handle is gone and the thread has closed the database.
+//! One carries out the machine's requests in the order in which they were made; the other reads for
+//! the app, which so never waits for a commit, and sees every one that was confirmed before it asked.
+//! The queues are bounded: who writes faster than the disk waits. The home stays locked until the
+//! last handle is gone and both threads have closed the database.
 
 mod error;
 mod sqlite;
@@ -10,13 +11,14 @@ mod sqlite;
 mod tests;
 
 use std::path::Path;
+use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 use zerok_sync_core::io::{Batch, Row, StorageFault};
 
 pub use error::StorageError;
-use sqlite::Database;
+use sqlite::{Database, Reader};
 
 use crate::home::Home;
 
@@ -25,14 +27,17 @@ const QUEUE_REQUESTS_MAX: usize = 32;
 
 enum Request {
     Apply(Batch, oneshot::Sender<Result<(), StorageFault>>),
-    Scan {
-        from: Vec<u8>,
-        to: Vec<u8>,
-        bytes_max: usize,
-        answer: oneshot::Sender<Result<Vec<Row>, StorageFault>>,
-    },
+    Scan(Scan),
     /// Take the home away: nothing came to be in it.
     Abandon,
+}
+
+/// Rows to be read.
+struct Scan {
+    from: Vec<u8>,
+    to: Vec<u8>,
+    bytes_max: usize,
+    answer: oneshot::Sender<Result<Vec<Row>, StorageFault>>,
 }
 
 /// What an open home gives.
@@ -46,6 +51,7 @@ pub(crate) struct Opened {
 /// Access to an open database.
 pub(crate) struct Storage {
     requests: mpsc::Sender<Request>,
+    reads: mpsc::Sender<Scan>,
     closed: oneshot::Receiver<()>,
 }
 
@@ -64,7 +70,8 @@ impl Storage {
                 return Err(StorageError::Missing { path: directory });
             }
             let store_key = home.store_key(false)?;
-            Ok((home, Database::open(&path)?, store_key))
+            let database = Database::open(&path)?;
+            Ok(Open { home, reader: Reader::open(&path)?, database, store_key })
         })
         .await
     }
@@ -78,7 +85,7 @@ impl Storage {
             let store_key = home.store_key(true)?;
             let database = if path.exists() { Database::open(&path)? } else { Database::create(&path)? };
             if database.is_empty()? {
-                Ok((home, database, store_key))
+                Ok(Open { home, reader: Reader::open(&path)?, database, store_key })
             } else {
                 Err(StorageError::Occupied { path: directory })
             }
@@ -87,29 +94,29 @@ impl Storage {
     }
 
     /// Runs `open` on a new thread, which then serves requests.
-    async fn start(
-        open: impl FnOnce() -> Result<(Home, Database, Zeroizing<[u8; 32]>), StorageError> + Send + 'static,
-    ) -> Result<Opened, StorageError> {
+    async fn start(open: impl FnOnce() -> Result<Open, StorageError> + Send + 'static) -> Result<Opened, StorageError> {
         let (requests, queue) = mpsc::channel(QUEUE_REQUESTS_MAX);
+        let (reads, reads_queue) = mpsc::channel(QUEUE_REQUESTS_MAX);
         let (opened_tx, opened) = oneshot::channel();
         let (closed_tx, closed) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("zerok-storage".into())
-            .spawn(move || {
-                match open() {
-                    Ok((home, database, store_key)) => {
-                        if opened_tx.send(Ok(store_key)).is_ok() {
-                            serve(queue, home, database);
-                        }
-                    }
-                    // Nobody left to tell is no failure.
-                    Err(error) => drop(opened_tx.send(Err(error))),
+        spawn("zerok-storage", move || {
+            let outcome = open().and_then(|Open { home, database, reader, store_key }| {
+                let reading = spawn("zerok-reading", move || serve_reads(reads_queue, &reader))?;
+                Ok((home, database, reading, store_key))
+            });
+            match outcome {
+                Ok((home, database, reading, store_key)) => {
+                    // Without anybody to tell, both queues are closed already.
+                    let _ = opened_tx.send(Ok(store_key));
+                    serve(queue, home, database, reading);
                 }
-                drop(closed_tx);
-            })
-            .map_err(|error| StorageError::Fault(StorageFault::Failed(error.to_string())))?;
+                // Nobody left to tell is no failure.
+                Err(error) => drop(opened_tx.send(Err(error))),
+            }
+            drop(closed_tx);
+        })?;
         let store_key = opened.await.unwrap_or_else(|_| Err(StorageError::Fault(thread_gone())))?;
-        Ok(Opened { storage: Self { requests, closed }, store_key })
+        Ok(Opened { storage: Self { requests, reads, closed }, store_key })
     }
 
     /// Asks for a batch to be applied; the answer comes when it is on disk.
@@ -128,13 +135,26 @@ impl Storage {
         bytes_max: usize,
     ) -> oneshot::Receiver<Result<Vec<Row>, StorageFault>> {
         let (answer, receiver) = oneshot::channel();
-        let _ = self.requests.send(Request::Scan { from, to, bytes_max, answer }).await;
+        let _ = self.requests.send(Request::Scan(Scan { from, to, bytes_max, answer })).await;
+        receiver
+    }
+
+    /// Like [`Self::scan`], beside the other requests: sees every batch that was confirmed before,
+    /// and waits for none.
+    pub(crate) async fn read(
+        &self,
+        from: Vec<u8>,
+        to: Vec<u8>,
+        bytes_max: usize,
+    ) -> oneshot::Receiver<Result<Vec<Row>, StorageFault>> {
+        let (answer, receiver) = oneshot::channel();
+        let _ = self.reads.send(Scan { from, to, bytes_max, answer }).await;
         receiver
     }
 
     /// Closes the database and unlocks the home; returns when that is done.
     pub(crate) async fn close(self) {
-        drop(self.requests);
+        drop((self.requests, self.reads));
         let _ = self.closed.await;
     }
 
@@ -150,21 +170,43 @@ pub(crate) fn thread_gone() -> StorageFault {
     StorageFault::Failed("its thread has stopped".into())
 }
 
-fn serve(mut queue: mpsc::Receiver<Request>, home: Home, mut database: Database) {
+/// What was found in a home.
+struct Open {
+    home: Home,
+    database: Database,
+    reader: Reader,
+    store_key: Zeroizing<[u8; 32]>,
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StorageError> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(run)
+        .map_err(|error| StorageError::Fault(StorageFault::Failed(error.to_string())))
+}
+
+fn serve(mut queue: mpsc::Receiver<Request>, home: Home, mut database: Database, reading: JoinHandle<()>) {
+    let mut abandoned = false;
     while let Some(request) = queue.blocking_recv() {
         match request {
             // An asker that has gone away does not take its batch back.
             Request::Apply(batch, answer) => drop(answer.send(database.apply(&batch))),
-            Request::Scan { from, to, bytes_max, answer } => {
+            Request::Scan(Scan { from, to, bytes_max, answer }) => {
                 drop(answer.send(database.scan(&from, &to, bytes_max)));
             }
-            Request::Abandon => {
-                drop(database);
-                if let Err(error) = home.abandon() {
-                    tracing::warn!(%error, "could not remove the unused home");
-                }
-                return;
-            }
+            Request::Abandon => abandoned = true,
         }
+    }
+    // Its queue was closed with this one. After a panic there it has closed its connection, too.
+    let _ = reading.join();
+    drop(database);
+    if abandoned && let Err(error) = home.abandon() {
+        tracing::warn!(%error, "could not remove the unused home");
+    }
+}
+
+fn serve_reads(mut queue: mpsc::Receiver<Scan>, reader: &Reader) {
+    while let Some(Scan { from, to, bytes_max, answer }) = queue.blocking_recv() {
+        drop(answer.send(reader.scan(&from, &to, bytes_max)));
     }
 }

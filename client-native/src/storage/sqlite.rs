@@ -17,6 +17,9 @@ use crate::home::{create_private_file, restrict_to_owner, sync_directory};
 const APPLICATION_ID: i32 = 0x306b_5379;
 /// Format of the table below, raised when it changes.
 const FORMAT: i32 = 1;
+/// Twice SQLite's default: an entry of a kilobyte fits into a page, and the large rows of a catch-up
+/// are fewer pages to copy, to checksum and to write.
+const PAGE_BYTES: u32 = 8 * 1024;
 /// How long to wait for another program that reads the file (a backup, a shell).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// `PRAGMA synchronous` as a number: FULL.
@@ -25,6 +28,29 @@ const SYNCHRONOUS_FULL: i64 = 2;
 /// An open database.
 pub(super) struct Database {
     connection: Connection,
+}
+
+/// A second connection to an open database, which sees every batch that was applied before it reads
+/// and waits for none.
+pub(super) struct Reader {
+    connection: Connection,
+}
+
+impl Reader {
+    /// Reads beside the [`Database`] that has opened and checked what is at `path`; to be dropped
+    /// before it, so that the last one to close leaves a single file.
+    pub(super) fn open(path: &Path) -> Result<Self, StorageError> {
+        let sql_error = |error| StorageError::from_sqlite(path, error);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(sql_error)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(sql_error)?;
+        Ok(Self { connection })
+    }
+
+    /// As [`Database::scan`].
+    pub(super) fn scan(&self, from: &[u8], to: &[u8], bytes_max: usize) -> Result<Vec<Row>, StorageFault> {
+        scan(&self.connection, from, to, bytes_max).map_err(fault)
+    }
 }
 
 impl Database {
@@ -48,7 +74,8 @@ impl Database {
         let connection = Connection::open(&unfinished).map_err(sql_error)?;
         connection
             .execute_batch(&format!(
-                "PRAGMA synchronous = FULL;
+                "PRAGMA page_size = {PAGE_BYTES};
+                 PRAGMA synchronous = FULL;
                  BEGIN;
                  PRAGMA application_id = {APPLICATION_ID};
                  PRAGMA user_version = {FORMAT};
@@ -121,24 +148,7 @@ impl Database {
     /// Rows with `from <= key < to` in key order, up to and including the first one with which the
     /// values reach `bytes_max`.
     pub(super) fn scan(&self, from: &[u8], to: &[u8], bytes_max: usize) -> Result<Vec<Row>, StorageFault> {
-        self.try_scan(from, to, bytes_max).map_err(fault)
-    }
-
-    fn try_scan(&self, from: &[u8], to: &[u8], bytes_max: usize) -> rusqlite::Result<Vec<Row>> {
-        let mut statement =
-            self.connection.prepare_cached("SELECT key, value FROM kv WHERE key >= ?1 AND key < ?2 ORDER BY key")?;
-        let mut found = statement.query(params![from, to])?;
-        let mut rows = Vec::new();
-        let mut bytes = 0_usize;
-        while let Some(row) = found.next()? {
-            let row = Row { key: row.get(0)?, value: row.get(1)? };
-            bytes = bytes.saturating_add(row.value.len());
-            rows.push(row);
-            if bytes >= bytes_max {
-                break;
-            }
-        }
-        Ok(rows)
+        scan(&self.connection, from, to, bytes_max).map_err(fault)
     }
 
     /// Whether nothing was ever stored.
@@ -156,6 +166,23 @@ impl Database {
         let limit: i64 = pragma(&self.connection, &format!("max_page_count = {pages}")).expect("a pragma of SQLite");
         assert!(limit > 0);
     }
+}
+
+fn scan(connection: &Connection, from: &[u8], to: &[u8], bytes_max: usize) -> rusqlite::Result<Vec<Row>> {
+    let mut statement =
+        connection.prepare_cached("SELECT key, value FROM kv WHERE key >= ?1 AND key < ?2 ORDER BY key")?;
+    let mut found = statement.query(params![from, to])?;
+    let mut rows = Vec::new();
+    let mut bytes = 0_usize;
+    while let Some(row) = found.next()? {
+        let row = Row { key: row.get(0)?, value: row.get(1)? };
+        bytes = bytes.saturating_add(row.value.len());
+        rows.push(row);
+        if bytes >= bytes_max {
+            break;
+        }
+    }
+    Ok(rows)
 }
 
 fn write_ahead_log(path: &Path) -> std::path::PathBuf {

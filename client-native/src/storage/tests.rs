@@ -83,6 +83,33 @@ async fn a_scan_is_ordered_bounded_and_half_open() {
 }
 
 #[tokio::test]
+async fn a_read_sees_what_was_confirmed_and_does_not_wait_for_what_comes() {
+    let home = used_home().await;
+    let storage = Storage::open(home.path()).await.expect("opens").storage;
+    for n in 0..20_u32 {
+        apply(&storage, put(&n.to_be_bytes(), b"v")).await;
+        let confirmed = storage.read(n.to_be_bytes().to_vec(), b"z".to_vec(), 1).await;
+        assert_eq!(confirmed.await.expect("thread runs").expect("reads").len(), 1, "{n}");
+    }
+    let lock = rusqlite::Connection::open(home.path().join("state.db")).expect("opens");
+    lock.execute_batch("BEGIN IMMEDIATE").expect("locks");
+    let waiting = storage.apply(put(b"later", b"v")).await;
+    let read = storage.read(b"k".to_vec(), b"z".to_vec(), 1).await;
+    assert_eq!(read.await.expect("thread runs").expect("reads").len(), 1);
+    lock.execute_batch("ROLLBACK").expect("unlocks");
+    waiting.await.expect("thread runs").expect("applies");
+}
+
+#[tokio::test]
+async fn a_closed_home_is_one_file_with_everything_in_it() {
+    let home = used_home().await;
+    let storage = Storage::open(home.path()).await.expect("opens").storage;
+    storage.read(Vec::new(), b"z".to_vec(), 1).await.await.expect("thread runs").expect("reads");
+    storage.close().await;
+    assert!(!home.path().join("state.db-wal").exists());
+}
+
+#[tokio::test]
 async fn an_absent_home_is_missing_and_is_not_created_by_asking() {
     let parent = TempDir::new().expect("temp dir");
     let home = parent.path().join("none");
@@ -132,7 +159,7 @@ async fn a_flipped_page_is_found_when_opening() {
     let path = home.path().join("state.db");
     let mut bytes = std::fs::read(&path).expect("reads");
     // The header of the third page: type, cell count, offsets.
-    bytes[8192..8204].fill(0xff);
+    bytes[2 * 8192..][..12].fill(0xff);
     std::fs::write(&path, &bytes).expect("writes");
     assert!(matches!(refusal(home.path()).await, StorageError::Damaged { .. }));
     assert_eq!(std::fs::read(&path).expect("reads"), bytes);

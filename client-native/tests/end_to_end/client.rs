@@ -107,6 +107,32 @@ async fn who_reads_anew_begins_behind_what_was_processed() {
 }
 
 #[tokio::test]
+async fn a_mark_returns_when_it_is_on_disk_and_fails_with_the_disk() {
+    let setup = RelaySetup::sqlite();
+    let (relay, homes) = (setup.start(), Homes::new());
+    let client = found(&homes, &relay).await;
+    for text in ["one", "two"] {
+        client.push(text).await.unwrap();
+    }
+    let own = EntriesOptions { own: true, ..EntriesOptions::default() };
+    let entries: Vec<_> = client.entries_with(own).take(2).try_collect().await.unwrap();
+
+    let other = rusqlite::Connection::open(homes.device("a").home.join("state.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut mark = Box::pin(client.mark_processed(entries[0].position));
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut mark).await.is_err(), "nothing can be written");
+    other.execute_batch("ROLLBACK").unwrap();
+    mark.await.unwrap();
+
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let marked = client.mark_processed(entries[1].position).await;
+    assert!(matches!(marked, Err(ClientError::StorageFailed(_))), "{marked:?}");
+    other.execute_batch("ROLLBACK").unwrap();
+    let client = Client::open(OpenOptions::new(&homes.device("a").home)).await.unwrap();
+    assert_eq!(client.status().borrow().processed, entries[0].position);
+}
+
+#[tokio::test]
 async fn what_is_marked_as_processed_while_closing_is_stored_or_refused() {
     let setup = RelaySetup::sqlite();
     let (relay, homes) = (setup.start(), Homes::new());

@@ -11,10 +11,10 @@ const workspace = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)
 const target = process.env.CARGO_TARGET_DIR ?? join(workspace, "target");
 const READY = /^ready (?<url>http:\/\/\S+) key=(?<key>[0-9a-f]{64}) iroh=(?<iroh>\S+)/;
 
-/** Path of a program that Cargo built for debugging. */
-export function cargoBin(name) {
-  const path = join(target, "debug", process.platform === "win32" ? `${name}.exe` : name);
-  if (!existsSync(path)) throw new Error(`${path} is missing: build it with \`cargo build --bin ${name}\``);
+/** Path of a program that Cargo built, by default for debugging. */
+export function cargoBin(name, profile = "debug") {
+  const path = join(target, profile, process.platform === "win32" ? `${name}.exe` : name);
+  if (!existsSync(path)) throw new Error(`${path} is missing: build it with \`cargo build --bin ${name}\` (or \`--release\`)`);
   return path;
 }
 
@@ -26,11 +26,12 @@ export function cargoBin(name) {
  * @param {string} [options.listen] default: any free port of this machine
  * @param {string} [options.dataDir] default: a new one, removed by `stop()`; give one to restart on it
  * @param {string[]} [options.arguments] further arguments
+ * @param {string} [options.profile] the build that is measured; see `cargoBin`
  */
-export async function startRelay({ webRoot, listen = "127.0.0.1:0", dataDir, arguments: more = [] } = {}) {
+export async function startRelay({ webRoot, listen = "127.0.0.1:0", dataDir, arguments: more = [], profile } = {}) {
   const directory = dataDir ?? mkdtempSync(join(tmpdir(), "zerok-relay-"));
   const web = webRoot === undefined ? [] : ["--web-root", webRoot];
-  const child = spawn(cargoBin("zerok-relay"), ["--listen", listen, "--data-dir", directory, ...web, ...more], {
+  const child = spawn(cargoBin("zerok-relay", profile), ["--listen", listen, "--data-dir", directory, ...web, ...more], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   let errors = "";

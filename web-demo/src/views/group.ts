@@ -52,7 +52,8 @@ export function groupView(client: Client): GroupView {
   async function follow(): Promise<void> {
     for await (const entry of client.entries({ after: 0, own: true })) {
       apply(entry);
-      client.processed(entry.position);
+      // Not waited for: a note that is read twice is the same note.
+      void client.processed(entry.position);
       scheduleShow();
     }
   }

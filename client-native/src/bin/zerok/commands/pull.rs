@@ -1,9 +1,10 @@
 //! `zerok pull`: print what the other devices sent.
 //!
 //! An entry is marked processed once it is printed and flushed, so one that could not be written
-//! comes again.
+//! comes again. Marks go to disk, so those of a burst go together: before waiting for more, and at
+//! the end, however that comes about.
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use zerok_sync::{Client, ClientError, EntriesOptions};
 
 use super::{Session, catch_up};
@@ -24,6 +25,9 @@ pub async fn run(global: &Global, options: &Pull) -> Result<(), Failure> {
     let outcome = if options.follow { printer.follow().await } else { printer.once(options).await };
     session.close(outcome).await
 }
+
+/// Entries printed before their marks go to disk, at most: what a crash may have printed again.
+const BURST_ENTRIES_MAX: u32 = 256;
 
 struct Printer {
     client: Client,
@@ -63,17 +67,42 @@ impl Printer {
     async fn print(&mut self, stored_only: bool) -> Result<(), Failure> {
         let options = EntriesOptions { after: self.after, own: self.own, stored_only };
         let mut entries = self.client.entries_with(options);
-        while self.left > 0 {
-            let Some(entry) = entries.next().await else { break };
-            let entry = entry?;
-            self.output.entry(&entry)?;
+        let mut unmarked = 0;
+        let outcome = loop {
+            if self.left == 0 {
+                break Ok(());
+            }
+            let ready = if unmarked < BURST_ENTRIES_MAX { entries.next().now_or_never() } else { None };
+            let next = match ready {
+                Some(next) => next,
+                None => {
+                    unmarked = 0;
+                    self.mark().await?;
+                    entries.next().await
+                }
+            };
+            let entry = match next {
+                Some(Ok(entry)) => entry,
+                Some(Err(error)) => break Err(error.into()),
+                None => break Ok(()),
+            };
+            if let Err(error) = self.output.entry(&entry) {
+                break Err(error.into());
+            }
             self.left -= 1;
             self.after = Some(entry.position);
-            if self.moves {
-                self.client.mark_processed(entry.position).await?;
-            }
+            unmarked += 1;
+        };
+        let marked = self.mark().await;
+        outcome.and(marked)
+    }
+
+    /// Everything printed so far is processed.
+    async fn mark(&self) -> Result<(), Failure> {
+        match self.after {
+            Some(position) if self.moves => Ok(self.client.mark_processed(position).await?),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
