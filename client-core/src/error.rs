@@ -55,6 +55,11 @@ pub enum Problem {
     /// The log holds entries of this device that it did not write.
     #[error("this device was restored from an older copy, or copied: to keep its history in one piece, pair it again")]
     OlderCopy,
+    /// The relay has no log of this group, and this device nothing to make one of.
+    #[error(
+        "the relay no longer has this group's log, and this device has read nothing to put back: start a device that has"
+    )]
+    LogGone,
     /// An entry needs a newer version of this software.
     #[error("another device of the group runs a newer version: update this device")]
     UpdateNeeded,

@@ -113,6 +113,17 @@ pub enum Event {
         /// As the relay knows it.
         noise_key: NoisePublicKey,
     },
+    /// A relay lacks something that this device has, and gets it back.
+    Repairing {
+        /// Its address.
+        relay: String,
+        /// Envelopes compared so far.
+        examined: u64,
+        /// Envelopes put back so far.
+        uploaded: u64,
+        /// Nothing is left to do.
+        done: bool,
+    },
     /// A relay or a member did something an honest one does not do.
     Integrity(IntegrityEvent),
     /// Storage failed: the machine has stopped, memory is ahead of disk. Open it again.

@@ -49,7 +49,8 @@ pub use zerok_sync_core::io::{RelayAddress, StorageFault};
 pub use zerok_sync_core::link::LinkError;
 pub use zerok_sync_core::{
     AuditReport, AuditedSender, Connection, Digits, Entry, GrantedDevice, IntegrityEvent, Invite, InviteError,
-    InviteKind, InviteLink, JoinError, Member, MembershipError, OpenError, PairingCode, Problem, PushError, Status,
+    InviteKind, InviteLink, JoinError, Member, MembershipError, OpenError, PairingCode, Problem, PushError,
+    RelayStatus, Status,
 };
 pub use zerok_sync_protocol::limits::BLOB_BYTES_MAX;
 pub use zerok_sync_protocol::{BlobId, ErrorCode, NoisePublicKey};

@@ -69,6 +69,15 @@ pub(crate) fn event(event: &Event) -> Object {
         Event::KeysChanged { by } => ("keys_changed", &[("by", hex(by))]),
         Event::Left => ("left", &[]),
         Event::UnknownDeviceAtRelay { noise_key } => ("unknown_device_at_relay", &[("noiseKey", hex(noise_key))]),
+        Event::Repairing { relay, examined, uploaded, done } => (
+            "repairing",
+            &[
+                ("relay", relay.into()),
+                ("examined", number(*examined)),
+                ("uploaded", number(*uploaded)),
+                ("done", (*done).into()),
+            ],
+        ),
         Event::Integrity(finding) => ("integrity", &[("finding", integrity(finding).into())]),
         Event::StorageFailed(fault) => ("storage_failed", &[("failure", failure(fault).into())]),
     };

@@ -40,6 +40,13 @@ export type CoreEvent =
   | { readonly type: "keys_changed"; readonly by: string }
   | { readonly type: "left" }
   | { readonly type: "unknown_device_at_relay"; readonly noiseKey: string }
+  | {
+      readonly type: "repairing";
+      readonly relay: string;
+      readonly examined: number;
+      readonly uploaded: number;
+      readonly done: boolean;
+    }
   | { readonly type: "integrity"; readonly finding: IntegrityFinding }
   | { readonly type: "storage_failed"; readonly failure: Failure };
 

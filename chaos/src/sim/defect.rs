@@ -27,4 +27,6 @@ pub enum Defect {
     RelayKeepsRemoved,
     /// A relay that rotates without comparing generations.
     RelayRotatesTwice,
+    /// A relay that does not replace what has rotted.
+    RelayKeepsRot,
 }

@@ -87,6 +87,7 @@ pub struct Relay {
     hang_ups: Vec<Conn>,
     refusals: u64,
     pub(super) rotations: u64,
+    rewrites: u64,
     sessions: BTreeMap<Conn, Session>,
     mailboxes: BTreeMap<MailboxId, (Conn, Option<Conn>)>,
     rng: ChaCha20Rng,
@@ -108,6 +109,8 @@ struct Session {
     /// It was told of a newer one, and has not said `Hello` with it.
     superseded: bool,
     next: Option<u64>,
+    /// The history it reads.
+    timeline: Timeline,
     caught_up: bool,
     refused: bool,
     own: BTreeSet<u64>,
@@ -141,6 +144,7 @@ impl Relay {
             hang_ups: Vec::new(),
             refusals: 0,
             rotations: 0,
+            rewrites: 0,
             sessions: BTreeMap::new(),
             mailboxes: BTreeMap::new(),
             rng: ChaCha20Rng::from_seed([99; 32]),
@@ -175,6 +179,7 @@ impl Relay {
             auth_gen: 0,
             superseded: false,
             next: None,
+            timeline: Timeline::ZERO,
             caught_up: false,
             refused: false,
             own: BTreeSet::new(),
@@ -197,6 +202,34 @@ impl Relay {
         self.sessions.clear();
         self.mailboxes.clear();
         self.hang_ups.clear();
+    }
+
+    /// Its database was replaced by an older copy: so many entries are gone. One that says so gives
+    /// its log another timeline.
+    pub fn roll_back(&mut self, entries: usize, declared: bool) {
+        let fresh = Timeline(self.rng.next_u64().to_le_bytes());
+        if let Some(log) = &mut self.log {
+            log.entries.truncate(log.entries.len().saturating_sub(entries).max(1));
+            if declared {
+                log.timeline = fresh;
+            }
+            self.rewrites += 1;
+        }
+        self.restart();
+    }
+
+    /// Its database is gone.
+    pub fn wipe(&mut self) {
+        self.log = None;
+        self.epoch_envelope = None;
+        self.rewrites += 1;
+        self.restart();
+    }
+
+    /// How often it lost a part of its log.
+    #[must_use]
+    pub fn rewrites(&self) -> u64 {
+        self.rewrites
     }
 
     /// How many pushes it refused.
@@ -277,6 +310,10 @@ impl Relay {
         match frame {
             ClientFrame::Hello { who, create, .. } => self.on_hello(conn, &who, create),
             ClientFrame::Create { epoch_envelope, envelopes, .. } => {
+                if self.log.as_ref().is_some_and(|log| !log.timeline.is_zero()) {
+                    // Another member was faster.
+                    return self.fail(conn, ErrorCode::RotationConflict);
+                }
                 self.epoch_envelope = Some(epoch_envelope.clone());
                 let mut entries = vec![epoch_envelope];
                 entries.extend(envelopes.into_vec());
@@ -300,8 +337,33 @@ impl Relay {
                 }
                 if let Some(session) = self.sessions.get_mut(&conn) {
                     session.next = Some(after + 1);
+                    session.timeline = timeline;
                     session.caught_up = false;
                 }
+            }
+            ClientFrame::Probe { cursors } => {
+                let stored = |cursor: &u64| self.entries().get(cursor.checked_sub(1)? as usize);
+                let blob_ids: Vec<_> = cursors.iter().map(|cursor| stored(cursor).map(|it| it.blob_id)).collect();
+                let blob_ids = List::try_from(blob_ids).expect("as many as asked");
+                self.send(conn, &RelayFrame::Probed { blob_ids });
+            }
+            ClientFrame::Missing { blob_ids } => {
+                let here: BTreeSet<BlobId> = self.entries().iter().map(|stored| stored.blob_id).collect();
+                let mut bitmap = vec![0_u8; blob_ids.len().div_ceil(8)];
+                for (index, _) in blob_ids.iter().enumerate().filter(|(_, blob_id)| !here.contains(blob_id)) {
+                    bitmap[index / 8] |= 1 << (index % 8);
+                }
+                self.send(conn, &RelayFrame::MissingBlobs { bitmap: bitmap.into() });
+            }
+            ClientFrame::NewTimeline { old } => {
+                let fresh = Timeline(self.rng.next_u64().to_le_bytes());
+                let log = self.log.as_mut().expect("a member has a log");
+                if log.timeline == old {
+                    log.timeline = fresh;
+                }
+                let timeline = log.timeline;
+                self.send(conn, &RelayFrame::TimelineChanged { timeline });
+                self.end_readers_of(old, timeline);
             }
             ClientFrame::MailboxOpen { short, .. } => {
                 let id = self.free_mailbox(if short { MailboxId::SHORT_LEN } else { MailboxId::LONG_LEN });
@@ -336,6 +398,24 @@ impl Relay {
         }
     }
 
+    /// Whoever still reads another history is told.
+    fn end_readers_of(&mut self, old: Timeline, current: Timeline) {
+        if old == current {
+            return;
+        }
+        let readers = self.sessions.iter_mut().filter(|(_, session)| session.next.is_some());
+        let stale: Vec<Conn> = readers
+            .filter(|(_, session)| session.timeline != current)
+            .map(|(conn, session)| {
+                session.next = None;
+                *conn
+            })
+            .collect();
+        for conn in stale {
+            self.fail(conn, ErrorCode::Diverged);
+        }
+    }
+
     fn on_hello(&mut self, conn: Conn, who: &Who, create: bool) {
         let Some(Session { phase: Some(Phase::Open(stream)), .. }) = self.sessions.get(&conn) else { return };
         match who {
@@ -343,6 +423,9 @@ impl Relay {
             Who::Member { auth_public, signature } => {
                 assert!(hello::verify(auth_public, &stream.handshake_hash(), create, signature), "members sign");
                 match &self.log {
+                    // Announced by somebody, and not made yet.
+                    Some(log) if log.timeline.is_zero() && create => self.welcome(conn),
+                    Some(log) if log.timeline.is_zero() => self.fail(conn, ErrorCode::UnknownLog),
                     Some(log) if log.auth == *auth_public => self.admit(conn),
                     None if create => {
                         self.log = Some(Log {
@@ -419,6 +502,11 @@ impl Relay {
                 continue;
             }
             let known = known.filter(|_| self.defect != Some(Defect::RelayStoresTwice));
+            // Bit rot heals in place.
+            let heals = self.defect != Some(Defect::RelayKeepsRot);
+            if let Some(stored) = known.filter(|_| heals).and_then(|index| log.entries.get_mut(index)) {
+                stored.envelope = Some(envelope.clone());
+            }
             let index = known.unwrap_or_else(|| {
                 log.entries.push(Stored { blob_id: id, envelope: Some(envelope) });
                 head

@@ -330,6 +330,18 @@ impl World {
         }
     }
 
+    /// The relay's database is replaced by an older copy, of which it says so or not.
+    pub fn roll_back_relay(&mut self, entries: usize, declared: bool) {
+        self.relay.roll_back(entries, declared);
+        self.restart_relay();
+    }
+
+    /// The relay's database is gone.
+    pub fn wipe_relay(&mut self) {
+        self.relay.wipe();
+        self.restart_relay();
+    }
+
     /// The engine that runs on a device.
     ///
     /// # Panics

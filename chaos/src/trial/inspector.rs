@@ -32,6 +32,10 @@ pub struct Inspector {
     /// Who was removed: nothing more of them belongs into the log.
     removed: BTreeSet<DeviceId>,
     inspected: usize,
+    /// The relay's [`Relay::rewrites`] so far.
+    rewrites: u64,
+    /// Highest seq of each device that ever stood in the log.
+    stored: BTreeMap<DeviceId, u64>,
     heads: BTreeMap<DeviceId, (u64, BlobId)>,
     sent: BTreeMap<(DeviceId, u64), BlobId>,
     /// What was opened already.
@@ -48,6 +52,8 @@ impl Inspector {
             members: Vec::new(),
             removed: BTreeSet::new(),
             inspected: 0,
+            rewrites: 0,
+            stored: BTreeMap::new(),
             heads: BTreeMap::new(),
             sent: BTreeMap::new(),
             places: BTreeMap::new(),
@@ -60,9 +66,15 @@ impl Inspector {
         self.members.push(member);
     }
 
-    /// Highest seq of a device in the log.
+    /// Highest seq of a device that ever stood in the log.
     #[must_use]
     pub fn stored_seq(&self, device: &DeviceId) -> u64 {
+        self.stored.get(device).copied().unwrap_or_default()
+    }
+
+    /// Highest seq of a device that stands in the log.
+    #[must_use]
+    pub fn standing_seq(&self, device: &DeviceId) -> u64 {
         self.heads.get(device).map_or(0, |(seq, _)| *seq)
     }
 
@@ -77,6 +89,11 @@ impl Inspector {
             if *self.sent.entry((sender, seq)).or_insert(id) != id {
                 return Err(format!("two envelopes were sent for seq {seq} of {sender:?}"));
             }
+        }
+        if relay.rewrites() != self.rewrites {
+            self.rewrites = relay.rewrites();
+            self.inspected = 0;
+            self.heads.clear();
         }
         for stored in &relay.entries()[self.inspected.min(relay.entries().len())..] {
             self.inspected += 1;
@@ -93,6 +110,8 @@ impl Inspector {
                 return Err(format!("cursor {cursor} holds seq {seq} of {sender:?} behind {have}"));
             }
             self.heads.insert(sender, (seq, stored.blob_id));
+            let highest = self.stored.entry(sender).or_default();
+            *highest = seq.max(*highest);
             self.lamports.insert((sender.tag(), seq), lamport);
             let later = |place| self.lamports.get(place).is_some_and(|earlier| *earlier < lamport);
             if let Some(place) = seen.iter().find(|place| !later(place)) {

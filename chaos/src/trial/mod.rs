@@ -15,7 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use zerok_sync_core::id::DeviceId;
 use zerok_sync_core::io::StorageFault;
-use zerok_sync_core::{Engine, Event, Input, Invite, InviteKind, Problem, PushError};
+use zerok_sync_core::{Engine, Event, Input, IntegrityEvent, Invite, InviteKind, Problem, PushError};
+use zerok_sync_protocol::ErrorCode;
 
 use crate::sim::{Clock, Conditions, Defect, Dice, Loss, Run, Running, World};
 use app::App;
@@ -90,6 +91,10 @@ pub struct Trial {
     doomed: BTreeSet<DeviceId>,
     /// The faults are over.
     healed: bool,
+    /// The relay was put back without a word: being told so is no mistake.
+    rolled_back: bool,
+    /// The relay was wiped.
+    wiped: bool,
     /// A link was shown and nobody has used it yet.
     inviting: bool,
     blobs: u64,
@@ -118,6 +123,8 @@ impl Trial {
             inspector,
             doomed: BTreeSet::new(),
             healed: false,
+            rolled_back: false,
+            wiped: false,
             inviting: false,
             blobs: 0,
             violations: Vec::new(),
@@ -310,6 +317,16 @@ impl Trial {
                 self.world.relay_up = false;
                 self.world.restart_relay();
                 self.after(ms, Act::RelayBack);
+            }
+            Op::RollBack(entries, declared) => {
+                self.count(if declared { "restores declared" } else { "rollbacks" });
+                self.rolled_back |= !declared;
+                self.world.roll_back_relay(entries, declared);
+            }
+            Op::Wipe => {
+                self.count("relays wiped");
+                self.wiped = true;
+                self.world.wipe_relay();
             }
             Op::CutOff(device, ms) => {
                 self.count("partitions");
@@ -593,10 +610,16 @@ impl Trial {
                     // joined: the end tells.
                     Some(Problem::Revoked) if self.rotates => {}
                     Some(Problem::Left) if self.persons[device].leaves => {}
+                    // Until somebody who has the log makes it again.
+                    Some(Problem::LogGone | Problem::Refused { code: Some(ErrorCode::UnknownLog), .. })
+                        if self.wiped => {}
                     Some(problem) => self.wrong(device, problem),
                 }
             }
+            Event::Integrity(IntegrityEvent::RolledBack { .. }) if self.rolled_back => self.count("rollbacks told"),
             Event::Integrity(finding) => self.wrong(device, format!("{finding:?}")),
+            Event::Repairing { done: true, uploaded, .. } if uploaded > 0 => self.count("relays healed"),
+            Event::Repairing { .. } => {}
             Event::PushRefused { push, problem } => self.wrong(device, format!("push {push} is refused: {problem}")),
             Event::InviteReady { invite, .. } => {
                 let think_ms = self.dice.within(&(0..=3_000));

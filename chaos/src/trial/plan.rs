@@ -34,6 +34,11 @@ pub enum Op {
     FailDisk(usize),
     /// The relay's process is gone for so long.
     RestartRelay(u64),
+    /// The relay's database is replaced by an older copy that lacks so many entries, and the relay
+    /// says so or not.
+    RollBack(usize, bool),
+    /// The relay's database is gone.
+    Wipe,
     /// No link of a device comes about for so long, and the one it has breaks.
     CutOff(usize, u64),
     /// So many pushes are refused for now, from the envelope at an index on.
@@ -98,7 +103,7 @@ impl Plan {
         let mut dice = Dice::new(seed, b'p');
         let devices = 3 + dice.index(3);
         let founders = 1 + dice.index(devices - 1);
-        let mut weights = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1, 3, 1, 2, 1, 1, 1];
+        let mut weights = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1, 3, 1, 2, 1, 1, 1, 0];
         for weight in &mut weights[1..] {
             if dice.chance(300) {
                 *weight = 0;
@@ -167,6 +172,8 @@ fn draw_op(dice: &mut Dice, weights: &[u64]) -> Op {
         18 => Op::Revoke(device, dice.index(5)),
         19 => Op::Rotate(device),
         20 => Op::Leave(device),
+        21 if dice.chance(250) => Op::Wipe,
+        21 => Op::RollBack(dice.within(&(1..=20)) as usize, dice.chance(500)),
         17 => Op::Close(device, dice.within(&(0..=3_000))),
         _ => Op::TurnClock(device, (dice.any() % 2_000) as i64 * FIVE_YEARS_MS / 1_000 - FIVE_YEARS_MS),
     }

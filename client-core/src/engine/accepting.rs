@@ -4,9 +4,9 @@
 //! by the same sender is stored. Until then it is held, on disk and bounded; other senders never
 //! wait for it. Accepted entries get a stable local position and are what the app may read.
 
-use zerok_sync_protocol::BlobId;
 use zerok_sync_protocol::limits::ALLOW_LIST_MAX;
 use zerok_sync_protocol::wire;
+use zerok_sync_protocol::{BlobId, Timeline};
 
 use super::Engine;
 use super::mirror::{Place as MirrorPlace, Record};
@@ -68,8 +68,9 @@ impl Engine {
         match self.place_in_chain(entry) {
             Place::Next => {
                 let sender = entry.sender;
+                let came = (placed.at, placed.timeline, placed.cursor);
                 self.store(placed, entry);
-                self.release_held(sender);
+                self.release_held(sender, came);
             }
             Place::Later => self.hold(placed, entry),
             Place::Earlier => self.judge_earlier(&placed, entry, again),
@@ -90,7 +91,7 @@ impl Engine {
         if entry.sender == self.me.device() {
             self.acked_up_to(at, entry.seq.min(self.progress.sealed_seq));
         }
-        self.look_up(Lookup { sender: entry.sender, seq: entry.seq, cursor, blob_id, again });
+        self.look_up(Lookup { at, sender: entry.sender, seq: entry.seq, cursor, blob_id, again });
     }
 
     /// Whether the sender is a member, or becomes one by this entry's certificate.
@@ -167,13 +168,20 @@ impl Engine {
         }
         self.held_bytes += placed.envelope.len();
         let Some(relay) = self.relays[placed.at].tag() else { return };
-        let row = HeldRow { relay, cursor: placed.cursor, observed: placed.observed, envelope: placed.envelope };
+        let row = HeldRow {
+            relay,
+            timeline: placed.timeline,
+            cursor: placed.cursor,
+            observed: placed.observed,
+            envelope: placed.envelope,
+        };
         self.effects.put(rows::held_key(&entry.sender, entry.seq), wire::encode(&row));
         self.held.insert(key, row);
     }
 
-    /// Accepts what waited for the entry just stored.
-    fn release_held(&mut self, sender: DeviceId) {
+    /// Accepts what waited for the entry just stored, which came from there. Only a relay that showed
+    /// both, in one timeline, showed them in the wrong order.
+    fn release_held(&mut self, sender: DeviceId, came: (RelayAt, Timeline, u64)) {
         while let Some(chain) = self.chains.get(&sender) {
             let key = (sender, chain.seq + 1);
             let Some(row) = self.held.remove(&key) else { return };
@@ -185,11 +193,13 @@ impl Engine {
                 // Its successor vouched for it then; by itself it proves nothing.
                 return self.find(IntegrityEvent::ForgedByMember { cursor: row.cursor, sender });
             };
-            self.find(IntegrityEvent::Reordered { cursor: row.cursor, sender });
+            if (self.relays.by_tag(row.relay), row.timeline) == (Some(came.0), came.1) && row.cursor < came.2 {
+                self.suspect(came.0, IntegrityEvent::Reordered { cursor: row.cursor, sender });
+            }
             // One that is not on the list any more left what it had shown.
             let at = self.relays.by_tag(row.relay).unwrap_or(RelayAt::HOME);
-            let HeldRow { cursor, observed, envelope, .. } = row;
-            let placed = Placed { at, cursor, observed, blob_id: entry.blob_id(), envelope };
+            let HeldRow { timeline, cursor, observed, envelope, .. } = row;
+            let placed = Placed { at, timeline, cursor, observed, blob_id: entry.blob_id(), envelope };
             match self.place_in_chain(&entry) {
                 Place::Next => self.store(placed, &entry),
                 _ => return self.accept(placed, &entry),
@@ -208,11 +218,11 @@ impl Engine {
         }
         self.compare_observed(entry);
         self.mirror(placed, Some((entry.sender, entry.seq)), entry.kind == Kind::APP, missing_deps);
-        if entry.kind == Kind::RENAME {
-            self.take_name(entry);
-        }
-        if entry.kind == Kind::LEAVE {
-            self.on_leave(entry.sender);
+        match entry.kind {
+            Kind::RENAME => self.take_name(entry),
+            Kind::LEAVE => self.on_leave(entry.sender),
+            Kind::INCIDENT => self.on_incident(entry),
+            _ => {}
         }
         if entry.sender == self.me.device() {
             self.own_entry_stored(at, entry.seq);
@@ -269,7 +279,7 @@ impl Engine {
             place,
             for_app,
             missing_deps,
-            timeline: self.relays[placed.at].row.timeline,
+            timeline: placed.timeline,
             cursor: placed.cursor,
             observed: placed.observed,
             envelope: placed.envelope,

@@ -17,15 +17,17 @@ use zerok_sync_protocol::limits::{
     RETRY_AFTER_MAX_UNAUTHENTICATED_MS, TOKEN_BYTES_MAX,
 };
 use zerok_sync_protocol::wire::List;
-use zerok_sync_protocol::{ClientFrame, EpochId, ErrorCode, NoisePublicKey, RelayFrame};
+use zerok_sync_protocol::{BlobId, ClientFrame, EpochId, ErrorCode, NoisePublicKey, RelayFrame};
 
 use super::Engine;
 use super::backoff::Backoff;
-use super::relay::RelayAt;
+use super::comparing::Anchor;
+use super::relay::{Relay, RelayAt};
+use super::repairing::SUSPICION_MS;
 use super::resending::Resending;
 use super::status::Connection;
 use crate::error::Problem;
-use crate::event::{Event, IntegrityEvent};
+use crate::event::Event;
 use crate::io::{LinkDownReason, LinkId, Now, Output, RELAY_BUSY};
 use crate::relay_link::{RelayLink, RelayLinkEvent, check_first_contact};
 
@@ -89,6 +91,8 @@ pub(super) struct Open {
     /// Highest cursor the relay told of.
     pub(super) head: u64,
     pub(super) caught_up: bool,
+    /// Its log was compared with what this device had read.
+    pub(super) compared: bool,
     /// Credit used up and not yet given back.
     pub(super) credit_used: u64,
     /// Mailboxes that were asked for and are no longer wanted, whose answer is still to come.
@@ -245,7 +249,13 @@ impl Engine {
     }
 
     pub(super) fn sessions_deadline_ms(&self) -> Option<u64> {
-        self.relays.all().filter_map(|at| self.session_deadline_ms(at)).min()
+        let pause_ms = |relay: &Relay| relay.session.live_ref().map_or(0, |open| open.push_again_ms);
+        let repairing = self.relays.all().filter(|at| self.may_repair(*at)).map(|at| &self.relays[at]);
+        let repairs = repairing.filter_map(|relay| relay.repair.as_ref()?.deadline_ms(pause_ms(relay)));
+        let rechecks = self.relays.iter().filter_map(|relay| relay.recheck_at_ms);
+        let suspicions = self.relays.iter().filter_map(|relay| Some(relay.suspected_ms? + SUSPICION_MS));
+        let sessions = self.relays.all().filter_map(|at| self.session_deadline_ms(at));
+        sessions.chain(repairs).chain(rechecks).chain(suspicions).min()
     }
 
     fn session_deadline_ms(&self, at: RelayAt) -> Option<u64> {
@@ -346,6 +356,7 @@ impl Engine {
                     limits: None,
                     head: 0,
                     caught_up: false,
+                    compared: false,
                     credit_used: 0,
                     mailboxes_given_up: 0,
                     push_again_ms: 0,
@@ -376,7 +387,16 @@ impl Engine {
         self.link_gone(now, at, problem, at_least_ms);
     }
 
+    /// Begins again with a new link, at once.
+    pub(super) fn reconnect(&mut self, now: Now, at: RelayAt) {
+        self.drop_link(at);
+        self.invitation_lost(at, None);
+        self.relays[at].forget_questions();
+        self.connect(now, at);
+    }
+
     fn drop_link(&mut self, at: RelayAt) {
+        self.relays[at].forget_questions();
         // Behind what was already said on it, so that a last frame arrives, and behind its `Connect`.
         match &self.relays[at].session.state {
             State::Connecting { link, .. } => self.effects.emit(Output::Disconnect(*link)),
@@ -390,6 +410,8 @@ impl Engine {
             State::Open(open) if open.phase == Phase::Live => now.mono_ms - open.since_ms,
             _ => 0,
         };
+        // All of it begins again in the next session, from what is stored.
+        self.relays[at].forget_questions();
         let delay_ms = self.relays[at].session.backoff.next_delay_ms(lived_ms, at_least_ms, &mut self.rng);
         self.relays[at].session.state = State::Waiting { until_ms: now.mono_ms + delay_ms };
         self.invitation_lost(at, problem.as_ref());
@@ -425,12 +447,12 @@ impl Engine {
     }
 
     /// The relay did what trying again will hardly cure.
-    fn refused(&mut self, now: Now, at: RelayAt, problem: Problem) {
+    pub(super) fn refused(&mut self, now: Now, at: RelayAt, problem: Problem) {
         self.lose(now, at, Some(problem), REFUSED_RETRY_MS);
     }
 
     /// The first `Hello` of a link: by the newest epoch's auth key.
-    fn say_hello(&mut self, at: RelayAt) {
+    pub(super) fn say_hello(&mut self, at: RelayAt) {
         if let State::Open(open) = &mut self.relays[at].session.state {
             open.phase = Phase::Hello;
             open.hello_attempt = 0;
@@ -519,6 +541,9 @@ impl Engine {
             }
             (Phase::Live, RelayFrame::CaughtUp { head }) => self.on_caught_up(at, head),
             (Phase::Live, RelayFrame::PushAck { push, results }) => self.on_push_ack(now, at, push, &results),
+            (Phase::Live, RelayFrame::Probed { blob_ids }) => self.on_probed(now, at, &blob_ids),
+            (Phase::Live, RelayFrame::TimelineChanged { timeline }) => self.on_timeline_changed(at, timeline),
+            (Phase::Live, RelayFrame::MissingBlobs { bitmap }) => self.on_missing_blobs(now, at, &bitmap),
             (Phase::Live, RelayFrame::MailboxOpened { mailbox, salt, expires_in_ms }) => {
                 self.on_mailbox_opened(at, mailbox, &salt, expires_in_ms)
             }
@@ -561,28 +586,25 @@ impl Engine {
         let relay_key = open.relay_key;
         open.log = Some(log.clone());
 
+        let made_again = relay.row.creation.is_some() && !relay.row.timeline.is_zero();
         if relay.row.key.is_none() || relay.row.creation.is_some() {
             relay.row.key = Some(relay_key);
             relay.row.creation = None;
             relay.changed = true;
         }
+        relay.sending.restart(relay.row.acked_seq);
         if relay.row.timeline.is_zero() {
             relay.row.timeline = log.timeline;
             relay.changed = true;
         }
-        if log.timeline != relay.row.timeline || log.head < relay.row.cursor {
-            let cursor = relay.row.cursor;
-            return self.diverged(now, at, Some(log.head).filter(|&head| head < cursor));
+        if made_again {
+            relay.begin_timeline(log.timeline, Anchor::start(), true);
         }
-        relay.sending.restart(relay.row.acked_seq);
-        let subscribe = ClientFrame::Subscribe {
-            timeline: relay.row.timeline,
-            after: relay.row.cursor,
-            blob_id_at_after: relay.row.blob_id_at_cursor,
-            credit: CREDIT_BYTES,
-            follow: true,
-        };
-        open.send(&subscribe);
+        if log.timeline != relay.row.timeline || log.head < relay.row.cursor {
+            self.compare(at);
+        } else {
+            self.subscribe(at);
+        }
         self.set_problem(at, self.progress.copied.then_some(Problem::OlderCopy));
         self.expect_granted_order(at);
         self.open_mailbox();
@@ -593,7 +615,7 @@ impl Engine {
     /// subscription goes on, pushes begin again.
     fn on_readmitted(&mut self, now: Now, at: RelayAt, log: LogState) {
         if log.timeline != self.relays[at].row.timeline {
-            return self.diverged(now, at, None);
+            return self.diverged(now, at);
         }
         if let Some(open) = self.relays[at].session.live() {
             open.superseded = false;
@@ -601,17 +623,38 @@ impl Engine {
         }
     }
 
-    /// The relay's history is not the one this device read.
-    fn diverged(&mut self, now: Now, at: RelayAt, to: Option<u64>) {
-        let from = self.relays[at].row.cursor;
-        let finding = IntegrityEvent::RolledBack { from, to };
-        if !self.findings.contains(&finding) {
-            self.find(finding);
+    /// Reads on from where this device stands, or all of it again if that is wanted.
+    pub(super) fn subscribe(&mut self, at: RelayAt) {
+        let again = self.begin_recheck(at);
+        let relay = &mut self.relays[at];
+        let (after, blob_id_at_after) =
+            if again { (0, BlobId::ZERO) } else { (relay.row.cursor, relay.row.blob_id_at_cursor) };
+        let subscribe = ClientFrame::Subscribe {
+            timeline: relay.row.timeline,
+            after,
+            blob_id_at_after,
+            credit: CREDIT_BYTES,
+            follow: true,
+        };
+        if let Some(open) = relay.session.live() {
+            open.send(&subscribe);
         }
-        let code = ErrorCode::Diverged;
-        let problem =
-            Problem::Refused { code: Some(code), number: code.number(), detail: format!("read up to {from}") };
-        self.refused(now, at, problem);
+    }
+
+    /// The relay's history is not the one this device read. One that was restored, or healed by another
+    /// device, in the middle of a session says what it is now in the next.
+    fn diverged(&mut self, now: Now, at: RelayAt) {
+        let relay = &mut self.relays[at];
+        let reading = relay.session.live_ref().is_some_and(|open| open.credit_used > 0 || open.caught_up);
+        let compared = relay.session.live_ref().is_some_and(|open| open.compared);
+        if reading || !std::mem::replace(&mut relay.doubted, true) {
+            self.reconnect(now, at);
+        } else if !compared {
+            self.compare(at);
+        } else {
+            // It changed again in between.
+            self.lose(now, at, None, 0);
+        }
     }
 
     fn on_error(&mut self, now: Now, at: RelayAt, number: u16, retry_after_ms: u64, detail: String) {
@@ -625,11 +668,16 @@ impl Engine {
                 return self.lose(now, at, Some(Problem::Revoked), REFUSED_RETRY_MS);
             }
             Some(ErrorCode::Diverged) if self.relays[at].session.live_ref().is_some() => {
-                return self.diverged(now, at, None);
+                return self.diverged(now, at);
             }
             Some(ErrorCode::UnknownLog) if self.try_next_hello(at) => return,
-            // The relay lost a log that this device had read from.
-            Some(ErrorCode::UnknownLog) if self.relays[at].row.cursor > 0 => return self.diverged(now, at, Some(0)),
+            // The relay lost a log that this device had read from: it is made again.
+            Some(ErrorCode::UnknownLog) if self.recreate(at) => return,
+            // Another member was faster.
+            Some(ErrorCode::RotationConflict) if self.relays[at].row.creation.take().is_some() => {
+                self.relays[at].changed = true;
+                return self.reconnect(now, at);
+            }
             _ => {}
         }
         let detail = printable(&detail);

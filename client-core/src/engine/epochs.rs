@@ -18,6 +18,7 @@ use super::rows::{EpochRow, IdentityRow, epoch_envelope_key, epoch_key, hot, hot
 use crate::epoch::{self, AcceptedEpoch, Predecessor, SignedEpoch, UnwrapError};
 use crate::error::Problem;
 use crate::event::{Event, IntegrityEvent};
+use crate::id::DeviceId;
 use crate::keyring::Keyring;
 use crate::keys::{EpochKeys, EpochSecret, MemberKeys};
 use crate::store_seal;
@@ -57,8 +58,10 @@ impl Engine {
         if signed.previous_epoch.is_zero() && self.chains.contains_key(&sender) {
             // Genesis again, or another one: it is its founder's entry 1.
             let again = self.relays[placed.at].read_again(sender, 1);
+            self.relays[placed.at].epoch_read_again(placed.blob_id);
+            self.genesis_shown(placed.at, sender);
             let Placed { cursor, blob_id, .. } = placed;
-            self.look_up(Lookup { sender, seq: 1, cursor, blob_id, again });
+            self.look_up(Lookup { at: placed.at, sender, seq: 1, cursor, blob_id, again });
             return Ok(());
         }
         if self.relays.iter().any(|relay| relay.has_epoch(placed.blob_id)) {
@@ -108,6 +111,7 @@ impl Engine {
         let blob_id = placed.blob_id;
         if founding {
             self.relays[placed.at].read_again(accepted.sender, 1);
+            self.genesis_shown(placed.at, accepted.sender);
             for founder in accepted.members() {
                 // Named by its first own entry.
                 self.add_member(founder.clone(), "founder", None, accepted.sent_at_ms);
@@ -163,6 +167,13 @@ impl Engine {
     /// To change it; who reads entries meanwhile goes on with the one it was.
     fn keyring_mut(&mut self) -> &mut Keyring {
         Arc::make_mut(&mut self.keyring)
+    }
+
+    /// A relay shows the founder's entry 1, which never was in an outbox.
+    fn genesis_shown(&mut self, at: RelayAt, founder: DeviceId) {
+        if founder == self.me.device() {
+            self.acked_up_to(at, 1);
+        }
     }
 
     fn put_identity(&mut self) {

@@ -195,11 +195,11 @@ impl Engine {
         }
         for (row, entry) in run {
             let at = self.relays.by_tag(row.relay).unwrap_or(RelayAt::HOME);
-            let HeldRow { cursor, observed, envelope, .. } = row;
+            let HeldRow { timeline, cursor, observed, envelope, .. } = row;
             self.held_bytes -= envelope.len();
             self.held.remove(&(sender, entry.seq));
             self.effects.delete(held_key(&sender, entry.seq));
-            let placed = Placed { at, cursor, observed, blob_id: entry.blob_id(), envelope };
+            let placed = Placed { at, timeline, cursor, observed, blob_id: entry.blob_id(), envelope };
             self.store(placed, &entry);
         }
     }

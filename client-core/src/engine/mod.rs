@@ -13,6 +13,7 @@
 //! | [`connection`] | reaching one of them: backoff, hello, liveness |
 //! | [`outbox`], [`writing`] | own entries: queued, sealed at the first send, pushed, acknowledged |
 //! | [`reading`], [`accepting`], [`epochs`] | the relay's log: verified page by page, ordered per sender, delivered |
+//! | [`comparing`], [`rechecking`], [`repairing`], [`incident`] | a relay that lost something: found out, put right, told |
 //! | [`inviting`] | letting another device in |
 //! | [`rotating`], [`membership`], [`resending`] | changing the keys, removing and leaving, telling relays that missed it |
 //! | [`audit`] | verifying everything stored, again |
@@ -24,17 +25,21 @@
 mod accepting;
 mod audit;
 mod backoff;
+mod comparing;
 mod connection;
 mod effects;
 mod entries;
 mod epochs;
+mod incident;
 mod inviting;
 mod membership;
 mod mirror;
 mod opening;
 mod outbox;
 mod reading;
+mod rechecking;
 mod relay;
+mod repairing;
 mod resending;
 mod rotating;
 pub(crate) mod rows;
@@ -153,7 +158,7 @@ impl Machine for Engine {
                 self.effects.end(Output::Event(Event::StorageFailed(fault)));
                 return;
             }
-            Input::Scanned(id, rows) => self.on_scanned(id, rows),
+            Input::Scanned(id, rows) => self.on_scanned(now, id, rows),
         }
         self.step(now);
     }
@@ -215,6 +220,7 @@ impl Engine {
 
     /// Ends every step: uses what became possible, lets outputs go, and writes what changed.
     fn step(&mut self, now: Now) {
+        self.plan_repairs(now);
         self.pump_rotation(now);
         self.pump_outbox(now);
         self.owe_rows();
@@ -263,6 +269,28 @@ impl Engine {
         }
     }
 
+    /// Leaves nothing of what was found but these.
+    fn replace_findings(&mut self, findings: Vec<IntegrityEvent>) {
+        let last = self.progress.findings;
+        for number in last.saturating_sub(FINDINGS_KEPT_MAX) + 1..=last {
+            self.effects.delete(rows::finding_key(number));
+        }
+        for finding in &findings {
+            self.progress.findings += 1;
+            let (key, value) = rows::finding_row(self.progress.findings, finding);
+            self.effects.put(key, value);
+        }
+        self.progress_changed = true;
+        self.findings = findings.into();
+    }
+
+    /// Records an accusation that this device has not raised yet.
+    fn find_once(&mut self, finding: IntegrityEvent) {
+        if !self.findings.contains(&finding) {
+            self.find(finding);
+        }
+    }
+
     /// Records an accusation durably and tells the app.
     fn find(&mut self, finding: IntegrityEvent) {
         self.progress.findings += 1;
@@ -287,13 +315,15 @@ impl Engine {
         id
     }
 
-    fn on_scanned(&mut self, id: ScanId, rows: Vec<Row>) {
+    fn on_scanned(&mut self, now: Now, id: ScanId, rows: Vec<Row>) {
         if let Some((_, from)) = self.outbox_scan.take_if(|(scan, _)| *scan == id) {
             self.load_outbox(from, rows);
         } else if self.missed_rotation_read(id, &rows) {
         } else if let Some(lookup) = self.lookups.remove(&id) {
             let known = rows.first().and_then(|run| mirror::indexed(run, &lookup.sender, lookup.seq));
             self.judge(&lookup, known.map(|(blob_id, _)| blob_id));
+        } else if !self.comparison_scanned(now, id, &rows) {
+            self.repair_scanned(now, id, &rows);
         }
     }
 

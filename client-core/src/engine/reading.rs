@@ -10,10 +10,10 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use zerok_sync_protocol::envelope::{EnvelopeHeader, blob_id};
 use zerok_sync_protocol::frame::EntryItem;
-use zerok_sync_protocol::{BlobId, ClientFrame, EnvelopeType, EpochId};
+use zerok_sync_protocol::{BlobId, ClientFrame, EnvelopeType, EpochId, Timeline};
 
 use super::connection::CREDIT_BYTES;
-use super::relay::RelayAt;
+use super::relay::{Pushed, RelayAt};
 use super::rows::JoiningRow;
 use super::{Engine, mirror};
 use crate::content::{KindSupport, SeenHash};
@@ -27,6 +27,7 @@ use crate::seal::{self, Authenticated, Decrypted, OpenFailure};
 #[derive(Debug, Clone)]
 pub(super) struct Placed {
     pub(super) at: RelayAt,
+    pub(super) timeline: Timeline,
     pub(super) cursor: u64,
     pub(super) observed: FoldHash,
     pub(super) blob_id: BlobId,
@@ -52,6 +53,7 @@ enum Opened {
 /// A question to storage about an entry that came a second time, or in another shape.
 #[derive(Debug, Clone)]
 pub(super) struct Lookup {
+    pub(super) at: RelayAt,
     pub(super) sender: DeviceId,
     pub(super) seq: u64,
     pub(super) cursor: u64,
@@ -68,6 +70,7 @@ impl Engine {
     /// session reads on from there.
     pub(super) fn on_entries(&mut self, at: RelayAt, items: Vec<EntryItem>) -> Result<(), Problem> {
         let position_before = self.progress.position;
+        let items = self.recheck_page(at, items)?;
         let result = self.read_page(at, items);
         if self.progress.position > position_before {
             self.event(Event::EntriesAvailable { position: self.progress.position });
@@ -119,14 +122,25 @@ impl Engine {
                 if let Some(envelope) = self.rotation_envelope(&blob_id) {
                     return Ok(Item { blob_id: Some(blob_id), envelope: Some(envelope), finding: None });
                 }
-                let Some(seq) = self.relays[at].sending.shown(&blob_id) else {
+                let Some(pushed) = self.relays[at].sending.shown(&blob_id) else {
                     return Err(Problem::ProtocolViolation("a stub for what this session did not push"));
                 };
                 let envelope = self.outbox.envelope_of(&blob_id);
-                if envelope.is_none() {
+                match pushed {
+                    Pushed::Own { .. } if envelope.is_some() => {}
                     // Another relay showed it first: it is in the mirror.
-                    self.relays[at].read_again(self.me.device(), seq);
-                    self.acked_up_to(at, seq);
+                    Pushed::Own { seq } => {
+                        self.relays[at].read_again(self.me.device(), seq);
+                        self.acked_up_to(at, seq);
+                    }
+                    Pushed::PutBack { entry, epoch } => {
+                        if epoch {
+                            self.relays[at].epoch_read_again(blob_id);
+                        }
+                        if let Some((sender, seq)) = entry {
+                            self.relays[at].read_again(sender, seq);
+                        }
+                    }
                 }
                 Item { blob_id: Some(blob_id), envelope, finding: None }
             }
@@ -142,7 +156,7 @@ impl Engine {
     /// Moves the reading position by one cursor.
     fn advance(&mut self, at: RelayAt, cursor: u64, blob_id: BlobId, observed: FoldHash) {
         for observer in self.relays[at].advance(cursor, blob_id, observed) {
-            self.find(IntegrityEvent::Forked { observer, cursor });
+            self.suspect(at, IntegrityEvent::Forked { observer, cursor });
         }
     }
 
@@ -158,7 +172,9 @@ impl Engine {
             let cursor = self.relays[at].row.cursor + 1;
             let observed = self.relays[at].folded(cursor, item.blob_id);
             let blob_id = item.blob_id.unwrap_or(BlobId::ZERO);
-            let placed = Placed { at, cursor, observed, blob_id, envelope: item.envelope.unwrap_or_default() };
+            let timeline = self.relays[at].row.timeline;
+            let placed =
+                Placed { at, timeline, cursor, observed, blob_id, envelope: item.envelope.unwrap_or_default() };
             match &outcome {
                 Outcome::Entry(entry)
                     if entry.kind.support() == KindSupport::UpdateNeeded
@@ -175,11 +191,14 @@ impl Engine {
             self.advance(at, cursor, blob_id, observed);
             if let Some(finding) = item.finding {
                 self.find(finding);
+                self.ask_for_help(at);
             }
             match outcome {
                 Outcome::Entry(entry) => self.accept(placed, &entry),
                 Outcome::Unsigned(sender) => self.find(IntegrityEvent::ForgedByMember { cursor, sender }),
-                Outcome::Failed(_) => self.find(IntegrityEvent::Corrupt { cursor, blob_id }),
+                Outcome::Failed(_) => {
+                    self.find(IntegrityEvent::Corrupt { cursor, blob_id });
+                }
                 Outcome::Epoch | Outcome::Nothing => {}
             }
         }
@@ -212,9 +231,18 @@ impl Engine {
         if head > cursor {
             return Err(Problem::ProtocolViolation("the end of a log that it did not send"));
         }
+        self.recheck_page(at, Vec::new())?;
+        if self.relays[at].recheck.is_some() {
+            return Err(Problem::ProtocolViolation("the end of a log that it did not send"));
+        }
         let Some(open) = self.relays[at].session.live() else { return Ok(()) };
         let first = !std::mem::replace(&mut open.caught_up, true);
+        self.relays[at].doubted = false;
+        let Some(open) = self.relays[at].session.live() else { return Ok(()) };
         open.send(&ClientFrame::Ack { cursor, receipt: None });
+        if first {
+            self.judge_suspicions(at);
+        }
         self.report_gaps();
         if first {
             self.compare_allow_list(at);
@@ -258,10 +286,12 @@ impl Engine {
 
     /// What the index knows about a seq that came again.
     pub(super) fn judge(&mut self, lookup: &Lookup, known: Option<BlobId>) {
-        let Lookup { sender, seq, cursor, blob_id, again } = *lookup;
+        let Lookup { at, sender, seq, cursor, blob_id, again } = *lookup;
         match known {
             // From another relay it was known already.
             Some(first) if first == blob_id && !again => {}
+            // History, if an incident tells of this timeline.
+            Some(first) if first == blob_id && self.relays[at].is_explained() => {}
             Some(first) if first == blob_id => self.find(IntegrityEvent::Replayed { cursor, blob_id }),
             Some(first) => self.find(IntegrityEvent::ForkedDevice { sender, seq, first, second: blob_id }),
             // Accepted before, so there is a row; without one the database has lost it.
@@ -282,7 +312,7 @@ impl Engine {
         let Some(at) = self.relays.by_tag(pair.relay) else { return };
         let relay = &mut self.relays[at];
         if relay.row.timeline == pair.timeline && relay.contradicts(entry.sender, pair.cursor, pair.hash) {
-            self.find(IntegrityEvent::Forked { observer: entry.sender, cursor: pair.cursor });
+            self.suspect(at, IntegrityEvent::Forked { observer: entry.sender, cursor: pair.cursor });
         }
     }
 
@@ -316,7 +346,7 @@ enum Outcome {
     Nothing,
 }
 
-fn is_epoch(envelope: &[u8]) -> bool {
+pub(super) fn is_epoch(envelope: &[u8]) -> bool {
     EnvelopeHeader::parse(envelope).is_ok_and(|(header, _)| header.kind == EnvelopeType::Epoch)
 }
 

@@ -20,6 +20,7 @@ use zerok_sync_protocol::wire;
 use zerok_sync_protocol::{BlobId, EpochId, NoisePublicKey, Timeline, wire_enum, wire_struct};
 
 use super::connection::random;
+use super::mirror::Place;
 use crate::certificate::JoinCertificate;
 use crate::content::{Kind, Observed, SeenHash, SeenItem};
 use crate::error::OpenError;
@@ -135,10 +136,24 @@ wire_struct! {
         observed_said: u64,
         /// Highest own seq that it acknowledged, with all before it.
         acked_seq: u64,
+        /// Earlier timelines there, as far as this one goes on from them.
+        past: Vec<PastRow>,
+        /// Timelines in which what looks wrong is history: an incident entry tells of it.
+        incidents: Vec<Timeline>,
+        /// Timelines it left by its own account, and how far they had been read.
+        left: Vec<PastRow>,
         /// What of each chain was read there in this timeline.
         read: Vec<ReadRun>,
+        /// It holds everything of the mirror up to this position …
+        whole_position: u64,
+        /// … and ordinal.
+        whole_ordinal: u64,
+        /// It lost what it had: nothing new is pushed until the rest is back.
+        rebuilding: bool,
         /// Epochs read there.
         epochs_read: Vec<EpochRead>,
+        /// Epochs whose envelope is known to stand there in this timeline, read or not.
+        epochs_there: Vec<BlobId>,
     }
 }
 
@@ -163,14 +178,26 @@ wire_struct! {
 }
 
 wire_struct! {
-    /// Consecutive entries of one device.
+    /// A part of an earlier timeline.
+    pub struct PastRow {
+        /// Which.
+        timeline: Timeline,
+        /// Up to this cursor.
+        to_cursor: u64,
+    }
+}
+
+wire_struct! {
+    /// One device's chain at a relay.
     pub struct ReadRun {
         /// Whose.
         device: DeviceId,
-        /// First seq read.
+        /// First seq read in this timeline; 0 before the first.
         from_seq: u64,
         /// Last seq read, with all in between.
         to_seq: u64,
+        /// Everything up to this seq is known to stand there, read or not.
+        there_seq: u64,
     }
 }
 
@@ -327,6 +354,8 @@ wire_struct! {
     pub struct HeldRow {
         /// The relay it was read from.
         relay: RelayTag,
+        /// The history there.
+        timeline: Timeline,
         /// Where that had it.
         cursor: u64,
         /// Fold up to there.
@@ -369,9 +398,33 @@ impl RelayRow {
             observed: FoldHash::start(),
             observed_said: 0,
             acked_seq: 0,
+            past: Vec::new(),
+            incidents: Vec::new(),
+            left: Vec::new(),
             read: Vec::new(),
+            whole_position: 0,
+            whole_ordinal: 0,
+            rebuilding: false,
             epochs_read: Vec::new(),
+            epochs_there: Vec::new(),
         }
+    }
+
+    /// It holds everything of the mirror up to here.
+    pub(crate) fn whole_to(&self) -> Place {
+        Place { position: self.whole_position, ordinal: self.whole_ordinal }
+    }
+
+    pub(crate) fn set_whole_to(&mut self, place: Place) {
+        (self.whole_position, self.whole_ordinal) = (place.position, place.ordinal);
+    }
+
+    /// Whether what was read at this cursor of this timeline is a part of the current one.
+    pub(crate) fn shows(&self, timeline: Timeline, cursor: u64) -> bool {
+        if timeline == self.timeline {
+            return cursor <= self.cursor;
+        }
+        self.past.iter().any(|past| past.timeline == timeline && cursor <= past.to_cursor)
     }
 
     /// Its row's key.

@@ -113,6 +113,11 @@ pub struct RelayStatus {
     pub connection: Connection,
     /// Whether everything it had at the last look is here.
     pub caught_up: bool,
+    /// Whether it has everything this device has, as far as is known, and nothing is being compared
+    /// or put back.
+    pub settled: bool,
+    /// Envelopes that this device has put back there in this run.
+    pub put_back: u64,
     /// Highest cursor it told of in this session.
     pub head: Option<u64>,
     /// Highest push number it has acknowledged, with all before it.
@@ -122,11 +127,15 @@ pub struct RelayStatus {
 }
 
 impl RelayStatus {
-    fn of(relay: &Relay) -> Self {
+    fn of(relay: &Relay, lacks: bool) -> Self {
+        let busy = relay.comparison.is_some() || relay.repair.is_some() || relay.row.rebuilding;
+        let recheck = relay.recheck_wanted.is_some() || relay.recheck_at_ms.is_some();
         Self {
+            settled: relay.caught_up() && !lacks && !busy && !recheck,
             address: relay.address(),
             connection: relay.session.connection(),
             caught_up: relay.caught_up(),
+            put_back: relay.put_back,
             head: relay.session.live_ref().map(|open| open.head),
             acked_push: relay.row.acked_seq,
             problem: relay.problem.clone(),
@@ -158,6 +167,10 @@ impl Status {
 }
 
 impl Engine {
+    fn is_lacking(&self, relay: &Relay) -> bool {
+        relay.lacks(&self.chains, self.progress.epoch_blob_id)
+    }
+
     /// The relay that is doing best, the home relay among equals.
     fn best_relay(&self) -> &Relay {
         let worth = |relay: &&Relay| {
@@ -184,7 +197,7 @@ impl Engine {
             connection: best.session.connection(),
             caught_up: open.is_some_and(|open| open.caught_up),
             relay: self.relays[RelayAt::HOME].address(),
-            relays: self.relays.iter().map(RelayStatus::of).collect(),
+            relays: self.relays.iter().map(|relay| RelayStatus::of(relay, self.is_lacking(relay))).collect(),
             device: me,
             device_name: self.group.device_name.clone(),
             members: self.members_listed(),

@@ -67,14 +67,16 @@ impl Engine {
 
     fn pump_to(&mut self, now: Now, at: RelayAt) {
         let may_seal = self.may_seal(at);
-        let may_push = self.is_at_newest_epoch(at) && !self.progress.copied;
+        let behind = self.relays[at].comparison.is_some() || self.relays[at].row.rebuilding;
+        let may_push = self.is_at_newest_epoch(at) && !self.progress.copied && !behind;
         let Some(open) = self.relays[at].session.live() else { return };
         if now.mono_ms < open.push_again_ms {
             return;
         }
         // The pause is over, also for `next_deadline_ms`.
         open.push_again_ms = 0;
-        // Let in under an older name: the relay has to learn of the rotations first.
+        // Let in under an older name: the relay has to learn of the rotations first. One that lost
+        // something gets that back first.
         if !may_push {
             return;
         }
@@ -227,6 +229,10 @@ impl Engine {
             .sending
             .answered(push, results.len())
             .map_err(|UnexpectedAck| Problem::ProtocolViolation("an answer to no push"))?;
+        let Some(first_seq) = first_seq else {
+            self.on_put_back(now, at, results);
+            return Ok(());
+        };
         for (seq, result) in (first_seq..).zip(results) {
             match result {
                 PushResult::Stored { .. } if seq == self.relays[at].row.acked_seq + 1 => self.acked_up_to(at, seq),
@@ -258,7 +264,7 @@ impl Engine {
         self.event(Event::PushesAcked { push: seq });
     }
 
-    fn on_push_refused(&mut self, now: Now, at: RelayAt, seq: u64, number: u16) {
+    pub(super) fn on_push_refused(&mut self, now: Now, at: RelayAt, seq: u64, number: u16) {
         let relay = &mut self.relays[at];
         relay.sending.refuse(relay.row.acked_seq);
         let code = ErrorCode::from_number(number);

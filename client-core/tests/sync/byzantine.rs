@@ -120,50 +120,6 @@ fn another_groups_entry_is_not_opened() {
 }
 
 #[test]
-fn a_log_rolled_back_below_what_was_read_is_told() {
-    let mut world = world();
-    world.start(1);
-    world.settle();
-    let head = world.relay.entries().len() as u64;
-    world.cut(1);
-    let length = world.relay.entries().len() - 2;
-    world.relay.entries_mut().truncate(length);
-    world.advance(5_000);
-    assert_eq!(world.findings(1), [IntegrityEvent::RolledBack { from: head, to: Some(head - 2) }]);
-}
-
-#[test]
-fn a_log_rolled_back_and_grown_past_the_old_head_is_told() {
-    let mut world = world();
-    world.start(1);
-    world.settle();
-    world.cut(1);
-    let length = world.relay.entries().len() - 1;
-    world.relay.entries_mut().truncate(length);
-    world.push(0, "d");
-    world.settle();
-    world.push(0, "e");
-    world.settle();
-    world.advance(5_000);
-    assert!(
-        world.findings(1).iter().any(|finding| matches!(finding, IntegrityEvent::RolledBack { to: None, .. })),
-        "{:?}",
-        world.findings(1)
-    );
-    assert_eq!(world.texts(1), ["a", "b", "c"]);
-}
-
-#[test]
-fn a_wiped_relay_is_told_and_not_taken_for_a_new_group() {
-    let mut world = world();
-    world.cut(0);
-    world.relay.log = None;
-    world.advance(5_000);
-    assert!(world.relay.log.is_none(), "nobody creates the log again behind the person's back");
-    assert!(matches!(world.findings(0)[..], [IntegrityEvent::RolledBack { to: Some(0), .. }]));
-}
-
-#[test]
 fn garbage_in_the_log_occupies_its_cursor_and_no_more() {
     let mut world = world();
     let garbage = Bytes::from(vec![0x55; 500]);

@@ -5,6 +5,7 @@ mod copies;
 mod delivery;
 mod epochs;
 mod false_words;
+mod healing;
 mod hostile_members;
 mod invitations;
 mod pages;

@@ -9,6 +9,7 @@ mod join;
 mod membership;
 mod open;
 mod push;
+mod repair;
 mod verify;
 
 use std::ops::ControlFlow;
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use zerok_sync_core::io::{Row, StorageFault};
-use zerok_sync_core::{Engine, Event, Now, Problem, Status};
+use zerok_sync_core::{Engine, Event, IntegrityEvent, Now, Problem, Status};
 
 pub use entries::{Entries, EntriesOptions};
 pub use invite::{Invitation, InviteEvent, InviteOptions};
@@ -31,6 +32,9 @@ use crate::driver::{COMMANDS_MAX, Command, Driver};
 use crate::error::ClientError;
 use crate::link::Dialer;
 use crate::storage::Storage;
+
+/// Findings that a client keeps for [`Client::findings`].
+const FOUND_MAX: usize = 64;
 
 /// One membership of one group, open. Cheap to clone; all clones are the same client.
 ///
@@ -66,6 +70,8 @@ struct Progress {
     acked: u64,
     /// The relay refused this push for good.
     refused: Option<(u64, Problem)>,
+    /// What was found out about relays and devices.
+    found: Vec<IntegrityEvent>,
     /// Storage failed.
     failed: Option<StorageFault>,
 }
@@ -235,6 +241,7 @@ fn note(progress: &watch::Sender<Progress>, event: &Event) -> ControlFlow<()> {
             Event::PushesStored { push } => progress.stored = progress.stored.max(*push),
             Event::PushesAcked { push } => progress.acked = progress.acked.max(*push),
             Event::PushRefused { push, problem } => progress.refused = Some((*push, problem.clone())),
+            Event::Integrity(finding) if progress.found.len() < FOUND_MAX => progress.found.push(finding.clone()),
             Event::StorageFailed(fault) => progress.failed = Some(fault.clone()),
             _ => return false,
         }

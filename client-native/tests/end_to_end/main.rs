@@ -5,6 +5,7 @@
 mod bad_input;
 mod client;
 mod crash;
+mod healing;
 mod invitation;
 mod main_job;
 mod offline;

@@ -9,21 +9,25 @@
 
 mod sending;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Index, IndexMut};
 
 use zerok_sync_protocol::BlobId;
 use zerok_sync_protocol::id::RelayTag;
 
+use super::comparing::Comparison;
 use super::connection::Session;
-use super::rows::{EpochRead, ReadRun, RelayRow};
+use super::rechecking::{Found, Recheck, RecheckFor};
+use super::repairing::Repair;
+use super::rows::{ChainRow, EpochRead, ReadRun, RelayRow};
 use crate::content::Observed;
 use crate::error::Problem;
+use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
 use crate::io::{LinkId, RelayAddress};
 use crate::keys::EpochKeys;
 use crate::observed::{FoldHash, ObservedHash};
-pub(crate) use sending::{IN_FLIGHT_BYTES_MAX, Sending, UnexpectedAck};
+pub(crate) use sending::{IN_FLIGHT_BYTES_MAX, Lacking, Pushed, Sending, UnexpectedAck};
 
 /// Cursors whose fold is kept in memory, to compare with what others observed there.
 const FOLDS_MAX: usize = 1_024;
@@ -56,6 +60,27 @@ pub(super) struct Relay {
     pub(super) hello_epoch: Option<EpochKeys>,
     /// Why there is no live session with it, or why pushes wait.
     pub(super) problem: Option<Problem>,
+    /// It has refused to read on, and was asked once more.
+    pub(super) doubted: bool,
+    /// Its log is compared with what was read of it: nothing else goes on meanwhile.
+    pub(super) comparison: Option<Comparison>,
+    /// Its log is to be read again from the first cursor …
+    pub(super) recheck_wanted: Option<RecheckFor>,
+    /// … once it has had time to be put right …
+    pub(super) recheck_soon: bool,
+    /// … or at this time …
+    pub(super) recheck_at_ms: Option<u64>,
+    /// … is being read, …
+    pub(super) recheck: Option<Recheck>,
+    /// … and was: what stands there.
+    pub(super) rechecked: Option<Found>,
+    /// Anomalies not judged yet, and since when they wait in a live session.
+    pub(super) suspicions: Vec<IntegrityEvent>,
+    pub(super) suspected_ms: Option<u64>,
+    /// Envelopes put back in this run.
+    pub(super) put_back: u64,
+    /// What it lacks is put back.
+    pub(super) repair: Option<Repair>,
     /// The folds of the latest cursors, to compare with what others observed.
     folds: VecDeque<(u64, FoldHash)>,
     /// What others observed at cursors not read here yet.
@@ -98,6 +123,11 @@ impl Relays {
         self.0.iter().position(|relay| relay.session.live_ref().is_some()).map(RelayAt)
     }
 
+    /// Whether there is no other relay.
+    pub(super) fn is_alone(&self) -> bool {
+        self.0.len() == 1
+    }
+
     pub(super) fn any_live(&self) -> bool {
         self.first_live().is_some()
     }
@@ -127,6 +157,17 @@ impl Relay {
             sending: Sending::default(),
             hello_epoch: None,
             problem: None,
+            doubted: false,
+            comparison: None,
+            put_back: 0,
+            recheck_wanted: None,
+            recheck_soon: false,
+            recheck_at_ms: None,
+            recheck: None,
+            rechecked: None,
+            suspicions: Vec::new(),
+            suspected_ms: None,
+            repair: None,
             observed_ahead: VecDeque::new(),
             read_ahead: BTreeSet::new(),
         }
@@ -217,31 +258,85 @@ impl Relay {
             None => self.row.epochs_read.push(EpochRead { blob_id, timeline }),
         }
         self.changed = true;
+        self.epoch_stands_there(blob_id);
         false
     }
 
     /// Notes that an entry was read here in this timeline; `true` if it had been read before.
     pub(super) fn read_again(&mut self, sender: DeviceId, seq: u64) -> bool {
-        let Some(run) = self.row.read.iter_mut().find(|run| run.device == sender) else {
-            self.row.read.push(ReadRun { device: sender, from_seq: seq, to_seq: seq });
-            self.changed = true;
-            return false;
-        };
-        if (run.from_seq..=run.to_seq).contains(&seq) || self.read_ahead.contains(&(sender, seq)) {
+        let at = self.run(sender);
+        let run = &mut self.row.read[at];
+        if run.from_seq == 0 {
+            (run.from_seq, run.to_seq) = (seq, seq);
+        } else if (run.from_seq..=run.to_seq).contains(&seq) || self.read_ahead.contains(&(sender, seq)) {
             return true;
-        }
-        if seq == run.to_seq + 1 {
+        } else if seq == run.to_seq + 1 {
             run.to_seq = seq;
             while self.read_ahead.remove(&(sender, run.to_seq + 1)) {
                 run.to_seq += 1;
             }
-            self.changed = true;
-        } else if seq > run.to_seq && self.read_ahead.len() < READ_AHEAD_MAX {
-            self.read_ahead.insert((sender, seq));
         } else if seq + 1 == run.from_seq {
             run.from_seq = seq;
+        } else if seq > run.to_seq && self.read_ahead.len() < READ_AHEAD_MAX {
+            self.read_ahead.insert((sender, seq));
+        }
+        // What was read begins where the rest is known to stand: then it stands there as well.
+        if run.from_seq <= run.there_seq + 1 {
+            run.there_seq = run.there_seq.max(run.to_seq);
+        }
+        self.changed = true;
+        false
+    }
+
+    fn run(&mut self, device: DeviceId) -> usize {
+        let runs = &mut self.row.read;
+        runs.iter().position(|run| run.device == device).unwrap_or_else(|| {
+            runs.push(ReadRun { device, from_seq: 0, to_seq: 0, there_seq: 0 });
+            runs.len() - 1
+        })
+    }
+
+    /// An entry stands here, and all before it by the same device.
+    pub(super) fn stands_there(&mut self, sender: DeviceId, seq: u64) {
+        let at = self.run(sender);
+        let run = &mut self.row.read[at];
+        if seq == run.there_seq + 1 {
+            run.there_seq = seq;
+            if run.from_seq <= seq + 1 {
+                run.there_seq = run.there_seq.max(run.to_seq);
+            }
             self.changed = true;
         }
-        false
+    }
+
+    /// An epoch's envelope stands here, whether it was read or not.
+    pub(super) fn epoch_stands_there(&mut self, blob_id: BlobId) {
+        if !self.row.epochs_there.contains(&blob_id) {
+            self.row.epochs_there.push(blob_id);
+            self.changed = true;
+        }
+    }
+
+    /// Whether something this device has accepted is not known to stand here.
+    pub(super) fn lacks(&self, chains: &BTreeMap<DeviceId, ChainRow>, epoch: BlobId) -> bool {
+        let there =
+            |device: &DeviceId| self.row.read.iter().find(|run| run.device == *device).map_or(0, |run| run.there_seq);
+        let epoch_there = epoch.is_zero() || self.row.epochs_there.contains(&epoch);
+        !epoch_there || chains.iter().any(|(device, chain)| chain.seq > there(device))
+    }
+
+    /// A link has gone, and with it whatever was being asked on it.
+    pub(super) fn forget_questions(&mut self) {
+        self.comparison = None;
+        self.recheck = None;
+        self.rechecked = None;
+        self.repair = None;
+    }
+
+    /// What was seen in this run of a timeline that has ended says nothing of the next.
+    pub(super) fn forget_what_was_shown(&mut self) {
+        self.folds = VecDeque::from([(self.row.cursor, self.row.observed)]);
+        self.observed_ahead.clear();
+        self.read_ahead.clear();
     }
 }

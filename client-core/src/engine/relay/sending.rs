@@ -13,6 +13,8 @@ use bytes::Bytes;
 use zerok_sync_protocol::BlobId;
 
 use super::super::outbox::Outbox;
+use super::super::reading::is_epoch;
+use crate::id::DeviceId;
 
 /// Bytes of pushes that may be unanswered, if the relay allows as much.
 pub(crate) const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
@@ -23,9 +25,33 @@ const PUSHED_MAX: usize = 65_536;
 #[derive(Debug, Clone, Copy)]
 struct InFlight {
     push: u64,
-    first_seq: u64,
+    /// Of new own entries; nothing for what is put back.
+    first_seq: Option<u64>,
     count: usize,
     bytes: usize,
+}
+
+/// Something of the log that this session pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// A new own entry.
+    Own { seq: u64 },
+    /// Out of the mirror.
+    PutBack {
+        /// Whose entry, and which.
+        entry: Option<(DeviceId, u64)>,
+        /// It begins an epoch.
+        epoch: bool,
+    },
+}
+
+/// An envelope that a relay lacks.
+#[derive(Debug)]
+pub(crate) struct Lacking {
+    pub(crate) blob_id: BlobId,
+    pub(crate) envelope: Bytes,
+    /// Whose entry, and which.
+    pub(crate) entry: Option<(DeviceId, u64)>,
 }
 
 /// What to send.
@@ -51,7 +77,7 @@ pub(crate) struct Sending {
     /// The relay refused something: it wants `resume` before it takes more.
     refused: bool,
     /// What this session pushed and the relay has not shown again: it may do so as a stub.
-    pushed: HashMap<BlobId, u64>,
+    pushed: HashMap<BlobId, Pushed>,
 }
 
 impl Sending {
@@ -77,18 +103,36 @@ impl Sending {
         for (seq, (blob_id, envelope)) in (first_seq..).zip(sealed.entries) {
             bytes += envelope.len();
             envelopes.push(envelope);
-            self.pushed.insert(blob_id, seq);
+            self.pushed.insert(blob_id, Pushed::Own { seq });
         }
         self.next_push += 1;
         self.next_seq = first_seq + envelopes.len() as u64;
-        self.in_flight.push_back(InFlight { push: self.next_push, first_seq, count: envelopes.len(), bytes });
-        self.in_flight_bytes += bytes;
-        Some(PushBatch { push: self.next_push, envelopes, resume: std::mem::take(&mut self.refused) })
+        Some(self.send(Some(first_seq), envelopes, bytes))
     }
 
-    /// An answer came: the seq of the push's first entry, if it answers the oldest open push in
-    /// full.
-    pub(crate) fn answered(&mut self, push: u64, results: usize) -> Result<u64, UnexpectedAck> {
+    /// A push of what the relay lacks, with whose entry each is.
+    pub(crate) fn put_back(&mut self, entries: Vec<Lacking>) -> PushBatch {
+        let mut envelopes = Vec::with_capacity(entries.len());
+        let mut bytes = 0;
+        for Lacking { blob_id, envelope, entry } in entries {
+            bytes += envelope.len();
+            let epoch = is_epoch(&envelope);
+            self.pushed.insert(blob_id, Pushed::PutBack { entry, epoch });
+            envelopes.push(envelope);
+        }
+        self.next_push += 1;
+        self.send(None, envelopes, bytes)
+    }
+
+    fn send(&mut self, first_seq: Option<u64>, envelopes: Vec<Bytes>, bytes: usize) -> PushBatch {
+        self.in_flight.push_back(InFlight { push: self.next_push, first_seq, count: envelopes.len(), bytes });
+        self.in_flight_bytes += bytes;
+        PushBatch { push: self.next_push, envelopes, resume: std::mem::take(&mut self.refused) }
+    }
+
+    /// An answer came: the seq of the push's first entry, or nothing for what was put back, if it
+    /// answers the oldest open push in full.
+    pub(crate) fn answered(&mut self, push: u64, results: usize) -> Result<Option<u64>, UnexpectedAck> {
         let open = self.in_flight.front().filter(|open| open.push == push && open.count == results);
         let InFlight { first_seq, bytes, .. } = *open.ok_or(UnexpectedAck)?;
         self.in_flight.pop_front();
@@ -102,8 +146,8 @@ impl Sending {
         self.next_seq = acked_seq + 1;
     }
 
-    /// The relay showed what this session had pushed: its seq.
-    pub(crate) fn shown(&mut self, blob_id: &BlobId) -> Option<u64> {
+    /// The relay showed what this session had pushed.
+    pub(crate) fn shown(&mut self, blob_id: &BlobId) -> Option<Pushed> {
         self.pushed.remove(blob_id)
     }
 }
@@ -159,10 +203,10 @@ mod tests {
         let (outbox, mut sending) = outbox([sealed(1, PUSH_BYTES), sealed(2, PUSH_BYTES)]);
         let first = sending.next_push(&outbox, usize::MAX).expect("first");
         let second = sending.next_push(&outbox, usize::MAX).expect("second");
-        assert_eq!(sending.answered(first.push, 1), Ok(1));
+        assert_eq!(sending.answered(first.push, 1), Ok(Some(1)));
         sending.refuse(0);
         assert!(!sending.may_send(IN_FLIGHT_BYTES_MAX));
-        assert_eq!(sending.answered(second.push, 1), Ok(2));
+        assert_eq!(sending.answered(second.push, 1), Ok(Some(2)));
         assert!(sending.may_send(IN_FLIGHT_BYTES_MAX));
         let again = sending.next_push(&outbox, usize::MAX).expect("from the refused one on");
         assert!(again.resume);
@@ -192,7 +236,7 @@ mod tests {
         assert_eq!(sending.next_push(&outbox, usize::MAX), None);
         sending.next_seq = 3;
         let push = sending.next_push(&outbox, usize::MAX).expect("seq 3").push;
-        assert_eq!(sending.answered(push, 1), Ok(3));
+        assert_eq!(sending.answered(push, 1), Ok(Some(3)));
     }
 
     #[test]
@@ -207,7 +251,7 @@ mod tests {
     fn what_was_pushed_is_recognised_when_it_is_shown_once() {
         let (outbox, mut sending) = outbox([sealed(1, 10)]);
         sending.next_push(&outbox, usize::MAX);
-        assert_eq!(sending.shown(&BlobId([1; 32])), Some(1));
+        assert_eq!(sending.shown(&BlobId([1; 32])), Some(Pushed::Own { seq: 1 }));
         assert_eq!(sending.shown(&BlobId([1; 32])), None);
     }
 }

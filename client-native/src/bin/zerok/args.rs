@@ -63,8 +63,10 @@ pub enum Command {
     Rotate(Rotate),
     /// Take this device out of the group; what it has stays readable here
     Leave(Leave),
-    /// Check everything stored on this device once more
+    /// Check everything stored on this device and at the relays once more
     Verify,
+    /// Put back what the relays lost, as far as this device has it
+    Repair(Repair),
 }
 
 #[derive(Args)]
@@ -192,6 +194,13 @@ pub struct Rotate {
 pub struct Leave {
     /// How long to wait for the relay; what was asked for is carried out later otherwise
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+#[derive(Args)]
+pub struct Repair {
+    /// How long the relays may take
+    #[arg(long, default_value = "10m", value_parser = parse_duration)]
     pub timeout: Duration,
 }
 

@@ -47,6 +47,7 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Revoke(options) => commands::membership::revoke(&global, options).await,
         Command::Rotate(options) => commands::membership::rotate(&global, options).await,
         Command::Leave(options) => commands::membership::leave(&global, options).await,
+        Command::Repair(options) => commands::repair::run(&global, options).await,
         Command::Verify => commands::verify::run(&global).await,
     }
 }

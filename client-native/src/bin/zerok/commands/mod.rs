@@ -7,37 +7,32 @@ pub mod join;
 pub mod membership;
 pub mod pull;
 pub mod push;
+pub mod repair;
 pub mod status;
 pub mod verify;
 
 use std::time::Duration;
 
-use zerok_sync::{Client, ClientError, IntegrityEvent, OpenOptions, Status};
+use zerok_sync::{Client, ClientError, OpenOptions, Status};
 
 use crate::args::Global;
 use crate::exit::Failure;
 
-/// An open client, and what had been found before it was opened.
+/// An open client.
 pub struct Session {
     pub client: Client,
-    known: Vec<IntegrityEvent>,
 }
 
 impl Session {
     pub async fn open(global: &Global, online: bool) -> Result<Self, Failure> {
         let options = OpenOptions { home: global.home.clone(), transport: global.transport, online };
         let client = Client::open(options).await?;
-        let known = client.status().borrow().integrity.clone();
-        Ok(Self { client, known })
+        Ok(Self { client })
     }
 
     /// Closes; `outcome`, unless something was found that an honest relay does not do.
     pub async fn close(self, outcome: Result<(), Failure>) -> Result<(), Failure> {
-        let findings: Vec<_> = {
-            let status = self.client.status();
-            let status = status.borrow();
-            status.integrity.iter().filter(|finding| !self.known.contains(finding)).cloned().collect()
-        };
+        let findings = self.client.findings();
         self.client.close().await;
         if findings.is_empty() { outcome } else { Err(Failure::integrity(&findings)) }
     }

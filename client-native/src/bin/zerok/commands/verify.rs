@@ -1,13 +1,26 @@
-//! `zerok verify`: check everything stored on this device once more.
+//! `zerok verify`: check everything stored on this device once more, and what the relays have of it.
+
+use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Session, shown};
+use super::{REPORT_TIMEOUT, Session, catch_up, shown};
 use crate::args::Global;
 use crate::exit::{Failure, describe};
 
+/// How long reading the relays' logs again may take.
+const RELAYS_TIMEOUT: Duration = Duration::from_secs(600);
+
 pub async fn run(global: &Global) -> Result<(), Failure> {
-    let session = Session::open(global, false).await?;
+    let session = Session::open(global, true).await?;
+    // A relay that is away is part of the report, not a failure of it.
+    let compared = match catch_up(&session.client, REPORT_TIMEOUT).await {
+        Ok(()) => session.client.verify_relays(RELAYS_TIMEOUT).await.is_ok(),
+        Err(_) => false,
+    };
+    if !compared {
+        eprintln!("zerok: no relay could be compared; only what this device has was checked");
+    }
     let report = session.client.verify().await;
     session.client.close().await;
     let report = report?;
@@ -17,11 +30,14 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
                 let name = sender.name.as_deref().map_or_else(|| "unknown".into(), shown);
                 format!("\n{}  {name}: {} entries, last {}", sender.device, sender.entries, sender.last_seq)
             });
-            format!("{} entries examined{}", report.entries, senders.collect::<String>())
+            let relays = if compared { "\nthe relays have what this device has read there" } else { "" };
+            let relays = if report.findings.is_empty() { relays } else { "" };
+            format!("{} entries examined{}{relays}", report.entries, senders.collect::<String>())
         },
         || {
             json!({
                 "entries": report.entries,
+                "relays_compared": compared,
                 "senders": report.senders.iter().map(|sender| json!({
                     "device": sender.device.to_string(),
                     "name": sender.name.as_deref().map(shown),

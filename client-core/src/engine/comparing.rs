@@ -1,0 +1,356 @@
+//! A relay's log that is not the one this device read: how far do the two agree?
+//!
+//! After a rollback the relay may even have grown past the old head, so blob ids are compared, not
+//! numbers: first at the reading position; if that is gone, at ever closer cursors out of the
+//! mirror ([`Samples`]), with `Probe`, down to the last one in common. From there on the log is
+//! read as another timeline; what it lacks is put back by [`super::repairing`].
+//!
+//! Whether somebody is to be told: a relay that was restored and *says so* has another timeline
+//! already, and nothing is said. One that still claims the old timeline is caught; it is given a
+//! new one, and an [`super::incident`] entry tells the devices that come later.
+
+use zerok_sync_protocol::envelope::blob_id;
+use zerok_sync_protocol::limits::PROBE_CURSORS_MAX;
+use zerok_sync_protocol::wire::List;
+use zerok_sync_protocol::{BlobId, ClientFrame, Timeline};
+
+use super::mirror::{Place, Records};
+use super::relay::RelayAt;
+use super::rows::{CreationRow, PastRow};
+use super::{Engine, mirror};
+use crate::error::Problem;
+use crate::event::{Event, IntegrityEvent};
+use crate::io::{Now, Row, ScanId};
+use crate::observed::FoldHash;
+
+/// Cursors that are compared in one pass over the mirror; a longer log takes a second pass.
+const SAMPLES_MAX: usize = 65_536;
+/// Bytes of the mirror read at a time.
+pub(super) const SCAN_BYTES: usize = 1024 * 1024;
+
+/// A place in a relay's log that this device can name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Anchor {
+    pub(super) cursor: u64,
+    pub(super) blob_id: BlobId,
+    pub(super) observed: FoldHash,
+}
+
+impl Anchor {
+    /// Before the first cursor.
+    pub(super) fn start() -> Self {
+        Self { cursor: 0, blob_id: BlobId::ZERO, observed: FoldHash::start() }
+    }
+}
+
+/// A comparison under way.
+#[derive(Debug)]
+pub(super) struct Comparison {
+    /// The relay said itself that its log is another one.
+    declared: bool,
+    /// What it calls its log now.
+    timeline: Timeline,
+    /// The common part ends here or later …
+    agreed: Anchor,
+    /// … and before this cursor.
+    differs_at: u64,
+    samples: Samples,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// The reading position itself is asked for.
+    AskingPosition,
+    /// The mirror is read for places between `agreed` and `differs_at`.
+    Collecting { scan: ScanId },
+    /// These indices of the samples are asked for.
+    Asking { first: usize, stride: usize, count: usize },
+    /// `NewTimeline` is out.
+    Renewing,
+    /// The current epoch's envelope is looked for, to make the log again.
+    Recreating { scan: ScanId },
+}
+
+/// Places in cursor order, thinned evenly when there are more than fit.
+#[derive(Debug, Default)]
+struct Samples {
+    places: Vec<Anchor>,
+    /// Of how many places one is kept, and how many were left out since.
+    keep_every: usize,
+    left_out: usize,
+}
+
+impl Samples {
+    fn add(&mut self, place: Anchor) {
+        // What was held for an earlier entry stands out of order.
+        if self.places.last().is_some_and(|last| last.cursor >= place.cursor) {
+            return;
+        }
+        self.keep_every = self.keep_every.max(1);
+        self.left_out += 1;
+        if self.left_out < self.keep_every {
+            return;
+        }
+        self.left_out = 0;
+        self.places.push(place);
+        if self.places.len() == SAMPLES_MAX {
+            let mut index = 0;
+            self.places.retain(|_| {
+                index += 1;
+                index % 2 == 0
+            });
+            self.keep_every *= 2;
+        }
+    }
+}
+
+impl Engine {
+    /// The relay's history is not the one this device read. Nothing is read or pushed there until
+    /// it is known what they have in common.
+    pub(super) fn compare(&mut self, at: RelayAt) {
+        let relay = &mut self.relays[at];
+        let row = &relay.row;
+        let Some(open) = relay.session.live() else { return };
+        let Some(log) = open.log.clone() else { return };
+        open.compared = true;
+        let (cursor, known) = (row.cursor, row.timeline);
+        let mut comparison = Comparison {
+            declared: log.timeline != known,
+            timeline: log.timeline,
+            agreed: Anchor::start(),
+            differs_at: cursor.max(1),
+            samples: Samples::default(),
+            step: Step::AskingPosition,
+        };
+        if log.head >= cursor && cursor > 0 {
+            open.send(&ClientFrame::Probe { cursors: List::try_from(vec![cursor]).expect("one fits") });
+        } else {
+            comparison.differs_at = comparison.differs_at.min(log.head + 1);
+            comparison.step = Step::Collecting { scan: ScanId(0) };
+        }
+        relay.comparison = Some(comparison);
+        self.collect_from(at, None);
+    }
+
+    /// Reads the next part of the mirror, if places are being collected.
+    fn collect_from(&mut self, at: RelayAt, after: Option<Vec<u8>>) {
+        let collects = |it: &Comparison| matches!(it.step, Step::Collecting { .. } | Step::Recreating { .. });
+        if !self.relays[at].comparison.as_ref().is_some_and(collects) {
+            return;
+        }
+        let (from, to) = mirror::mirror_range();
+        let next = self.scan((after.unwrap_or(from), to), SCAN_BYTES);
+        let step = self.relays[at].comparison.as_mut().map(|it| &mut it.step);
+        if let Some(Step::Collecting { scan } | Step::Recreating { scan }) = step {
+            *scan = next;
+        }
+    }
+
+    /// Whether these rows were asked for to compare; goes on with them.
+    pub(super) fn comparison_scanned(&mut self, now: Now, id: ScanId, rows: &[Row]) -> bool {
+        let asked = |comparison: &Comparison| matches!(comparison.step, Step::Collecting { scan } | Step::Recreating { scan } if scan == id);
+        let Some(at) = self.relays.all().find(|at| self.relays[*at].comparison.as_ref().is_some_and(asked)) else {
+            return false;
+        };
+        let last = rows.last().map(|row| [row.key.as_slice(), &[0]].concat());
+        let (epoch, relay) = (self.progress.epoch_blob_id, &mut self.relays[at]);
+        let Some(comparison) = &mut relay.comparison else { return true };
+        let records = rows.iter().flat_map(|row| Records::of(row.clone())).filter_map(Result::ok);
+        if matches!(comparison.step, Step::Recreating { .. }) {
+            let envelope = records.map(|record| record.envelope).find(|envelope| blob_id(envelope) == epoch);
+            return match (envelope, last) {
+                (Some(epoch_envelope), _) => {
+                    relay.comparison = None;
+                    relay.row.creation = Some(CreationRow { epoch_envelope, token: None });
+                    relay.changed = true;
+                    self.say_hello(at);
+                    true
+                }
+                (None, Some(after)) => {
+                    self.collect_from(at, Some(after));
+                    true
+                }
+                // A member that was let in and has read nothing yet has nothing to put back.
+                (None, None) => {
+                    relay.comparison = None;
+                    self.refused(now, at, Problem::LogGone);
+                    true
+                }
+            };
+        }
+        for record in records {
+            let between = record.cursor > comparison.agreed.cursor && record.cursor < comparison.differs_at;
+            if between && relay.row.shows(record.timeline, record.cursor) {
+                let blob_id = blob_id(&record.envelope);
+                comparison.samples.add(Anchor { cursor: record.cursor, blob_id, observed: record.observed });
+            }
+        }
+        match last {
+            Some(after) => self.collect_from(at, Some(after)),
+            None => self.ask_samples(now, at),
+        }
+        true
+    }
+
+    /// Asks for evenly spaced samples, or ends with the last one in common.
+    fn ask_samples(&mut self, now: Now, at: RelayAt) {
+        let relay = &mut self.relays[at];
+        let Some(comparison) = &mut relay.comparison else { return };
+        let agreed = comparison.agreed.cursor;
+        let places = &comparison.samples.places;
+        let first = places.partition_point(|place| place.cursor <= agreed);
+        let end = places.partition_point(|place| place.cursor < comparison.differs_at);
+        if first == end {
+            if comparison.samples.keep_every > 1 {
+                // Between two samples there are places that were left out.
+                comparison.samples = Samples::default();
+                comparison.step = Step::Collecting { scan: ScanId(0) };
+                return self.collect_from(at, None);
+            }
+            return self.compared(now, at);
+        }
+        let stride = (end - first).div_ceil(PROBE_CURSORS_MAX);
+        let cursors: Vec<u64> = places[first..end].iter().step_by(stride).map(|place| place.cursor).collect();
+        comparison.step = Step::Asking { first, stride, count: cursors.len() };
+        let cursors = List::try_from(cursors).expect("cut to the limit");
+        if let Some(open) = relay.session.live() {
+            open.send(&ClientFrame::Probe { cursors });
+        }
+    }
+
+    /// The relay's blob ids at the cursors asked for.
+    ///
+    /// # Errors
+    /// [`Problem::ProtocolViolation`] when nothing or something else was asked.
+    pub(super) fn on_probed(&mut self, now: Now, at: RelayAt, blob_ids: &[Option<BlobId>]) -> Result<(), Problem> {
+        const UNASKED: Problem = Problem::ProtocolViolation("an answer to no probe");
+        let relay = &mut self.relays[at];
+        let Some(comparison) = &mut relay.comparison else { return Err(UNASKED) };
+        match (&comparison.step, blob_ids) {
+            (Step::AskingPosition, [blob_id]) => {
+                let row = &relay.row;
+                if *blob_id == Some(row.blob_id_at_cursor) {
+                    let (cursor, blob_id, observed) = (row.cursor, row.blob_id_at_cursor, row.observed);
+                    comparison.agreed = Anchor { cursor, blob_id, observed };
+                    self.compared(now, at);
+                } else {
+                    comparison.step = Step::Collecting { scan: ScanId(0) };
+                    self.collect_from(at, None);
+                }
+            }
+            (&Step::Asking { first, stride, count }, blob_ids) if blob_ids.len() == count => {
+                let asked = comparison.samples.places[first..].iter().step_by(stride);
+                for (place, blob_id) in asked.zip(blob_ids) {
+                    if *blob_id == Some(place.blob_id) {
+                        comparison.agreed = *place;
+                    } else {
+                        comparison.differs_at = place.cursor;
+                        break;
+                    }
+                }
+                self.ask_samples(now, at);
+            }
+            _ => return Err(UNASKED),
+        }
+        Ok(())
+    }
+
+    /// The last common cursor is known.
+    fn compared(&mut self, now: Now, at: RelayAt) {
+        let relay = &mut self.relays[at];
+        let Some(comparison) = &mut relay.comparison else { return };
+        let (from, to) = (relay.row.cursor, comparison.agreed.cursor);
+        if comparison.declared {
+            let timeline = comparison.timeline;
+            return self.adopt(at, timeline);
+        }
+        if to == from {
+            // Nothing that was read is gone: it refused for something that has passed.
+            return self.lose(now, at, None, 0);
+        }
+        comparison.step = Step::Renewing;
+        let old = comparison.timeline;
+        if let Some(open) = relay.session.live() {
+            open.send(&ClientFrame::NewTimeline { old });
+        }
+        self.find_once(IntegrityEvent::RolledBack { from, to: Some(to) });
+    }
+
+    /// The relay has begun another timeline, for this device or for one that asked a moment before.
+    ///
+    /// # Errors
+    /// [`Problem::ProtocolViolation`] when it was not asked to.
+    pub(super) fn on_timeline_changed(&mut self, at: RelayAt, timeline: Timeline) -> Result<(), Problem> {
+        let relay = &self.relays[at];
+        let Some(Comparison { step: Step::Renewing, agreed, .. }) = &relay.comparison else {
+            return Err(Problem::ProtocolViolation("a timeline that was not asked for"));
+        };
+        let (old, from, to) = (relay.row.timeline, relay.row.cursor, agreed.cursor);
+        self.adopt(at, timeline);
+        self.tell_of_rollback(at, old, from, to);
+        Ok(())
+    }
+
+    /// Reads on from the last common cursor, in the timeline that begins there.
+    fn adopt(&mut self, at: RelayAt, timeline: Timeline) {
+        let relay = &mut self.relays[at];
+        let Some(comparison) = relay.comparison.take() else { return };
+        relay.begin_timeline(timeline, comparison.agreed, comparison.declared);
+        self.subscribe(at);
+        self.event(Event::StatusChanged);
+    }
+
+    /// The relay does not know the log this device has read there: it was wiped. Any member makes it
+    /// again under the current name; `false` if there is nothing to make it of.
+    pub(super) fn recreate(&mut self, at: RelayAt) -> bool {
+        let relay = &mut self.relays[at];
+        if relay.row.cursor == 0 || relay.row.creation.is_some() || relay.comparison.is_some() {
+            return false;
+        }
+        relay.comparison = Some(Comparison {
+            declared: true,
+            timeline: Timeline::ZERO,
+            agreed: Anchor::start(),
+            differs_at: 1,
+            samples: Samples::default(),
+            step: Step::Recreating { scan: ScanId(0) },
+        });
+        self.collect_from(at, None);
+        true
+    }
+}
+
+impl super::relay::Relay {
+    /// From `agreed` on, everything is to be read and put back anew.
+    pub(super) fn begin_timeline(&mut self, timeline: Timeline, agreed: Anchor, declared: bool) {
+        let row = &mut self.row;
+        // What was acknowledged may be gone without having been read.
+        let lost = agreed.cursor < row.cursor || agreed.cursor == 0;
+        for past in &mut row.past {
+            past.to_cursor = past.to_cursor.min(agreed.cursor);
+        }
+        row.past.retain(|past| past.to_cursor > 0);
+        if agreed.cursor > 0 {
+            row.past.push(PastRow { timeline: row.timeline, to_cursor: agreed.cursor });
+        }
+        if declared && lost {
+            // Somebody may tell later what happened to it.
+            row.left.push(PastRow { timeline: row.timeline, to_cursor: row.cursor });
+        }
+        row.timeline = timeline;
+        row.observed_said = row.observed_said.min(agreed.cursor);
+        if lost {
+            row.cursor = agreed.cursor;
+            row.blob_id_at_cursor = agreed.blob_id;
+            row.observed = agreed.observed;
+            row.acked_seq = 0;
+            row.read.clear();
+            row.epochs_there.clear();
+            row.set_whole_to(Place::default());
+            row.rebuilding = true;
+        }
+        self.changed = true;
+        self.forget_what_was_shown();
+    }
+}

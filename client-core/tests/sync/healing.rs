@@ -1,0 +1,257 @@
+//! A relay that lost something, by accident or on purpose: told where it was not said, put right by
+//! whoever has it, and read whole by a device that joins later.
+
+use zerok_sync_core::IntegrityEvent;
+use zerok_sync_protocol::envelope::blob_id;
+
+use zerok_sync_chaos::sim::World;
+
+/// What is needed for delays, backoff and a round of repair.
+const SETTLE_MS: u64 = 90_000;
+
+/// A group of two in which device 0 pushed `a`, `b` and `c` and both have everything.
+fn world() -> World {
+    let mut world = World::with_group(2);
+    push_all(&mut world, 0, &["a", "b", "c"]);
+    world
+}
+
+fn push_all(world: &mut World, device: usize, texts: &[&str]) {
+    for text in texts {
+        world.push(device, text);
+    }
+    world.settle();
+}
+
+fn head(world: &World) -> u64 {
+    world.relay.entries().len() as u64
+}
+
+/// Another device, paired now: what it can read is what the relay has.
+fn texts_of_a_new_device(world: &mut World) -> Vec<String> {
+    let device = world.pair(0, "later");
+    world.advance(SETTLE_MS);
+    assert_eq!(world.findings(device), [], "history is no alarm");
+    world.texts(device)
+}
+
+#[test]
+fn b_roll_a_log_put_back_to_an_older_copy_is_told_by_everybody_once_and_healed() {
+    let mut world = world();
+    let from = head(&world);
+    world.roll_back_relay(2, false);
+    world.advance(SETTLE_MS);
+    for device in 0..2 {
+        assert_eq!(world.findings(device), [IntegrityEvent::RolledBack { from, to: Some(from - 2) }], "{device}");
+    }
+    assert_eq!(texts_of_a_new_device(&mut world), ["a", "b", "c"]);
+    push_all(&mut world, 1, &["d"]);
+    world.advance(SETTLE_MS);
+    assert_eq!(world.texts(0), ["a", "b", "c", "d"]);
+    assert_eq!(world.findings(0).len(), 1);
+}
+
+#[test]
+fn b_roll_02_a_log_that_grew_past_its_old_head_is_found_by_the_blob_id() {
+    let mut world = World::with_group(3);
+    push_all(&mut world, 0, &["a"]);
+    world.crash(2);
+    push_all(&mut world, 0, &["b", "c"]);
+    let from = head(&world);
+    world.crash(0);
+    world.crash(1);
+    world.roll_back_relay(2, false);
+    world.start(2);
+    world.settle();
+    push_all(&mut world, 2, &["x", "y", "z"]);
+    assert!(head(&world) > from);
+    world.start(1);
+    world.advance(SETTLE_MS);
+    assert_eq!(world.findings(1), [IntegrityEvent::RolledBack { from, to: Some(from - 2) }]);
+    world.start(0);
+    world.advance(SETTLE_MS);
+    for device in 0..3 {
+        let mut texts = world.texts(device);
+        texts.sort();
+        assert_eq!(texts, ["a", "b", "c", "x", "y", "z"], "device {device}");
+    }
+    assert_eq!(world.findings(0), [IntegrityEvent::RolledBack { from, to: Some(from - 2) }]);
+    assert_eq!(world.findings(2), [], "it had read nothing that was lost");
+    let mut later = texts_of_a_new_device(&mut world);
+    later.sort();
+    assert_eq!(later, ["a", "b", "c", "x", "y", "z"]);
+}
+
+#[test]
+fn b_wipe_a_wiped_relay_is_made_again_and_filled_in_silence() {
+    let mut world = world();
+    push_all(&mut world, 1, &["d"]);
+    world.wipe_relay();
+    world.advance(SETTLE_MS);
+    assert_eq!(texts_of_a_new_device(&mut world), ["a", "b", "c", "d"]);
+    for device in 0..2 {
+        assert_eq!(world.findings(device), [], "device {device}");
+    }
+    push_all(&mut world, 0, &["e"]);
+    world.advance(SETTLE_MS);
+    assert_eq!(world.texts(1), ["a", "b", "c", "d", "e"]);
+}
+
+#[test]
+fn b_wipe_a_declared_restore_is_healed_in_silence() {
+    let mut world = world();
+    world.roll_back_relay(2, true);
+    world.advance(SETTLE_MS);
+    for device in 0..2 {
+        assert_eq!(world.findings(device), [], "device {device}");
+    }
+    assert_eq!(texts_of_a_new_device(&mut world), ["a", "b", "c"]);
+}
+
+#[test]
+fn any_device_heals_what_another_wrote() {
+    let mut world = world();
+    world.crash(0);
+    world.roll_back_relay(3, false);
+    world.advance(SETTLE_MS);
+    assert!(world.relay.entries().len() >= 6, "its author is away: {}", world.relay.entries().len());
+    world.start(0);
+    assert_eq!(texts_of_a_new_device(&mut world), ["a", "b", "c"]);
+}
+
+#[test]
+fn what_was_acknowledged_and_lost_before_it_was_read_back_is_pushed_again() {
+    let mut world = world();
+    world.relay.swallow_acks = true;
+    world.push(0, "d");
+    world.settle();
+    world.relay.swallow_acks = false;
+    world.roll_back_relay(1, true);
+    world.advance(SETTLE_MS);
+    assert_eq!(world.texts(1), ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn s_sm_03_a_repair_cut_at_every_message_is_taken_up_again() {
+    for messages in 1..24 {
+        let mut world = world();
+        world.roll_back_relay(3, false);
+        world.devices[0].cut_after = Some((messages, zerok_sync_chaos::sim::Loss::Everything));
+        world.devices[1].cut_after = Some((messages, zerok_sync_chaos::sim::Loss::Downstream));
+        world.advance(2 * SETTLE_MS);
+        assert_eq!(texts_of_a_new_device(&mut world), ["a", "b", "c"], "cut at message {messages}");
+        assert!(world.findings(0).len() <= 1, "cut at message {messages}: {:?}", world.findings(0));
+    }
+}
+
+#[test]
+fn s_sm_03_a_repair_killed_at_every_output_is_taken_up_again() {
+    for outputs in 1..40 {
+        let mut world = World::with_group(1);
+        push_all(&mut world, 0, &["a", "b", "c"]);
+        world.roll_back_relay(3, false);
+        world.devices[0].crash_after = Some(outputs);
+        world.advance(SETTLE_MS);
+        world.devices[0].crash_after = None;
+        if !world.devices[0].is_running() {
+            world.start(0);
+        }
+        world.advance(SETTLE_MS);
+        assert_eq!(texts_of_a_new_device(&mut world), ["a", "b", "c"], "killed at output {outputs}");
+    }
+}
+
+/// A group of two with `a`, `b` and `c`, and the index of `b` at the relay.
+fn world_with_b() -> (World, usize) {
+    let world = world();
+    let index = world.relay.entries().len() - 2;
+    (world, index)
+}
+
+fn rot(world: &mut World, index: usize) {
+    let stored = &mut world.relay.entries_mut()[index];
+    let mut bytes = stored.envelope.clone().expect("stored").to_vec();
+    bytes[100] ^= 1;
+    stored.envelope = Some(bytes.into());
+}
+
+fn is_sound(world: &World, index: usize) -> bool {
+    let stored = &world.relay.entries()[index];
+    stored.envelope.as_deref().is_some_and(|envelope| blob_id(envelope) == stored.blob_id)
+}
+
+fn repair(world: &mut World, device: usize) {
+    let now = world.now_at(device);
+    world.engine(device).repair(now);
+    world.advance(SETTLE_MS);
+    let status = world.engine(device).status();
+    assert!(status.relays.iter().all(|relay| relay.settled), "{:?}", status.relays);
+    assert_eq!(status.integrity, [], "what was healed is no finding any more");
+}
+
+#[test]
+fn c_stor_03_bit_rot_is_found_by_a_repair_and_replaced_in_place() {
+    let (mut world, index) = world_with_b();
+    rot(&mut world, index);
+    let blob_id = world.relay.entries()[index].blob_id;
+    repair(&mut world, 1);
+    assert_eq!(world.findings(1), [IntegrityEvent::Corrupt { cursor: index as u64 + 1, blob_id }]);
+    assert!(is_sound(&world, index));
+    assert_eq!(texts_of_a_new_device(&mut world), ["a", "b", "c"]);
+}
+
+#[test]
+fn c_stor_03_a_reader_of_bit_rot_gets_it_from_the_relay_once_another_device_has_healed_it() {
+    let mut world = World::with_group(2);
+    world.crash(1);
+    push_all(&mut world, 0, &["a", "b", "c"]);
+    let index = world.relay.entries().len() - 2;
+    rot(&mut world, index);
+    world.start(1);
+    world.advance(SETTLE_MS);
+    assert!(matches!(world.findings(1)[0], IntegrityEvent::Corrupt { .. }), "{:?}", world.findings(1));
+    assert!(is_sound(&world, index), "its author was told by an incident entry");
+    assert_eq!(world.texts(1), ["a", "b", "c"]);
+}
+
+#[test]
+fn b_heal_a_row_that_was_deleted_is_put_back_and_is_history_to_who_joins_later() {
+    let (mut world, index) = world_with_b();
+    world.relay.entries_mut()[index].envelope = None;
+    repair(&mut world, 0);
+    assert!(matches!(world.findings(0)[..], [IntegrityEvent::Lost { .. }]), "{:?}", world.findings(0));
+    assert_eq!(texts_of_a_new_device(&mut world), ["a", "b", "c"]);
+}
+
+#[test]
+fn b_heal_entries_that_were_swapped_are_told_once_and_are_history_afterwards() {
+    let (mut world, index) = world_with_b();
+    world.relay.entries_mut().swap(index, index + 1);
+    let sender = world.id(0);
+    repair(&mut world, 1);
+    assert_eq!(world.findings(1), [IntegrityEvent::Reordered { cursor: index as u64 + 2, sender }]);
+    assert_eq!(texts_of_a_new_device(&mut world), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_verification_tells_what_is_wrong_and_changes_nothing() {
+    let (mut world, index) = world_with_b();
+    rot(&mut world, index);
+    let before = world.relay.entries().len();
+    let now = world.now_at(1);
+    world.engine(1).verify_relays(now);
+    world.settle();
+    assert!(matches!(world.findings(1)[..], [IntegrityEvent::Corrupt { .. }]), "{:?}", world.findings(1));
+    assert!(!is_sound(&world, index));
+    assert_eq!(world.relay.entries().len(), before);
+}
+
+#[test]
+fn a_verification_of_a_sound_relay_finds_nothing() {
+    let mut world = world();
+    let now = world.now_at(1);
+    world.engine(1).verify_relays(now);
+    world.advance(SETTLE_MS);
+    assert_eq!(world.findings(1), []);
+    assert!(world.engine(1).status().relays.iter().all(|relay| relay.settled));
+}

@@ -1,0 +1,223 @@
+//! What somebody does by hand to the relay's database: `pull` or `verify` say so with exit code 4,
+//! `repair` puts it right, and a device that joins later reads everything without an alarm.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use rusqlite::{Connection, params};
+use zerok_sync::{Client, OpenOptions};
+
+use crate::support::{Device, Homes, RelayProcess, RelaySetup, pair};
+
+/// A group whose device `a` pushed `one`, `two` and `three` and whose device `b` has read them.
+struct Group {
+    setup: RelaySetup,
+    relay: RelayProcess,
+    homes: Homes,
+    a: Device,
+    b: Device,
+}
+
+impl Group {
+    fn new() -> Self {
+        let setup = RelaySetup::sqlite();
+        let (relay, homes, a, b) = pair(&setup);
+        for text in ["one", "two", "three"] {
+            a.succeed(&["push", text]);
+        }
+        b.succeed(&["pull"]);
+        Self { setup, relay, homes, a, b }
+    }
+
+    /// Does something to the relay's files while it does not run.
+    fn tamper(&mut self, change: impl FnOnce(&Path)) {
+        self.relay.kill();
+        change(self.setup.directory());
+        self.relay = self.setup.restart(&self.relay);
+    }
+
+    /// Does something to the relay's database while it does not run.
+    fn tamper_with_rows(&mut self, change: impl FnOnce(&Connection)) {
+        self.tamper(|directory| change(&Connection::open(directory.join("relay.db")).unwrap()));
+    }
+
+    /// A device that joins now has everything and hears no alarm.
+    fn assert_whole(&self) {
+        let later = self.homes.device("later");
+        self.a.let_in(&later);
+        let mut lines: Vec<String> = later.succeed(&["pull"]).lines().map(Into::into).collect();
+        lines.sort();
+        assert_eq!(lines, ["one", "three", "two"]);
+        self.b.succeed(&["verify"]);
+    }
+}
+
+/// The cursor of the newest but one entry.
+fn second_newest(database: &Connection) -> i64 {
+    database.query_row("SELECT max(cursor) - 1 FROM entries", [], |row| row.get(0)).unwrap()
+}
+
+fn change(database: &Connection, statement: &str, parameters: impl rusqlite::Params) {
+    assert_eq!(database.execute(statement, parameters).unwrap(), 1, "{statement}");
+}
+
+/// Puts one database in the place of another.
+fn copy_database(from: &Path, to: &Path) {
+    remove_database(to);
+    for file in database_files(from) {
+        std::fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+    }
+}
+
+fn remove_database(directory: &Path) {
+    for file in database_files(directory) {
+        std::fs::remove_file(file).unwrap();
+    }
+}
+
+fn database_files(directory: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(directory).unwrap().map(|file| file.unwrap().path());
+    files.filter(|file| file.file_name().unwrap().to_string_lossy().starts_with("relay.db")).collect()
+}
+
+#[test]
+fn a_proto_01_c_stor_03_flipped_bits_are_told_and_replaced_in_place() {
+    let mut group = Group::new();
+    let mut before = Vec::new();
+    group.tamper_with_rows(|database| {
+        let cursor = second_newest(database);
+        let mut envelope: Vec<u8> =
+            database.query_row("SELECT envelope FROM entries WHERE cursor = ?1", [cursor], |row| row.get(0)).unwrap();
+        before.clone_from(&envelope);
+        envelope[100] ^= 1;
+        change(database, "UPDATE entries SET envelope = ?1 WHERE cursor = ?2", params![envelope, cursor]);
+    });
+    let said = group.b.fail(4, &["verify"]);
+    assert!(said.contains("is damaged or forged") || said.contains("lost entry"), "{said}");
+    group.b.succeed(&["repair"]);
+    group.assert_whole();
+    group.tamper_with_rows(|database| {
+        let healed =
+            database.query_row("SELECT count(*) FROM entries WHERE envelope = ?1", [&before], |row| row.get(0));
+        assert_eq!(healed, Ok(1), "the very bytes, in place");
+    });
+}
+
+#[test]
+fn b_heal_a_deleted_row_is_told_once_and_put_back() {
+    let mut group = Group::new();
+    group.tamper_with_rows(|database| {
+        change(database, "DELETE FROM entries WHERE cursor = ?1", [second_newest(database)]);
+    });
+    let said = group.b.fail(4, &["repair"]);
+    assert!(said.contains("lost entry"), "{said}");
+    group.b.succeed(&["repair"]);
+    group.assert_whole();
+}
+
+#[test]
+fn a_proto_02_swapped_rows_are_told_and_are_history_after_a_repair() {
+    let mut group = Group::new();
+    group.tamper_with_rows(|database| {
+        let cursor = second_newest(database);
+        for (from, to) in [(cursor, -1), (cursor + 1, cursor), (-1, cursor + 1)] {
+            change(database, "UPDATE entries SET cursor = ?2 WHERE cursor = ?1", [from, to]);
+        }
+    });
+    let said = group.b.fail(4, &["verify"]);
+    assert!(said.contains("changed the order"), "{said}");
+    group.b.succeed(&["repair"]);
+    group.assert_whole();
+}
+
+#[test]
+fn a_proto_02_a_row_entered_twice_is_told_by_pull_and_delivered_once() {
+    let mut group = Group::new();
+    group.tamper_with_rows(|database| {
+        let cursor = second_newest(database);
+        let again =
+            "INSERT INTO entries SELECT group_id, ?2, blob_id, received_at, envelope FROM entries WHERE cursor = ?1";
+        change(database, again, [cursor, cursor + 2]);
+        change(
+            database,
+            "UPDATE groups SET head = ?2, head_blob_id = (SELECT blob_id FROM entries WHERE cursor = ?1)",
+            [cursor, cursor + 2],
+        );
+    });
+    let ended = group.b.run(&["pull"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (4, ""), "{}", ended.stderr);
+    assert!(ended.stderr.contains("repeated"), "{}", ended.stderr);
+    group.b.succeed(&["repair"]);
+    group.assert_whole();
+}
+
+#[test]
+fn b_roll_a_database_put_back_to_an_older_copy_is_told_by_pull_and_healed_by_repair() {
+    let setup = RelaySetup::sqlite();
+    let (relay, homes, a, b) = pair(&setup);
+    let mut group = Group { setup, relay, homes, a, b };
+    let older = tempfile::TempDir::new().unwrap();
+    group.tamper(|directory| copy_database(directory, older.path()));
+    for text in ["one", "two", "three"] {
+        group.a.succeed(&["push", text]);
+    }
+    group.b.succeed(&["pull"]);
+    group.tamper(|directory| copy_database(older.path(), directory));
+
+    let said = group.b.fail(4, &["pull"]);
+    assert!(said.contains("no longer has what it had"), "{said}");
+    let repaired = group.b.succeed(&["repair"]);
+    assert!(repaired.contains("were put back"), "b heals what a wrote: {repaired}");
+    // It was there as well.
+    group.a.fail(4, &["pull"]);
+    group.assert_whole();
+}
+
+#[test]
+fn b_wipe_a_relay_without_its_database_is_filled_again_in_silence() {
+    let mut group = Group::new();
+    group.tamper(remove_database);
+    group.b.succeed(&["repair"]);
+    group.assert_whole();
+    group.a.succeed(&["push", "--wait", "relay", "four"]);
+    assert_eq!(group.b.succeed(&["pull"]), "four\n");
+}
+
+/// Prints the rate; `ZEROK_REPAIR_ENTRIES=100000` in a release build is the figure in
+/// `docs/PERFORMANCE.md`.
+#[tokio::test]
+async fn a_wiped_relay_is_filled_from_one_device() {
+    let entries: u64 = std::env::var("ZEROK_REPAIR_ENTRIES").map_or(2_000, |count| count.parse().unwrap());
+    let setup = RelaySetup::sqlite().with(&["--log", "info"]);
+    let mut relay = setup.start();
+    let homes = Homes::new();
+    let device = homes.device("a");
+    device.init(&relay);
+    let client = open(&device).await;
+    let pushes = (0..entries).map(|number| client.push(format!("entry {number} {}", "x".repeat(200))));
+    futures_util::stream::iter(pushes).buffered(256).for_each(|pushed| async { drop(pushed.unwrap()) }).await;
+    let timeout = Duration::from_secs(600);
+    let pushed =
+        client.status().wait_for(|status| status.outbox_count == 0 && status.position >= entries).await.is_ok();
+    assert!(pushed);
+    client.close().await;
+
+    relay.kill();
+    remove_database(setup.directory());
+    relay = setup.restart(&relay);
+    let client = open(&device).await;
+    let begun = Instant::now();
+    let relays = client.repair(timeout).await.unwrap();
+    let took = begun.elapsed();
+    assert!(relays[0].put_back >= entries, "{relays:?}");
+    assert_eq!(client.findings(), []);
+    println!("{} entries put back in {took:?}: {:.0}/s", relays[0].put_back, entries as f64 / took.as_secs_f64());
+    client.close().await;
+    relay.kill();
+}
+
+async fn open(device: &Device) -> Client {
+    let transport = "ws".parse().expect("a transport");
+    Client::open(OpenOptions { home: device.home.clone(), transport, online: true }).await.unwrap()
+}
