@@ -9,6 +9,7 @@ use zerok_sync_chaos::catalogue::{self, Scenario};
 use zerok_sync_chaos::load::bench::{self, BenchOptions};
 use zerok_sync_chaos::load::{self, options::LoadOptions};
 use zerok_sync_chaos::process_scenarios;
+use zerok_sync_chaos::processes::told_to_stop;
 use zerok_sync_chaos::soak;
 use zerok_sync_chaos::trial::Tally;
 
@@ -63,24 +64,31 @@ fn main() -> Result<ExitCode> {
             let scenario = process_scenarios::find(&id);
             let scenario =
                 scenario.with_context(|| format!("no scenario {id} of that kind: see `zerok-chaos list`"))?;
-            println!("{}: {}", scenario.id, tokio::runtime::Runtime::new()?.block_on(scenario.check())?);
-            Ok(ExitCode::SUCCESS)
+            until_told_to_stop(async {
+                println!("{}: {}", scenario.id, scenario.check().await?);
+                Ok(())
+            })
         }
         Command::Run { id, seed, seeds, from, .. } => {
             let scenario = catalogue::find(&id).with_context(|| format!("no scenario {id}: see `zerok-chaos list`"))?;
             let (from, seeds) = seed.map_or((from, seeds.unwrap_or(scenario.seeds)), |seed| (seed, 1));
             run(scenario, from, seeds)
         }
-        Command::Bench(options) => {
-            tokio::runtime::Runtime::new()?.block_on(bench::run(&options))?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Load(options) => {
-            tokio::runtime::Runtime::new()?.block_on(load::run(&options))?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Bench(options) => until_told_to_stop(bench::run(&options)),
+        Command::Load(options) => until_told_to_stop(load::run(&options)),
         Command::Soak(arguments) => arguments.run(),
     }
+}
+
+/// Runs `work`. SIGTERM and SIGINT end it where it is: what it holds is dropped, and with it the
+/// relays and databases that it started.
+fn until_told_to_stop<T>(work: impl Future<Output = Result<T>>) -> Result<ExitCode> {
+    tokio::runtime::Runtime::new()?.block_on(async {
+        tokio::select! {
+            done = work => done.map(|_done| ExitCode::SUCCESS),
+            stopped = told_to_stop() => Err(stopped),
+        }
+    })
 }
 
 /// Runs the seeds on every core, in order, up to the first failure.

@@ -80,22 +80,54 @@ impl Cluster {
     pub fn start(durability: Durability) -> Result<Self, PostgresError> {
         let bin = bin_dir().ok_or(PostgresError::NotInstalled)?;
         let run_as = unprivileged_user()?;
+        let mut cluster = Self::in_a_folder(bin, run_as)?;
+        cluster.init(durability)?;
+        cluster.up_on_a_free_port()?;
+        Ok(cluster)
+    }
+
+    /// A standby on a port of its own: a copy of this cluster that follows it and can be read. This
+    /// one waits for it if its `synchronous_standby_names` says so, and not otherwise.
+    ///
+    /// # Errors
+    /// What `pg_basebackup` or `pg_ctl` said.
+    pub fn standby(&self) -> Result<Self, PostgresError> {
+        let mut standby = Self::in_a_folder(self.bin.clone(), self.run_as)?;
+        let mut copy = standby.command("pg_basebackup");
+        copy.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "zerok", "-X", "stream", "-c", "fast", "-R"]);
+        copy.arg("-D").arg(standby.data());
+        run(copy)?;
+        standby.up_on_a_free_port()?;
+        Ok(standby)
+    }
+
+    /// Makes a standby a primary. What it had received it has.
+    ///
+    /// # Errors
+    /// What `pg_ctl` said.
+    pub fn promote(&self) -> Result<(), PostgresError> {
+        let mut pg_ctl = self.pg_ctl();
+        pg_ctl.args(["-w", "promote"]);
+        run(pg_ctl)
+    }
+
+    fn in_a_folder(bin: PathBuf, run_as: Option<(u32, u32)>) -> Result<Self, PostgresError> {
         let dir = tempfile::Builder::new().prefix("zerok-pg-").tempdir()?.keep();
         if let Some((user, group)) = run_as {
             chown(&dir, user, group)?;
         }
         let janitor = janitor(&bin, &dir, run_as)?;
-        let mut cluster = Self { bin, dir, port: port::free()?, run_as, janitor };
-        cluster.init(durability)?;
+        Ok(Self { bin, dir, port: port::free()?, run_as, janitor })
+    }
+
+    fn up_on_a_free_port(&mut self) -> Result<(), PostgresError> {
         for _ in 1..PORTS_TRIED {
-            match cluster.up() {
-                Err(PostgresError::Command { output, .. }) if output.contains(PORT_TAKEN) => {
-                    cluster.port = port::free()?
-                }
-                outcome => return outcome.map(|()| cluster),
+            match self.up() {
+                Err(PostgresError::Command { output, .. }) if output.contains(PORT_TAKEN) => self.port = port::free()?,
+                outcome => return outcome,
             }
         }
-        cluster.up().map(|()| cluster)
+        self.up()
     }
 
     /// A new empty database; answers its URL.
@@ -121,7 +153,8 @@ impl Cluster {
     /// What `pg_ctl` said.
     pub fn up(&self) -> Result<(), PostgresError> {
         let mut pg_ctl = self.pg_ctl();
-        pg_ctl.args(["-o", &format!("-c port={}", self.port)]);
+        let socket = self.dir.display();
+        pg_ctl.args(["-o", &format!("-c port={} -c unix_socket_directories={socket}", self.port)]);
         pg_ctl.arg("-l").arg(self.dir.join("log")).args(["-w", "-t", "60", "start"]);
         run(pg_ctl).map_err(|error| match error {
             PostgresError::Command { command, output } => {
@@ -153,6 +186,11 @@ impl Cluster {
         self.command(program)
     }
 
+    /// Where it listens on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where its files are.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -171,9 +209,7 @@ impl Cluster {
         run(initdb)?;
         let fsync = if durability == Durability::Full { "on" } else { "off" };
         let settings = format!(
-            "listen_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nmax_connections = 300\n\
-             fsync = {fsync}\nfull_page_writes = {fsync}\n",
-            self.dir.display(),
+            "listen_addresses = '127.0.0.1'\nmax_connections = 300\nfsync = {fsync}\nfull_page_writes = {fsync}\n"
         );
         std::fs::write(self.data().join("postgresql.auto.conf"), settings)?;
         Ok(())

@@ -63,6 +63,11 @@ pub const ALL: &[ProcessScenario] = &[
         run: |dir| Box::pin(storage::postgres_in_trouble(dir)),
     },
     ProcessScenario {
+        id: "C-STOR-05-FAILOVER",
+        what: "Postgres' primary killed for good, its synchronous standby promoted: a pause, not a loss",
+        run: |dir| Box::pin(storage::failed_over(dir)),
+    },
+    ProcessScenario {
         id: "C-COLL-01",
         what: "a burst cut after some of ten: known to be incomplete, resumed behind the last",
         run: |dir| Box::pin(storage::burst_cut(dir)),

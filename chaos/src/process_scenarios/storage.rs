@@ -1,4 +1,4 @@
-//! What is on the disk, and a database in trouble: C-STOR-04, C-STOR-05, C-COLL-01.
+//! What is on the disk, and a database in trouble: C-STOR-04, C-STOR-05 (and its failover), C-COLL-01.
 
 use std::path::Path;
 use std::time::Duration;
@@ -86,6 +86,23 @@ pub(super) async fn postgres_in_trouble(dir: &Path) -> Result<String> {
     patiently("everybody gets through with connections again", stage.everybody_gets_through()).await?;
     drop(client);
     judge(&mut stage, &format!("a restart, a lock, {ended} connections ended, none to be had")).await
+}
+
+pub(super) async fn failed_over(dir: &Path) -> Result<String> {
+    let mut stage = stage(dir, Store::Replicated, false, 2).await?;
+    let database = stage.deployment.database().context("on Postgres")?.clone();
+    stage.push_at(60.0);
+    patiently("everybody gets through", stage.everybody_gets_through()).await?;
+    let acknowledged = || stage.written().iter().map(Vec::len).sum::<usize>();
+    let before = acknowledged();
+    until("acknowledgements", || acknowledged() > before + 10).await?;
+
+    let [_, acked_before, _] = stage.counts();
+    blocking(move || database.fail_over()).await?;
+
+    patiently("everybody gets through at the standby", stage.everybody_gets_through()).await?;
+    stage.deployment.assert_relays_run()?;
+    judge(&mut stage, &format!("the primary killed behind {acked_before} acknowledgements, its standby promoted")).await
 }
 
 /// Ends every other connection; how many that were.

@@ -18,6 +18,8 @@ pub enum Store {
     Postgres,
     /// Two relays on one Postgres, behind a load balancer.
     Two,
+    /// One relay on a Postgres with a standby that each commit waits for.
+    Replicated,
 }
 
 impl FromStr for Store {
@@ -54,6 +56,7 @@ impl Deployment {
         let database = match store {
             Store::Sqlite => None,
             Store::Postgres | Store::Two => Some(Arc::new(blocking(Database::start).await?)),
+            Store::Replicated => Some(Arc::new(blocking(Database::with_a_standby).await?)),
         };
         let url = database.as_ref().map(|database| database.url());
         let mut relays = Vec::new();
@@ -109,8 +112,8 @@ impl Deployment {
     /// Where everything lies that relays and database have written.
     #[must_use]
     pub fn folders(&self) -> Vec<PathBuf> {
-        let cluster = self.database.as_ref().map(|database| database.cluster().dir().to_owned());
-        std::iter::once(self.dir.clone()).chain(cluster).collect()
+        let clusters = self.database.iter().flat_map(|database| database.clusters());
+        std::iter::once(self.dir.clone()).chain(clusters.map(|cluster| cluster.dir().to_owned())).collect()
     }
 
     /// Says which relay ended without being killed, if one did.

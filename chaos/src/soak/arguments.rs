@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::{Cast, Plan};
-use crate::processes::Store;
+use crate::processes::{Store, told_to_stop};
 
 /// Real clients on a real relay, whose processes and database are killed again and again.
 #[derive(Debug, Clone, clap::Args)]
@@ -86,7 +86,12 @@ impl Arguments {
         };
         let dir = tempfile::Builder::new().prefix("zerok-soak-").tempdir()?;
         let runtime = tokio::runtime::Runtime::new().context("a runtime")?;
-        let report = runtime.block_on(super::run(&plan, dir.path(), |line| println!("{line}")))?;
+        let report = runtime.block_on(async {
+            tokio::select! {
+                report = super::run(&plan, dir.path(), |line| println!("{line}")) => report,
+                stopped = told_to_stop() => Err(stopped),
+            }
+        })?;
         print!("{report}");
         if report.violations.is_empty() {
             return Ok(ExitCode::SUCCESS);

@@ -209,7 +209,7 @@ impl Stage {
             logs.push(relay.log_path());
         }
         if let Some(database) = database {
-            own_ports.extend(database.port());
+            own_ports.extend(database.ports());
             blocking(move || database.kill()).await?;
         }
         let mut search = Search::new().with("a blob or a name", self.marker.as_bytes());
