@@ -25,6 +25,9 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 /// The write-ahead log is started over when it is longer than this. It begins anew before, at a
 /// commit while nobody reads from it, a moment that a relay with many readers may never have.
 const WAL_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// By so much it has to grow before that is tried again: while somebody reads for long, a backup for
+/// example, each attempt would only hold up writes.
+const WAL_RETRY_BYTES: u64 = 4 * 1024 * 1024;
 /// How long that waits for readers. A page is read in less; a backup is not waited for.
 const WAL_WAIT: Duration = Duration::from_millis(100);
 
@@ -220,12 +223,11 @@ impl Writer {
         if bytes <= self.wal_bytes_max {
             return;
         }
-        let started_over = schema::start_wal_over(&self.connection, WAL_WAIT).unwrap_or_else(|error| {
+        let started_over = self.checkpointer.start_over(&self.connection, WAL_WAIT).unwrap_or_else(|error| {
             tracing::warn!(%error, "the write-ahead log could not be started over");
             false
         });
-        // While somebody reads for long, a backup for example, each attempt would only hold up writes.
-        self.wal_bytes_max = if started_over { WAL_BYTES_MAX } else { bytes + WAL_BYTES_MAX };
+        self.wal_bytes_max = if started_over { WAL_BYTES_MAX } else { bytes + WAL_RETRY_BYTES };
     }
 }
 
