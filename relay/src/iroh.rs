@@ -25,6 +25,7 @@ use zerok_sync_protocol::limits::NOISE_MESSAGE_BYTES_MAX;
 use self::refusal::Refusals;
 use crate::admission::{Connection, Full, Origin, Peer, Place, Refused};
 use crate::core::Core;
+use crate::cut_off::CutOff;
 use crate::keys::Secret;
 use crate::limits::BUSY_RETRY_AFTER_MS;
 use crate::link::{Close, Link, LinkError, LinkReader, LinkWriter};
@@ -82,6 +83,7 @@ impl IrohListener {
         configured: Vec<SocketAddr>,
         core: Arc<Core>,
         supervisor: &Supervisor,
+        cut_off: CutOff,
     ) -> Result<Self, StartError> {
         let transport = QuicTransportConfig::builder()
             .max_concurrent_bidi_streams(VarInt::from_u32(1))
@@ -103,7 +105,7 @@ impl IrohListener {
             .await
             .map_err(|error| StartError::Iroh { addr, reason: error.to_string() })?;
         let address = IrohAddress { endpoint: endpoint.clone(), configured };
-        let task = supervisor.vital("iroh listener", accept(endpoint.clone(), core));
+        let task = supervisor.vital("iroh listener", accept(endpoint.clone(), core, cut_off));
         Ok(Self { endpoint, address, task })
     }
 
@@ -113,8 +115,10 @@ impl IrohListener {
     }
 
     /// Closes every connection.
-    pub(crate) async fn close(self) {
+    pub(crate) async fn close(mut self) {
         self.task.abort();
+        // It was cancelled, or had panicked; either way it holds the store no more.
+        let _ = (&mut self.task).await;
         self.endpoint.close().await;
     }
 }
@@ -145,7 +149,7 @@ fn own_addrs(endpoint: &Endpoint) -> Vec<SocketAddr> {
     addrs
 }
 
-async fn accept(endpoint: Endpoint, core: Arc<Core>) {
+async fn accept(endpoint: Endpoint, core: Arc<Core>, cut_off: CutOff) {
     let refusals = Refusals::new(&endpoint, core.now().monotonic_ms);
     while let Some(incoming) = endpoint.accept().await {
         let now_ms = core.now().monotonic_ms;
@@ -160,7 +164,7 @@ async fn accept(endpoint: Endpoint, core: Arc<Core>) {
         match admit(&core, origin, now_ms) {
             Ok((connection, handshake)) => {
                 let peer = Peer { origin, transport: Transport::Iroh, arrived_ms: now_ms, handshake: Some(handshake) };
-                tokio::spawn(serve(incoming, core.clone(), peer, connection));
+                cut_off.spawn(serve(incoming, core.clone(), peer, connection));
             }
             Err((limit, retry_after_ms)) => {
                 core.metrics.refused(limit);

@@ -25,6 +25,7 @@ pub mod archive;
 pub mod clock;
 pub mod config;
 pub mod core;
+mod cut_off;
 pub mod doctor;
 pub mod doorbell;
 pub mod gc;

@@ -16,6 +16,7 @@ use crate::admission::{Admission, Places, TrustedProxies};
 use crate::clock::{Entropy, SystemClock, SystemEntropy};
 use crate::config::{Config, StoreConfig};
 use crate::core::Core;
+use crate::cut_off::CutOff;
 use crate::doorbell::{PostgresDoorbell, Silent, poll_followed};
 use crate::gc;
 use crate::history::History;
@@ -85,7 +86,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Relay;
 
-/// A relay that serves until [`RunningRelay::shutdown`]. Dropping it cuts everybody off.
+/// A relay that serves until [`RunningRelay::shutdown`]. Dropping it cuts everybody off, and its store
+/// is closed a moment later.
 pub struct RunningRelay {
     /// Where HTTP and WebSocket are served.
     pub addr: SocketAddr,
@@ -99,6 +101,7 @@ pub struct RunningRelay {
     iroh: Option<IrohListener>,
     stop: watch::Sender<bool>,
     supervisor: Supervisor,
+    cut_off: CutOff,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -140,11 +143,13 @@ impl Relay {
             None => None,
         };
         let supervisor = Supervisor::new();
+        let cut_off = CutOff::new();
         let iroh = match config.iroh_port {
             Some(port) => {
                 let secret = keys::load_or_create(&config.data_dir.join(keys::IROH_KEY_FILE), core.entropy.as_ref())?;
                 let bind = SocketAddr::new(addr.ip(), port);
-                Some(IrohListener::bind(&secret, bind, config.iroh_addrs.clone(), core.clone(), &supervisor).await?)
+                let (addrs, cut_off) = (config.iroh_addrs.clone(), cut_off.clone());
+                Some(IrohListener::bind(&secret, bind, addrs, core.clone(), &supervisor, cut_off).await?)
             }
             None => None,
         };
@@ -171,6 +176,7 @@ impl Relay {
                     core: core.clone(),
                     connections: Places::new(METRICS_CONNECTIONS_MAX, METRICS_CONNECTIONS_MAX),
                     proxies: TrustedProxies::none(),
+                    cut_off: cut_off.clone(),
                     routes: operator,
                 };
                 tasks.push(supervisor.vital("listener for metrics", async move {
@@ -186,6 +192,7 @@ impl Relay {
             core: core.clone(),
             connections: core.admission.connections.clone(),
             proxies: config.trusted_proxies.clone(),
+            cut_off: cut_off.clone(),
             routes: http::with_headers(routes),
         };
         tasks.push(supervisor.vital("listener", server::serve(listener, door, stopped.clone())));
@@ -211,6 +218,7 @@ impl Relay {
             iroh,
             stop,
             supervisor,
+            cut_off,
             tasks,
         })
     }
@@ -251,11 +259,13 @@ impl RunningRelay {
         if timeout(grace, self.core.admission.connections.emptied()).await.is_err() {
             tracing::info!("some connections did not end in time and are cut off");
         }
+        self.cut_off.cut();
         if let Some(iroh) = self.iroh.take() {
             iroh.close().await;
         }
         self.core.writer.close().await;
         // Each holds the store, which another relay may open once they have ended.
+        self.cut_off.gone().await;
         for task in std::mem::take(&mut self.tasks) {
             task.abort();
             // It was cancelled, or had ended.
@@ -267,6 +277,7 @@ impl RunningRelay {
 impl Drop for RunningRelay {
     fn drop(&mut self) {
         self.stop.send_replace(true);
+        self.cut_off.cut();
         self.tasks.iter().for_each(JoinHandle::abort);
     }
 }

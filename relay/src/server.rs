@@ -25,6 +25,7 @@ use tokio::time::timeout;
 
 use crate::admission::{Connection, Full, Origin, Places, Share, TrustedProxies};
 use crate::core::Core;
+use crate::cut_off::CutOff;
 use crate::limits::{BUSY_RETRY_AFTER_MS, REFUSED_LINGERING_MAX};
 use crate::metrics::{Refusal, Transport};
 use crate::redacted::Redacted;
@@ -55,6 +56,8 @@ pub(crate) struct Client {
     /// Whose limits the request counts against.
     pub(crate) origin: Origin,
     pub(crate) connection: Arc<Connection>,
+    /// What ends it if it does not end by itself.
+    pub(crate) cut_off: CutOff,
     /// Behind a proxy the connection is the proxy's, and the client is counted by this.
     _share: Option<Arc<Share>>,
 }
@@ -85,6 +88,8 @@ pub(crate) struct Door {
     pub(crate) connections: Places,
     /// Whose word about a client's address is taken.
     pub(crate) proxies: TrustedProxies,
+    /// What ends those that do not end by themselves.
+    pub(crate) cut_off: CutOff,
     pub(crate) routes: Router,
 }
 
@@ -104,7 +109,7 @@ impl Door {
             Ok(place) => {
                 let connection = Connection::new(place, self.core.metrics.clone(), Transport::Http);
                 let (connection, stop) = (Arc::new(connection), stop.clone());
-                tokio::spawn(async move {
+                self.cut_off.clone().spawn(async move {
                     self.serve_connection(stream, peer, connection.clone(), stop).await;
                     // Given back last: who waits for the places finds everything else let go of.
                     drop(connection);
@@ -200,7 +205,8 @@ impl Door {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(SeenAs(client));
-        request.extensions_mut().insert(Client { origin, connection: connection.clone(), _share: share });
+        let cut_off = self.cut_off.clone();
+        request.extensions_mut().insert(Client { origin, connection: connection.clone(), cut_off, _share: share });
         Ok(request)
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use zerok_sync_protocol::wire::{decode_prefix, encode, encode_onto};
 use zerok_sync_protocol::{LogName, MailboxId, wire_enum};
 
+use crate::hub::Reader;
 use crate::limits::NOTIFY_PAYLOAD_BYTES_MAX;
 
 wire_enum! {
@@ -38,6 +39,8 @@ wire_enum! {
         3 => Notice {
             /// Which.
             group: LogName,
+            /// See [`crate::hub::Notice`].
+            reader: Option<Reader>,
             /// The encoded frame: `Acked` or `Whispered`.
             frame: Bytes,
         },
@@ -105,8 +108,10 @@ pub(super) fn open(payload: &str) -> Option<Letter> {
 mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
+    use zerok_sync_protocol::NoisePublicKey;
     use zerok_sync_protocol::limits::{SLOT_BYTES_MAX, WHISPER_BYTES_MAX};
-    use zerok_sync_protocol::{NoisePublicKey, RelayFrame};
+
+    use crate::hub::Notice;
 
     use super::*;
 
@@ -120,8 +125,12 @@ mod tests {
             }),
             group().prop_map(|group| News::Timeline { group }),
             group().prop_map(|group| News::Members { group }),
-            (group(), vec(any::<u8>(), 0..4_200))
-                .prop_map(|(group, frame)| News::Notice { group, frame: frame.into() }),
+            (group(), any::<Option<([u8; 32], bool)>>(), vec(any::<u8>(), 0..4_200)).prop_map(
+                |(group, reader, frame)| {
+                    let reader = reader.map(|(device, receipt)| (NoisePublicKey(device), receipt));
+                    News::Notice { group, reader, frame: frame.into() }
+                }
+            ),
             any::<[u8; 16]>()
                 .prop_map(|id| News::Mailbox { mailbox: MailboxId::from_slice(&id).expect("a valid length") }),
         ]
@@ -146,14 +155,11 @@ mod tests {
 
     #[test]
     fn the_longest_notices_fit() {
-        let whispered = RelayFrame::Whispered { data: vec![1; WHISPER_BYTES_MAX].into() };
-        let acked = RelayFrame::Acked {
-            device: NoisePublicKey([1; 32]),
-            cursor: u64::MAX,
-            receipt: Some(vec![1; SLOT_BYTES_MAX].into()),
-        };
-        for frame in [whispered, acked] {
-            let notice = News::Notice { group: LogName([255; 32]), frame: frame.encode().into() };
+        let whispered = Notice::whispered(vec![1; WHISPER_BYTES_MAX].into());
+        let receipt = Some(vec![1; SLOT_BYTES_MAX].into());
+        let acked = Notice::acked(NoisePublicKey([1; 32]), u64::MAX, receipt);
+        for Notice { reader, frame } in [whispered, acked] {
+            let notice = News::Notice { group: LogName([255; 32]), reader, frame };
             assert_eq!(payloads(u64::MAX, u64::MAX, [notice]).len(), 1);
         }
     }

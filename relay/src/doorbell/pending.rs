@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use zerok_sync_protocol::{LogName, MailboxId};
 
 use super::news::News;
+use crate::hub::Reader;
 use crate::limits::{DOORBELL_NOTICES_BYTES_MAX, DOORBELL_PENDING_MAX};
 
 #[derive(Default)]
@@ -25,7 +26,11 @@ struct State {
     timelines: HashSet<LogName>,
     members: HashSet<LogName>,
     mailboxes: HashSet<MailboxId>,
-    notices: VecDeque<News>,
+    /// Whispers, in order.
+    whispers: VecDeque<News>,
+    /// The newest `Acked` of each device.
+    acked: HashMap<(LogName, Reader), News>,
+    /// Bytes of both.
     notices_bytes: usize,
 }
 
@@ -44,13 +49,20 @@ impl Pending {
             News::Timeline { group } => insert(&mut state.timelines, group),
             News::Members { group } => insert(&mut state.members, group),
             News::Mailbox { mailbox } => insert(&mut state.mailboxes, mailbox),
-            News::Notice { ref frame, .. } => {
+            News::Notice { group, reader, ref frame } => {
                 let bytes = frame.len();
+                let older = reader.and_then(|reader| state.acked.remove(&(group, reader)));
+                if let Some(News::Notice { frame, .. }) = older {
+                    state.notices_bytes -= frame.len();
+                }
                 if state.notices_bytes + bytes <= DOORBELL_NOTICES_BYTES_MAX
-                    && state.notices.len() < DOORBELL_PENDING_MAX
+                    && state.whispers.len() + state.acked.len() < DOORBELL_PENDING_MAX
                 {
                     state.notices_bytes += bytes;
-                    state.notices.push_back(news);
+                    match reader {
+                        Some(reader) => drop(state.acked.insert((group, reader), news)),
+                        None => state.whispers.push_back(news),
+                    }
                 }
             }
         }
@@ -69,7 +81,8 @@ impl Pending {
 
     /// Everything, and since when it waits.
     pub fn take(&self) -> (u64, Vec<News>) {
-        let State { since_ms, logs, timelines, members, mailboxes, notices, .. } = std::mem::take(&mut *self.lock());
+        let State { since_ms, logs, timelines, members, mailboxes, whispers, acked, notices_bytes: _ } =
+            std::mem::take(&mut *self.lock());
         let logs = logs.into_iter().map(|(group, (head, auth_gen))| News::Log { group, head, auth_gen });
         let news = members
             .into_iter()
@@ -77,7 +90,8 @@ impl Pending {
             .chain(timelines.into_iter().map(|group| News::Timeline { group }))
             .chain(logs)
             .chain(mailboxes.into_iter().map(|mailbox| News::Mailbox { mailbox }))
-            .chain(notices)
+            .chain(acked.into_values())
+            .chain(whispers)
             .collect();
         (since_ms.unwrap_or_default(), news)
     }
@@ -96,6 +110,8 @@ fn insert<T: Eq + std::hash::Hash>(set: &mut HashSet<T>, item: T) {
 
 #[cfg(test)]
 mod tests {
+    use zerok_sync_protocol::NoisePublicKey;
+
     use super::*;
 
     #[test]
@@ -117,11 +133,32 @@ mod tests {
             group.0[..8].copy_from_slice(&index.to_le_bytes());
             pending.add(News::Log { group, head: 1, auth_gen: 0 }, 0);
             pending.add(News::Members { group }, 0);
-            pending.add(News::Notice { group, frame: vec![0; 1_000].into() }, 0);
+            pending.add(News::Notice { group, reader: None, frame: vec![0; 500].into() }, 0);
+            let reader = Some((NoisePublicKey(group.0), true));
+            pending.add(News::Notice { group, reader, frame: vec![0; 500].into() }, 0);
         }
         let (_, news) = pending.take();
         let notices = news.iter().filter(|news| matches!(news, News::Notice { .. })).count();
         assert_eq!(news.len() - notices, 2 * DOORBELL_PENDING_MAX);
-        assert_eq!(notices, DOORBELL_NOTICES_BYTES_MAX / 1_000);
+        assert_eq!(notices, DOORBELL_NOTICES_BYTES_MAX / 500);
+    }
+
+    #[test]
+    fn of_what_a_device_has_read_only_the_newest_word_waits_and_every_whisper_does() {
+        let pending = Pending::default();
+        let notice = |device: Option<u8>, byte| News::Notice {
+            group: LogName([1; 32]),
+            reader: device.map(|device| (NoisePublicKey([device; 32]), true)),
+            frame: vec![byte; 1_000].into(),
+        };
+        for byte in 0..250 {
+            pending.add(notice(Some(1), byte), 0);
+            pending.add(notice(Some(2), byte), 0);
+            pending.add(notice(None, byte), 0);
+        }
+        let (_, news) = pending.take();
+        assert_eq!(news.len(), 252);
+        assert!(news.contains(&notice(Some(1), 249)) && news.contains(&notice(Some(2), 249)));
+        assert!((0..250).all(|byte| news.contains(&notice(None, byte))));
     }
 }

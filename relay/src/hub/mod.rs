@@ -8,13 +8,14 @@
 //! made good by a poll.
 //!
 //! Notices (`Acked`, `Whispered`) are ephemeral by definition: a bounded queue per session, full
-//! means dropped.
+//! means dropped, and of a device's `Acked` only the newest waits.
 //!
 //! Everything here is one short lock, never held across an await, and is undone by `Drop`. A
 //! room's lock is taken inside the hub's, never the other way round.
 
 mod fresh;
 mod mailboxes;
+mod notice;
 mod presence;
 mod room;
 #[cfg(test)]
@@ -24,13 +25,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use zerok_sync_protocol::frame::LogState;
 use zerok_sync_protocol::limits::SESSIONS_PER_DEVICE_MAX;
 use zerok_sync_protocol::{LogName, MailboxId, NoisePublicKey};
 
 pub use self::fresh::{Fresh, Slice};
 pub use self::mailboxes::MailboxWatch;
+pub use self::notice::{Notice, Reader};
 pub use self::presence::{Kick, Presence};
 pub use self::room::{Bell, Found, Seat};
 
@@ -123,12 +124,13 @@ impl Hub {
         self.tell(News::Timeline { group: LogName(group.0) });
     }
 
-    /// Gives an encoded frame to a group's sessions other than `from`. Full queues drop it.
-    pub fn notify_others(&self, group: GroupKey, from: &Seat, frame: &Bytes) {
+    /// Gives a notice to a group's sessions other than `from`. Full queues drop it.
+    pub fn notify_others(&self, group: GroupKey, from: &Seat, notice: Notice) {
         if let Some(room) = self.room(group) {
-            room.notify(Some(from.session()), frame);
+            room.notify(Some(from.session()), &notice);
         }
-        self.tell(News::Notice { group: LogName(group.0), frame: frame.clone() });
+        let Notice { reader, frame } = notice;
+        self.tell(News::Notice { group: LogName(group.0), reader, frame });
     }
 
     /// Ends a group's sessions whose device is not listed.
@@ -158,8 +160,9 @@ impl Hub {
             News::Members { group } => {
                 room(group).inspect(|room| room.recount());
             }
-            News::Notice { group, frame } => {
-                room(group).inspect(|room| room.notify(None, &frame));
+            News::Notice { group, reader, frame } => {
+                let notice = Notice { reader, frame };
+                room(group).inspect(|room| room.notify(None, &notice));
             }
             News::Mailbox { mailbox } => self.ring_mailbox_here(&mailbox),
         }

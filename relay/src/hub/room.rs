@@ -14,6 +14,7 @@ use zerok_sync_protocol::{NoisePublicKey, Timeline};
 
 use super::Hub;
 use super::fresh::{Budget, Fresh, Slice};
+use super::notice::Notice;
 use super::presence::{Kick, Signal};
 use crate::limits::NOTICES_MAX;
 use crate::store::{GroupKey, Standing};
@@ -62,7 +63,7 @@ struct State {
 struct Place {
     device: NoisePublicKey,
     signal: Arc<Signal>,
-    notices: VecDeque<Bytes>,
+    notices: VecDeque<Notice>,
     /// The next cursor of a live session.
     live: Option<u64>,
 }
@@ -145,10 +146,13 @@ impl Room {
         self.lock().recount();
     }
 
-    pub fn notify(&self, except: Option<u64>, frame: &Bytes) {
-        for (session, place) in &mut self.lock().places {
-            if Some(*session) != except && place.notices.len() < NOTICES_MAX {
-                place.notices.push_back(frame.clone());
+    pub fn notify(&self, except: Option<u64>, notice: &Notice) {
+        for (_, place) in self.lock().places.iter_mut().filter(|(session, _)| Some(**session) != except) {
+            let older = place.notices.iter_mut().find(|waiting| notice.replaces(waiting));
+            if let Some(older) = older {
+                *older = notice.clone();
+            } else if place.notices.len() < NOTICES_MAX {
+                place.notices.push_back(notice.clone());
                 place.signal.ring();
             }
         }
@@ -294,7 +298,7 @@ impl Seat {
     /// The next notice: an encoded frame of another session.
     #[must_use]
     pub fn notice(&self) -> Option<Bytes> {
-        self.room.lock().place(self.session).notices.pop_front()
+        self.room.lock().place(self.session).notices.pop_front().map(|notice| notice.frame)
     }
 
     /// What there is at `next` for a follower with this credit. Of a slice that it takes, one

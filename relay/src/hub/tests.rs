@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use futures_util::FutureExt;
 use zerok_sync_protocol::BlobId;
 
@@ -195,11 +196,27 @@ fn a_notice_reaches_the_others_and_a_full_queue_drops_it() {
     let (one, two) = (enter(&hub, 1, 0), enter(&hub, 2, 0));
     let (seat_one, seat_two) = (one.sit(GROUP), two.sit(GROUP));
     for _ in 0..NOTICES_MAX + 5 {
-        hub.notify_others(GROUP, &seat_one, &Bytes::from_static(b"x"));
+        hub.notify_others(GROUP, &seat_one, Notice::whispered(Bytes::from_static(b"x")));
     }
     assert!(seat_one.notice().is_none());
     assert_eq!(std::iter::from_fn(|| seat_two.notice()).count(), NOTICES_MAX);
     assert!(two.rung().now_or_never().is_some());
+}
+
+#[test]
+fn of_what_a_device_has_read_only_the_newest_word_and_the_newest_receipt_wait() {
+    let hub = hub();
+    let presences = [enter(&hub, 1, 0), enter(&hub, 2, 0), enter(&hub, 3, 0)];
+    let [one, two, three] = presences.each_ref().map(|presence| presence.sit(GROUP));
+    let receipt = |byte| Some(Bytes::from(vec![byte; 4_096]));
+    for cursor in 0..100 {
+        hub.notify_others(GROUP, &one, Notice::acked(device(1), cursor, receipt(u8::try_from(cursor).expect("small"))));
+        hub.notify_others(GROUP, &one, Notice::acked(device(1), cursor, None));
+        hub.notify_others(GROUP, &two, Notice::acked(device(2), cursor, None));
+    }
+    let waiting: Vec<Bytes> = std::iter::from_fn(|| three.notice()).collect();
+    let newest = [(1, receipt(99)), (1, None), (2, None)];
+    assert_eq!(waiting, newest.map(|(id, receipt)| Notice::acked(device(id), 99, receipt).frame));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::subscribe::SubscribeFrame;
 use super::subscription::Subscription;
 use super::wire::Wire;
 use crate::core::Core;
-use crate::hub::{Fresh, Seat};
+use crate::hub::{Fresh, Notice, Seat};
 use crate::limits::ROTATION_RESERVE_BYTES;
 use crate::link::Close;
 use crate::metrics::Refusal;
@@ -219,8 +219,7 @@ impl Member {
             durable: false,
         };
         core.writer.note(note).await;
-        let acked = RelayFrame::Acked { device: wire.device, cursor, receipt };
-        core.hub.notify_others(self.group, &self.seat, &acked.encode().into());
+        core.hub.notify_others(self.group, &self.seat, Notice::acked(wire.device, cursor, receipt));
         Ok(())
     }
 
@@ -313,7 +312,7 @@ impl Member {
             core.metrics.refused(Refusal::Whispers);
             return wire.refuse(ErrorCode::RateLimited, retry_after_ms, "this device whispers too often");
         }
-        core.hub.notify_others(self.group, &self.seat, &RelayFrame::Whispered { data }.encode().into());
+        core.hub.notify_others(self.group, &self.seat, Notice::whispered(data));
     }
 }
 

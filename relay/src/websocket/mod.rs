@@ -40,7 +40,7 @@ pub(crate) async fn upgrade(
     let upgrading = hyper::upgrade::on(&mut request);
     match Opening::of(request.method(), request.headers()) {
         Ok(opening) => {
-            tokio::spawn(serve(upgrading, app.core, client, opening.speaks));
+            client.cut_off.clone().spawn(serve(upgrading, app.core, client, opening.speaks));
             opening.accept()
         }
         Err(refused) => *refused,

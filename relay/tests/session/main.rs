@@ -15,5 +15,6 @@ mod push;
 mod removal;
 mod retention;
 mod slow;
+mod stopping;
 mod subscribe;
 mod support;
