@@ -20,16 +20,12 @@ impl CutOff {
 
     /// Runs a connection to its end, or until it is cut off.
     pub(crate) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        let mut cut = self.0.subscribe();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = connection => {}
-                // An error would mean that the relay is gone.
-                _ = cut.wait_for(|&cut| cut) => {}
-            }
-            // Last: who waits for it finds everything else let go of.
-            drop(cut);
-        });
+        tokio::spawn(self.begun().run(connection));
+    }
+
+    /// A connection that somebody else's task will run.
+    pub(crate) fn begun(&self) -> Begun {
+        Begun(self.0.subscribe())
     }
 
     /// Ends all that run, and whatever is begun from now on.
@@ -40,6 +36,24 @@ impl CutOff {
     /// Waits until nothing runs any more.
     pub(crate) async fn gone(&self) {
         self.0.closed().await;
+    }
+}
+
+/// A connection that is waited for, from here on.
+#[derive(Debug)]
+pub(crate) struct Begun(watch::Receiver<bool>);
+
+impl Begun {
+    /// Runs it to its end, or until it is cut off.
+    pub(crate) async fn run(self, connection: impl Future<Output = ()>) {
+        let Self(mut cut) = self;
+        tokio::select! {
+            () = connection => {}
+            // An error would mean that the relay is gone.
+            _ = cut.wait_for(|&cut| cut) => {}
+        }
+        // Last: who waits for it finds everything else let go of.
+        drop(cut);
     }
 }
 
