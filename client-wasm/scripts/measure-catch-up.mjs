@@ -6,6 +6,7 @@
 //   cargo build --release -p zerok-sync-relay
 //   node client-wasm/scripts/measure-catch-up.mjs [entries, default 20000] [bytes, default 1024]
 
+import { readdirSync, readFileSync } from "node:fs";
 import { loadavg } from "node:os";
 
 import { launchChromium } from "../test/support/chromium.mjs";
@@ -20,6 +21,38 @@ const PUSHES_AHEAD = 500;
 
 const entries = Number(process.argv[2] ?? 20_000);
 const bytes = Number(process.argv[3] ?? 1_024);
+
+/**
+ * Processor time so far of the processes that this one has started, in microseconds: the relay, and
+ * Chromium's by their task (`renderer` has the page, wasm included; a `utility` has the network,
+ * another one IndexedDB). Linux tells; elsewhere it is empty.
+ */
+function cpuUsByProcess() {
+  const parents = new Map([[process.pid, "self"]]);
+  const used = {};
+  const read = (pid, file) => {
+    try {
+      return readFileSync(`/proc/${pid}/${file}`, "utf8");
+    } catch {
+      return "";
+    }
+  };
+  const pids = process.platform === "linux" ? readdirSync("/proc").filter((name) => /^\d+$/.test(name)) : [];
+  // Children have higher numbers than their parents, unless the numbers have begun anew.
+  for (const pid of pids.map(Number).sort((a, b) => a - b)) {
+    // The name is in parentheses and may hold anything; behind it come state, parent, …
+    const fields = read(pid, "stat").split(")").at(-1).trim().split(/\s+/);
+    if (!parents.has(Number(fields[1]))) continue;
+    const commandLine = read(pid, "cmdline").replaceAll("\0", " ");
+    const type = /--type=(\S+)/.exec(commandLine)?.[1];
+    const service = /--utility-sub-type=(\w+)/.exec(commandLine)?.[1];
+    const name = commandLine.includes("zerok-relay") ? "relay" : (service ?? type ?? "browser");
+    parents.set(pid, name);
+    // Ticks of a hundredth of a second: fixed in Linux's interface.
+    used[name] = (used[name] ?? 0) + (Number(fields[11]) + Number(fields[12])) * 10_000;
+  }
+  return used;
+}
 
 const web = makeWebRoot();
 const relay = await startRelay({ webRoot: web.path, profile: "release" });
@@ -54,6 +87,7 @@ try {
     { entries, size: Math.max(8, bytes - SEALING_BYTES), ahead: PUSHES_AHEAD },
   );
 
+  const before = cpuUsByProcess();
   const read = await reader.page.evaluate(
     async ({ entries, url }) => {
       const { Client } = await import("/client/index.js");
@@ -73,6 +107,7 @@ try {
     },
     { entries, url: relay.url },
   );
+  const cpuUs = Object.entries(cpuUsByProcess()).map(([name, us]) => [name, Math.round((us - (before[name] ?? 0)) / entries)]);
   if (read.distinct !== entries || read.integrity.length > 0) throw new Error(`not all is well: ${JSON.stringify(read)}`);
 
   console.log(
@@ -82,6 +117,7 @@ try {
       pushed_per_second: Math.round(entries / fillSeconds),
       seconds: Number(read.seconds.toFixed(2)),
       entries_per_second: Math.round(entries / read.seconds),
+      cpu_us_per_entry: Object.fromEntries(cpuUs.filter(([, us]) => us > 0)),
       browser: browser.version(),
       load_average: loadavg().map((load) => Number(load.toFixed(1))),
     }),

@@ -74,7 +74,7 @@ pub async fn native_catch_up(relay: &str, homes: &Path, entries: u64, payload_by
     let own = std::process::id();
     let rss_before_bytes = process::rss_bytes(own);
     let (mut rss_max_bytes, mut sampled) = (rss_before_bytes, Instant::now());
-    let (started, cpu_before, threads_before) = (Instant::now(), process::cpu(own), process::cpu_ns_by_thread(own));
+    let (started, cpu_before, threads_before) = (Instant::now(), process::cpu(own), process::threads(own));
     let open = OpenOptions { transport: Transport::WebSocket, ..OpenOptions::new(&home_b) };
     let reader = Client::open(open).await?;
     let mut stream = reader.entries();
@@ -92,10 +92,7 @@ pub async fn native_catch_up(relay: &str, homes: &Path, entries: u64, payload_by
     }
     let seconds = started.elapsed().as_secs_f64();
     let cpu = process::cpu(own).zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
-    let mut threads = process::cpu_ns_by_thread(own);
-    for (name, before_ns) in threads_before {
-        threads.entry(name).and_modify(|ns| *ns = ns.saturating_sub(before_ns));
-    }
+    let threads = process::threads(own).since(&threads_before);
     drop(stream);
     reader.close().await;
     Ok(NativeCaughtUp {

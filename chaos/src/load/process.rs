@@ -39,19 +39,35 @@ pub fn cpu_of_family(pid: u32) -> Option<Duration> {
     Some(own + processes.filter_map(stat).filter(|stat| stat.parent == pid).map(|stat| stat.cpu).sum::<Duration>())
 }
 
-/// Processor time of a process's living threads so far, by name, in nanoseconds: threads that work
-/// together have one name.
+/// Processor time of a process's living threads so far, in nanoseconds, by the kernel's number.
+#[derive(Debug, Clone)]
+pub struct Threads(BTreeMap<String, (String, u64)>);
+
+/// What the threads of a process have used so far.
 #[must_use]
-pub fn cpu_ns_by_thread(pid: u32) -> BTreeMap<String, u64> {
-    let mut threads = BTreeMap::new();
+pub fn threads(pid: u32) -> Threads {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    for task in tasks.map(|task| task.path()) {
-        let name = fs::read_to_string(task.join("comm")).unwrap_or_default();
-        let schedstat = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
-        let on_cpu_ns = schedstat.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok());
-        *threads.entry(name.trim().to_owned()).or_default() += on_cpu_ns.unwrap_or_default();
+    let used = |task: fs::DirEntry| {
+        let name = fs::read_to_string(task.path().join("comm")).ok()?;
+        let schedstat = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        let on_cpu_ns = schedstat.split_whitespace().next()?.parse().ok()?;
+        Some((task.file_name().to_str()?.to_owned(), (name.trim().to_owned(), on_cpu_ns)))
+    };
+    Threads(tasks.filter_map(used).collect())
+}
+
+impl Threads {
+    /// Nanoseconds used since `before` by those that live now, by name: threads that work together
+    /// have one name. One that ended meanwhile does not count, and takes nothing from its successor.
+    #[must_use]
+    pub fn since(self, before: &Self) -> BTreeMap<String, u64> {
+        let mut by_name = BTreeMap::new();
+        for (number, (name, ns)) in self.0 {
+            let before_ns = before.0.get(&number).map_or(0, |(_, ns)| *ns);
+            *by_name.entry(name).or_default() += ns.saturating_sub(before_ns);
+        }
+        by_name
     }
-    threads
 }
 
 struct Stat {
@@ -88,6 +104,18 @@ mod tests {
         let pid = std::process::id();
         assert!(rss_bytes(pid).expect("VmRSS") <= rss_peak_bytes(pid).expect("VmHWM"));
         assert!(cpu(pid).expect("stat") <= cpu_of_machine().expect("stat"));
-        assert!(cpu_ns_by_thread(pid).values().sum::<u64>() > 0);
+    }
+
+    #[test]
+    fn what_a_thread_used_is_counted_under_its_name_and_not_against_a_later_one() {
+        let used = |threads: &[(&str, &str, u64)]| {
+            Threads(threads.iter().map(|(number, name, ns)| ((*number).into(), ((*name).into(), *ns))).collect())
+        };
+        let before = used(&[("1", "app", 5), ("2", "storage", 90)]);
+        let after = used(&[("1", "app", 7), ("3", "storage", 20), ("4", "storage", 1)]);
+        assert_eq!(after.since(&before), BTreeMap::from([("app".into(), 2), ("storage".into(), 21)]));
+
+        let nothing = Threads(BTreeMap::new());
+        assert!(threads(std::process::id()).since(&nothing).values().sum::<u64>() > 0);
     }
 }
