@@ -37,6 +37,12 @@ pub const ENVELOPE_BYTES_MAX_CEILING: u32 = 16 * 1024 * 1024;
 /// Largest blob whatever the relay allows; larger data goes as an atomic batch.
 pub const BLOB_BYTES_MAX: usize = 1024 * 1024;
 
+/// Largest epoch envelope. A relay hands up to [`SUPERSEDED_LOGS_MAX`] of them to a device that has
+/// proven no auth key, so they are held to what one can need: 72 wraps of 1,176 bytes (65 devices
+/// and dummies) are 83 KiB; a keyring of 1,000 secrets, 65 removals and as many heads sealed and
+/// padded are 48 KiB. The rest is room to spare.
+pub const EPOCH_ENVELOPE_BYTES_MAX: usize = 192 * 1024;
+
 /// Devices of a group at a relay: 64 and the paper device.
 pub const ALLOW_LIST_MAX: usize = 65;
 /// Opaque bytes a relay keeps for each device.
@@ -85,3 +91,4 @@ pub const WIRE_DEPTH_MAX: usize = 8;
 
 const _: () = assert!(MAILBOX_MESSAGE_BYTES_MAX < FRAME_BYTES_MAX_GUEST);
 const _: () = assert!(ENVELOPE_BYTES_MAX_DEFAULT as usize > BLOB_BYTES_MAX);
+const _: () = assert!(ENVELOPE_BYTES_MAX_DEFAULT as usize > EPOCH_ENVELOPE_BYTES_MAX);

@@ -22,7 +22,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 use zerok_sync_protocol::envelope::{self, HEADER_BYTES};
-use zerok_sync_protocol::limits::ALLOW_LIST_MAX;
+use zerok_sync_protocol::limits::{ALLOW_LIST_MAX, EPOCH_ENVELOPE_BYTES_MAX};
 use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{
     BlobId, EnvelopeHeader, EnvelopeType, EpochId, NoisePublicKey, Signature, byte_id, wire, wire_struct,
@@ -134,6 +134,9 @@ pub fn seal_epoch(
     let signature = signing.sign(&epoch_message(group, &header, &wraps_hash, &array)).to_bytes();
     let mut bytes = [&header, wraps.as_bytes()].concat();
     keys.encrypt_onto(&mut bytes, &nonce, &[&header, &group.0, &wraps_hash], &[&array, &signature])?;
+    if bytes.len() > EPOCH_ENVELOPE_BYTES_MAX {
+        return Err(SealError::TooLarge { bytes: bytes.len(), bytes_max: EPOCH_ENVELOPE_BYTES_MAX });
+    }
     Ok(Sealed::new(bytes))
 }
 
@@ -294,6 +297,9 @@ pub(crate) fn no_wraps() -> Vec<u8> {
 
 /// Splits an epoch envelope into header, wraps and sealed body.
 fn split(envelope: &[u8]) -> Result<(EnvelopeHeader, Wraps, &[u8]), OpenFailure> {
+    if envelope.len() > EPOCH_ENVELOPE_BYTES_MAX {
+        return Err(OpenFailure::Corrupt("longer than an epoch can be"));
+    }
     let (header, rest) = EnvelopeHeader::parse(envelope)?;
     if header.kind != EnvelopeType::Epoch {
         return Err(OpenFailure::WrongType(header.kind));

@@ -4,7 +4,9 @@ use zerok_sync_protocol::fuzzing::SeededRng;
 
 use super::wrap::{WRAP_BYTES, WRAPS_STEP};
 use super::*;
+use crate::content::SeenHash;
 use crate::fixtures::{Group, membership};
+use crate::id::SenderTag;
 use crate::keys::MembershipSeed;
 
 /// The group's first epoch, accepted, and three members; member 1 is the founder.
@@ -349,6 +351,37 @@ fn a_full_group_is_wrapped_to_and_one_device_more_is_refused() {
     many.push(membership(2).keys);
     let refused = Wraps::to_all(&epoch, &secret, &many, rng).err();
     assert_eq!(refused, Some(SealError::TooMany { what: "devices", max: 65 }));
+}
+
+/// What the limit was reasoned from: a full group that has changed its keys a thousand times.
+#[test]
+fn the_largest_epoch_there_can_be_fits_and_a_larger_one_is_neither_made_nor_opened() {
+    let rng = &mut SeededRng::new(b"largest");
+    let scene = Scene::new();
+    let (secret, me) = (Scene::next_secret(), &scene.members[0]);
+    let seen = SeenItem { tag: SenderTag([255; 8]), seq: u64::MAX, hash: SeenHash([255; 16]) };
+    let removed = Removed { device: me.device(), last_seq: u64::MAX, last_blob_id: BlobId([255; 32]) };
+    let largest = EpochBody {
+        seq: u64::MAX,
+        seen: vec![seen; SEEN_ITEMS_MAX].try_into().expect("as many as fit"),
+        removed: vec![removed; REMOVED_MAX].try_into().expect("as many as fit"),
+        allow: vec![NoisePublicKey([255; 32]); ALLOW_LIST_MAX].try_into().expect("as many as fit"),
+        keyring: vec![Scene::next_secret(); KEYRING_MAX].try_into().expect("as many as fit"),
+        lamport: u64::MAX,
+        sent_at_ms: u64::MAX,
+        ..scene.removal()
+    };
+    let members = vec![me.keys.clone(); ALLOW_LIST_MAX];
+    let sealed = seal_epoch(scene.id(), &secret, &me.signing, &members, &largest, rng).expect("it fits");
+    open_epoch(scene.id(), &scene.next_keys(), &sealed.envelope).expect("it opens");
+
+    let too_large = EpochBody { genesis: vec![0; 100_000].into(), ..largest };
+    let refused = seal_epoch(scene.id(), &secret, &me.signing, &members, &too_large, rng);
+    assert!(matches!(refused, Err(SealError::TooLarge { bytes_max: EPOCH_ENVELOPE_BYTES_MAX, .. })));
+    let longer = [&sealed.envelope[..], &[0; 100_000]].concat();
+    let refused = OpenFailure::Corrupt("longer than an epoch can be");
+    assert_eq!(open_epoch(scene.id(), &scene.next_keys(), &longer).err(), Some(refused.clone()));
+    assert_eq!(unwrap_secret(scene.id(), me, &longer).err(), Some(UnwrapError::NotAnEpoch(refused)));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //!
 //! The file appears whole or not at all (mode 0600, fsynced, then renamed), and a restore is one
 //! transaction that ends with the file's checksum: half a restore does not exist. Both stream, so
-//! memory is bounded by a few records. After a restore of anything but the newest state call
-//! [`crate::store::Retention::declare_restore`]: clients then compare, and put back what is missing.
+//! memory is bounded by a few records. A restore of anything but the newest state gives the logs
+//! fresh [`Timelines`], in the same transaction: clients then compare, and put back what is missing.
 
 mod format;
 
@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 pub use self::format::FormatError;
 
 use self::format::{ArchiveReader, ArchiveWriter};
-use crate::store::{Import, Record, Store, StoreError};
+use crate::store::{Import, Record, Store, StoreError, Timelines};
 
 /// Records that may wait between the database and the file. Each holds an envelope at most.
 const RECORDS_WAITING_MAX: usize = 8;
@@ -166,13 +166,18 @@ pub async fn backup(
 ///
 /// # Errors
 /// [`ArchiveError`]; the store is as it was then.
-pub async fn restore(store: &dyn Store, path: &Path, replace: bool) -> Result<Contents, ArchiveError> {
+pub async fn restore(
+    store: &dyn Store,
+    path: &Path,
+    replace: bool,
+    timelines: Timelines,
+) -> Result<Contents, ArchiveError> {
     let (records, waiting) = mpsc::channel(RECORDS_WAITING_MAX);
     let reading = spawn_blocking({
         let path = path.to_owned();
         move || read(&path, Some(&records))
     });
-    let imported = store.import(waiting, replace).await;
+    let imported = store.import(waiting, replace, timelines).await;
     let contents = reading.await?;
     match imported? {
         Import::Done => contents,
@@ -188,15 +193,6 @@ pub async fn restore(store: &dyn Store, path: &Path, replace: bool) -> Result<Co
 pub async fn verify(path: &Path) -> Result<Contents, ArchiveError> {
     let path = path.to_owned();
     spawn_blocking(move || read(&path, None)).await?
-}
-
-/// Looks whether this is an archive that this version can read, and no further.
-///
-/// # Errors
-/// [`ArchiveError`] if it is not.
-pub async fn recognise(path: &Path) -> Result<(), ArchiveError> {
-    let path = path.to_owned();
-    spawn_blocking(move || open(&path).map(drop)).await?
 }
 
 type Archive = ArchiveWriter<BufWriter<File>>;
@@ -226,10 +222,24 @@ fn write(partial: &Path, head: Record, mut records: mpsc::Receiver<Record>) -> i
 fn finish(archive: Archive, partial: &Path, path: &Path) -> io::Result<()> {
     let file = archive.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.sync_all()?;
-    std::fs::hard_link(partial, path)?;
-    std::fs::remove_file(partial)?;
+    publish(partial, path, |partial, path| std::fs::hard_link(partial, path))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
+}
+
+/// Gives the file its name, which nobody else's may have: a link is refused there. Where the file
+/// system has no links (FAT, some network shares), the name is taken by an empty file first.
+fn publish(partial: &Path, path: &Path, link: impl Fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
+    match link(partial, path) {
+        Ok(()) => return std::fs::remove_file(partial),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+        Err(_) => {}
+    }
+    OpenOptions::new().write(true).create_new(true).open(path)?;
+    std::fs::rename(partial, path).inspect_err(|_| {
+        // It is empty, and ours.
+        let _ = std::fs::remove_file(path);
+    })
 }
 
 fn open(path: &Path) -> Result<ArchiveReader<BufReader<File>>, ArchiveError> {
@@ -254,5 +264,32 @@ fn read(path: &Path, records: Option<&mpsc::Sender<Record>>) -> Result<Contents,
         if ended {
             return Ok(contents);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn no_links(_: &Path, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    #[test]
+    fn where_there_are_no_links_a_backup_gets_its_name_all_the_same_and_overwrites_nothing() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (partial, path) = (dir.path().join("new.partial"), dir.path().join("new"));
+        std::fs::write(&partial, "whole").expect("written");
+
+        publish(&partial, &path, no_links).expect("published");
+
+        assert_eq!(std::fs::read(&path).expect("readable"), b"whole");
+        assert!(!partial.exists());
+        std::fs::write(&partial, "another").expect("written");
+        for link in [no_links, |partial: &Path, path: &Path| std::fs::hard_link(partial, path)] {
+            let refused = publish(&partial, &path, link).expect_err("the name is taken");
+            assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        }
+        assert_eq!(std::fs::read(&path).expect("readable"), b"whole");
     }
 }

@@ -7,6 +7,7 @@ use zerok_sync_relay::archive;
 use zerok_sync_relay::config::Settings;
 use zerok_sync_relay::identity::{self, KeyRestored};
 use zerok_sync_relay::opening::open_store;
+use zerok_sync_relay::store::Timelines;
 
 use super::backup::{as_json, in_words};
 
@@ -29,8 +30,11 @@ pub struct Arguments {
     /// moves to another database
     #[arg(long)]
     keep_timelines: bool,
+    /// Restore the logs into a relay with a key of its own: every client has to be told that key
+    #[arg(long)]
+    keep_key: bool,
     /// Only read the file to its end and say whether it is whole
-    #[arg(long, conflicts_with_all = ["replace", "keep_timelines"])]
+    #[arg(long, conflicts_with_all = ["replace", "keep_timelines", "keep_key"])]
     dry_run: bool,
     /// One JSON object
     #[arg(long)]
@@ -40,22 +44,24 @@ pub struct Arguments {
 /// Restores and tells.
 pub fn run(arguments: &Arguments, settings: &Settings) -> anyhow::Result<ExitCode> {
     let config = &settings.config;
-    let (contents, key) = super::block_on(async {
+    let timelines = if arguments.keep_timelines { Timelines::Kept } else { Timelines::Fresh };
+    let contents = super::block_on(async {
+        // To its end before anything is made or changed: the key is put in place ahead of the logs,
+        // so that whoever is interrupted in between has an empty relay, not another one.
+        let contents = archive::verify(&arguments.file).await?;
         if arguments.dry_run {
-            return Ok((archive::verify(&arguments.file).await?, None));
+            return Ok(contents);
         }
-        // Before a database is made for it.
-        archive::recognise(&arguments.file).await?;
         let store = open_store(config).await?;
-        let contents = archive::restore(&*store, &arguments.file, arguments.replace).await?;
-        if !arguments.keep_timelines {
-            store.declare_restore().await?;
+        if let Some(secret) = contents.noise_secret.as_ref().filter(|_| !arguments.keep_key)
+            && let KeyRestored::AnotherIsThere { kept_in } = identity::restore(config, &*store, secret).await?
+        {
+            anyhow::bail!(
+                "nothing was restored: {kept_in} holds another key than the backup, and clients of the relay in the \
+                 backup would refuse this one; move that key away to be that relay, or keep it with --keep-key"
+            );
         }
-        let key = match &contents.noise_secret {
-            Some(secret) => Some(identity::restore(config, &*store, secret).await?),
-            None => None,
-        };
-        Ok((contents, key))
+        Ok(archive::restore(&*store, &arguments.file, arguments.replace, timelines).await?)
     })?;
     if arguments.json {
         super::print_json(&as_json(&contents))?;
@@ -64,13 +70,6 @@ pub fn run(arguments: &Arguments, settings: &Settings) -> anyhow::Result<ExitCod
     } else {
         let clients = if arguments.keep_timelines { "" } else { super::WHAT_CLIENTS_SEE };
         super::print(&format!("restored {}\n{clients}", in_words(&contents)))?;
-    }
-    if let Some(KeyRestored::AnotherIsThere { kept_in }) = key {
-        eprintln!(
-            "zerok-relay: {kept_in} holds another key, which stays: clients of the relay in the backup will refuse \
-             this one; move that key away and restore again with --replace to be that relay"
-        );
-        return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -118,6 +118,13 @@ impl Hub {
         }
     }
 
+    /// Takes in where a session found the log when it was admitted.
+    pub fn admitted(&self, group: GroupKey, state: &LogState, removals: u64) {
+        if let Some(room) = self.room(group) {
+            room.admitted(state, removals);
+        }
+    }
+
     /// The log has another history since a moment ago.
     pub fn timeline_changed(&self, group: GroupKey, state: &LogState) {
         self.heard(group, state);

@@ -52,7 +52,8 @@ pub(super) struct Room {
 struct State {
     bell: Bell,
     timeline: Option<Timeline>,
-    restricted: bool,
+    /// [`Standing::removals`] that the sessions know of.
+    removals: Option<u64>,
     /// A head that the poll was the first to tell of.
     found: Option<u64>,
     places: HashMap<u64, Place>,
@@ -101,6 +102,12 @@ impl Room {
         state.ring(log.head, log.auth_gen);
     }
 
+    /// Where a session that was admitted just now found the log.
+    pub fn admitted(&self, log: &LogState, removals: u64) {
+        self.heard(log);
+        self.lock().count_removals(removals);
+    }
+
     pub fn head(&self) -> u64 {
         self.lock().bell.head
     }
@@ -119,9 +126,7 @@ impl Room {
             self.budget.metrics.doorbell_missed.inc();
         }
         state.found = is_news.then_some(standing.state.head);
-        if standing.restricted != std::mem::replace(&mut state.restricted, standing.restricted) && standing.restricted {
-            state.recount();
-        }
+        state.count_removals(standing.removals);
     }
 
     pub fn ring(&self, head: u64, auth_gen: u64) {
@@ -245,6 +250,13 @@ impl State {
         if newer != self.bell {
             self.bell = newer;
             self.ring_all();
+        }
+    }
+
+    /// One that no doorbell told of is found by its number, whoever looks first.
+    fn count_removals(&mut self, removals: u64) {
+        if self.removals.replace(removals).is_some_and(|known| known != removals) {
+            self.recount();
         }
     }
 

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use zerok_sync_protocol::envelope::ENVELOPE_BYTES_MIN;
 use zerok_sync_protocol::frame::{Limits, LogState, Usage, Who};
-use zerok_sync_protocol::limits::{ALLOW_LIST_MAX, FRAME_BYTES_MAX_GUEST, MINOR_MAX, MINOR_MIN, SUPERSEDED_LOGS_MAX};
+use zerok_sync_protocol::limits::{
+    ALLOW_LIST_MAX, EPOCH_ENVELOPE_BYTES_MAX, FRAME_BYTES_MAX_GUEST, MINOR_MAX, MINOR_MIN, SUPERSEDED_LOGS_MAX,
+};
 use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{
     AuthPublicKey, BlobId, ErrorCode, LogName, NoisePublicKey, RelayFrame, Signature, Timeline, hello,
@@ -86,8 +88,8 @@ impl Open {
             return self.wire.fail(ErrorCode::Unauthorized, "Create follows a Welcome with timeline zero");
         };
         let (auth_public, minor) = (founder.auth_public, founder.minor);
-        if let Some(code) =
-            std::iter::once(&epoch_envelope).chain(&envelopes).find_map(|envelope| refusal_of(&core.limits, envelope))
+        if let Some(code) = refusal_of_epoch(&core.limits, &epoch_envelope)
+            .or_else(|| envelopes.iter().find_map(|envelope| refusal_of(&core.limits, envelope)))
         {
             if code == ErrorCode::EnvelopeTooLarge {
                 self.wire.count(Refusal::EnvelopeBytes);
@@ -247,7 +249,7 @@ impl Open {
                 *role = Role::Member(Box::new(Member::new(group, auth_public, auth_gen, self.presence.sit(group))));
             }
         }
-        core.hub.heard(group, &admitted.state);
+        core.hub.admitted(group, &admitted.state, admitted.removals);
         self.wire.set_frame_bytes_max(core.limits.member_frame_bytes_max());
         let mut allow = admitted.allow;
         allow.truncate(ALLOW_LIST_MAX);
@@ -305,6 +307,12 @@ pub(super) fn refusal_of(limits: &RelayLimits, envelope: &Bytes) -> Option<Error
     } else {
         None
     }
+}
+
+/// As [`refusal_of`], for one that the relay hands to a device which has only proven its own key.
+pub(super) fn refusal_of_epoch(limits: &RelayLimits, envelope: &Bytes) -> Option<ErrorCode> {
+    let too_large = (envelope.len() > EPOCH_ENVELOPE_BYTES_MAX).then_some(ErrorCode::EnvelopeTooLarge);
+    too_large.or_else(|| refusal_of(limits, envelope))
 }
 
 /// The highest minor version both sides speak.

@@ -10,7 +10,7 @@ use zerok_sync_protocol::{
     AuthPublicKey, BlobId, ClientFrame, ErrorCode, LogName, NoisePublicKey, RelayFrame, Signature, Timeline, hello,
 };
 
-use super::hello::refusal_of;
+use super::hello::refusal_of_epoch;
 use super::own::OwnCursors;
 use super::push::Pushes;
 use super::subscribe::SubscribeFrame;
@@ -261,7 +261,10 @@ impl Member {
             wire.fail(ErrorCode::Unauthorized, "the proof of the next key does not hold in this session");
             return Ok(());
         }
-        if let Some(code) = refusal_of(&core.limits, &epoch_envelope) {
+        if let Some(code) = refusal_of_epoch(&core.limits, &epoch_envelope) {
+            if code == ErrorCode::EnvelopeTooLarge {
+                wire.count(Refusal::EnvelopeBytes);
+            }
             wire.refuse(code, 0, "the epoch envelope is too short or too long");
             return Ok(());
         }

@@ -142,7 +142,9 @@ impl Session {
                 Err(error) => self.end_early(&error),
             },
             Phase::Open(mut open) => {
+                let was_admitted = open.is_admitted();
                 open.receive(&self.core, message).await;
+                self.renew_hello_deadline(was_admitted && !open.is_admitted());
                 self.spend(open.wire.frames_taken(), message.len() as u64 + open.wire.bytes_caused());
                 Phase::Open(open)
             }
@@ -210,7 +212,18 @@ impl Session {
     /// Does what is due: appends what was pushed, reads what may be sent. Not cancel-safe.
     pub async fn work(&mut self) {
         if let Phase::Open(open) = &mut self.phase {
+            let was_admitted = open.is_admitted();
             open.work(&self.core).await;
+            let founds_nothing = was_admitted && !open.is_admitted();
+            self.renew_hello_deadline(founds_nothing);
+        }
+    }
+
+    /// A founder whose `Create` was refused may say another `Hello`, and has as long for it as for
+    /// the first one.
+    fn renew_hello_deadline(&mut self, founds_nothing: bool) {
+        if founds_nothing {
+            self.hello_deadline_ms = self.core.now().monotonic_ms + self.core.limits.handshake_deadline_ms;
         }
     }
 

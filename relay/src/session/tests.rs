@@ -119,16 +119,24 @@ impl Rig {
     /// The session of a member that made a log of one entry.
     async fn found(&mut self) -> LogName {
         self.handshake().await;
-        let group = SigningKey::from_bytes(&[7; 32]);
+        let name = self.ask_to_found(7).await;
+        self.create(envelope(0)).await;
+        assert_eq!(self.hear().len(), 2, "welcome to create, welcome");
+        name
+    }
+
+    async fn ask_to_found(&mut self, seed: u8) -> LogName {
+        let group = SigningKey::from_bytes(&[seed; 32]);
         let auth_public = AuthPublicKey(group.verifying_key().to_bytes());
         let hash = self.client.as_ref().expect("the handshake is done").handshake_hash();
         let who = Who::Member { auth_public, signature: hello::sign(&group, &hash, true) };
         self.say(ClientFrame::Hello { minor_min: 0, minor_max: 0, who, create: true, token: None }).await;
-        let allow = List::try_from(vec![StaticKey::from_bytes([2; 32]).public()]).expect("one device");
-        let create = ClientFrame::Create { allow, epoch_envelope: envelope(0), envelopes: List::default() };
-        self.say(create).await;
-        assert_eq!(self.hear().len(), 2, "welcome to create, welcome");
         LogName::of(&auth_public)
+    }
+
+    async fn create(&mut self, epoch_envelope: Bytes) {
+        let allow = List::try_from(vec![StaticKey::from_bytes([2; 32]).public()]).expect("one device");
+        self.say(ClientFrame::Create { allow, epoch_envelope, envelopes: List::default() }).await;
     }
 
     fn hear(&mut self) -> Vec<RelayFrame> {
@@ -165,6 +173,26 @@ async fn the_handshake_does_not_put_the_deadline_of_hello_off() {
     assert_eq!(rig.pass(6_000), None);
     rig.handshake().await;
     assert_eq!(rig.pass(3_999), None);
+    assert_eq!(rig.pass(1), Some(Close::TIMEOUT));
+}
+
+#[tokio::test]
+async fn a_founder_who_is_refused_late_has_as_long_for_another_hello_as_for_the_first() {
+    let limits = RelayLimits { groups_per_address_per_day: 1, ..RelayLimits::default() };
+    let mut rig = Rig::with(limits);
+    rig.handshake().await;
+    rig.ask_to_found(7).await;
+    let core = rig.session.core.clone();
+    let peer = std::net::IpAddr::from([192, 0, 2, 1]);
+    core.admission.make_group(core.admission.origin(peer), 0).expect("another session of the address is first");
+    assert_eq!(rig.pass(30_000), None, "a founder has no deadline");
+
+    rig.create(envelope(0)).await;
+
+    let code = ErrorCode::CreationRefused.number();
+    let heard = rig.hear();
+    assert!(matches!(heard.last(), Some(RelayFrame::Error { code: told, .. }) if *told == code), "{heard:?}");
+    assert_eq!(rig.pass(9_999), None);
     assert_eq!(rig.pass(1), Some(Close::TIMEOUT));
 }
 

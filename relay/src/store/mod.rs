@@ -27,7 +27,7 @@ pub use self::retention::{
     Account, Budget, Collector, DeleteRequest, Deleted, Removal, Retention, Step, Storage, TableSize, Then,
     TruncateRequest, Truncated,
 };
-pub use self::snapshot::{Import, Record, Snapshot};
+pub use self::snapshot::{Import, Record, Snapshot, Timelines};
 pub use self::sqlite::Sqlite;
 
 /// The relay's immutable internal key for a log: the name it was created under. Never sent out.
@@ -59,6 +59,8 @@ pub struct KnownLog {
 pub struct Admitted {
     /// Where the log stands.
     pub state: LogState,
+    /// As in [`Standing`].
+    pub removals: u64,
     /// Stored bytes.
     pub group_bytes: u64,
     /// The device's slot, empty if never written.
@@ -320,8 +322,8 @@ pub enum Restricted {
 pub struct Standing {
     /// Where it stands.
     pub state: LogState,
-    /// A removal is under way.
-    pub restricted: bool,
+    /// How often devices may have been taken off its list: by each restriction and each rotation.
+    pub removals: u64,
 }
 
 /// Which side of a mailbox.

@@ -32,6 +32,7 @@ pub(super) struct GroupRow {
     pub floor_blob_id: BlobId,
     pub bytes: u64,
     pub restricted: bool,
+    pub removals: u64,
 }
 
 impl GroupRow {
@@ -103,6 +104,7 @@ pub(super) fn admission(entrance: Entrance, row: GroupRow, members: Members) -> 
         Entrance::ListFull => Admission::ListFull,
         Entrance::Listed | Entrance::ListNow => Admission::Admitted(Admitted {
             state: row.state(),
+            removals: row.removals,
             group_bytes: row.bytes,
             slot: members.slot.unwrap_or_default(),
             allow: members.allow,

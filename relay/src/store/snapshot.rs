@@ -122,6 +122,16 @@ pub(super) fn select(columns: &str, table: &str) -> String {
     )
 }
 
+/// What an import does with the timelines in an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timelines {
+    /// Gives every log another one, as [`super::Retention::declare_restore`] does: clients compare,
+    /// and put back what is missing.
+    Fresh,
+    /// Keeps them: right only if nothing was pushed since the archive was made.
+    Kept,
+}
+
 /// What became of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Import {
@@ -142,5 +152,10 @@ pub trait Snapshot: Send + Sync + 'static {
     async fn export(&self, records: mpsc::Sender<Record>) -> Result<(), StoreError>;
     /// Takes rows up to an [`Record::End`] into an empty store, in one transaction. With `replace`
     /// what the store holds makes room in the same transaction.
-    async fn import(&self, records: mpsc::Receiver<Record>, replace: bool) -> Result<Import, StoreError>;
+    async fn import(
+        &self,
+        records: mpsc::Receiver<Record>,
+        replace: bool,
+        timelines: Timelines,
+    ) -> Result<Import, StoreError>;
 }

@@ -111,6 +111,21 @@ async fn a_removal_at_one_ends_the_removed_devices_session_at_the_other_before_t
 }
 
 #[tokio::test]
+async fn a_second_removal_before_the_rotation_is_noticed_without_a_doorbell_too() {
+    let (one, other, _) = two_instances(poll_alone).await;
+    let group = Group::new(1);
+    let mut stays = one.founder(&group, &device(1)).await;
+    let mut goes_first = other.member(&group, &device(2)).await;
+    let mut goes_second = other.member(&group, &device(3)).await;
+    restrict(&mut stays, &[1, 3]).await;
+    goes_first.ends_with(ErrorCode::DeviceRevoked).await;
+
+    restrict(&mut stays, &[1]).await;
+
+    goes_second.ends_with(ErrorCode::DeviceRevoked).await;
+}
+
+#[tokio::test]
 async fn a_rotation_at_one_ends_the_removed_devices_session_at_the_other() {
     let (one, other, _) = two_instances(doorbell_alone).await;
     let group = Group::new(1);

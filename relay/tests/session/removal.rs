@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 use zerok_sync_protocol::frame::PushResult;
+use zerok_sync_protocol::limits::EPOCH_ENVELOPE_BYTES_MAX;
 use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{ClientFrame, ErrorCode, RelayFrame, hello};
 
 use crate::support::{
-    Client, Group, TestRelay, device, envelope, envelope_of, epoch_envelope, own, push_frame, rotate_frame, stored,
+    Client, Group, TestRelay, create_frame, device, envelope, envelope_of, epoch_envelope, own, push_frame,
+    rotate_frame, stored,
 };
 
 #[tokio::test]
@@ -186,11 +188,43 @@ async fn an_epoch_envelope_over_the_limit_is_refused() {
 }
 
 #[tokio::test]
+async fn an_epoch_envelope_is_no_larger_than_one_can_need_to_be() {
+    let relay = TestRelay::start().await;
+    let (old, new) = (Group::new(1), Group::new(2));
+    for (len, outcome) in [(EPOCH_ENVELOPE_BYTES_MAX + 1, Err(())), (EPOCH_ENVELOPE_BYTES_MAX, Ok(()))] {
+        let mut a = relay.ws(&device(1)).await;
+        a.send(a.member_hello(&old, true)).await;
+        a.next().await;
+        let mut create = create_frame(&[a.device], 0, &[]);
+        if let ClientFrame::Create { epoch_envelope, .. } = &mut create {
+            *epoch_envelope = envelope_of(1, len);
+        }
+        a.send(create).await;
+        if outcome.is_err() {
+            a.ends_with(ErrorCode::EnvelopeTooLarge).await;
+            continue;
+        }
+        assert!(matches!(a.next().await, RelayFrame::Welcome { .. }));
+        for (len, outcome) in [(len + 1, Err(())), (len, Ok(()))] {
+            let mut rotate = rotate_frame(&a, &old, &new, 0, &[device(1).public()], 1);
+            if let ClientFrame::Rotate { epoch_envelope, .. } = &mut rotate {
+                *epoch_envelope = envelope_of(2, len);
+            }
+            a.send(rotate).await;
+            match outcome {
+                Err(()) => assert_eq!(a.error().await, ErrorCode::EnvelopeTooLarge),
+                Ok(()) => assert!(matches!(a.next().await, RelayFrame::Rotated { .. })),
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn rotations_do_not_fill_the_disk_beyond_the_quota_and_their_reserve() {
     let relay = TestRelay::start_with(|config| config.limits.group_bytes_max = 1).await;
     let mut group = Group::new(1);
     let mut a = relay.founder(&group, &device(1)).await;
-    let reserve = zerok_sync_relay::limits::ROTATION_RESERVE_BYTES / 1_000_000;
+    let reserve = zerok_sync_relay::limits::ROTATION_RESERVE_BYTES / EPOCH_ENVELOPE_BYTES_MAX as u64;
     for generation in 0..=reserve {
         let next = Group::new(2 + generation as u8);
         let ClientFrame::Rotate { expect_gen, next_auth_public, proof, allow, .. } =
@@ -198,7 +232,7 @@ async fn rotations_do_not_fill_the_disk_beyond_the_quota_and_their_reserve() {
         else {
             unreachable!();
         };
-        let epoch_envelope = envelope_of(generation, 1_000_000);
+        let epoch_envelope = envelope_of(generation, EPOCH_ENVELOPE_BYTES_MAX);
         a.send(ClientFrame::Rotate { expect_gen, next_auth_public, proof, allow, epoch_envelope }).await;
         match a.next().await {
             RelayFrame::Rotated { .. } if generation < reserve => group = next,

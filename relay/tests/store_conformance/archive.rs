@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 use zerok_sync_protocol::wire;
 use zerok_sync_relay::archive::{self, ArchiveError, Contents};
 use zerok_sync_relay::store::{
-    Budget, DeleteRequest, Deleted, DeviceNote, Removal, Store, StoreError, StoredEntry, Then, TruncateRequest,
-    Truncated,
+    Budget, DeleteRequest, Deleted, DeviceNote, Record, Removal, Store, StoreError, StoredEntry, Then, Timelines,
+    TruncateRequest, Truncated,
 };
 
 use crate::subject::{Log, NOW, Subject, device, envelope, found, new, note, note_of, sized_envelope};
@@ -85,11 +85,36 @@ pub async fn an_archive_restores_every_row_into_either_database(store: Subject) 
     assert_eq!(contents, expected);
     assert_eq!(archive::verify(&path).await.unwrap(), expected);
     for restored in [Subject::sqlite().await, Subject::postgres().await] {
-        assert_eq!(archive::restore(&*restored, &path, false).await.unwrap(), expected);
+        assert_eq!(archive::restore(&*restored, &path, false, Timelines::Kept).await.unwrap(), expected);
         assert_eq!(rows(&*restored).await, rows(&*store).await);
         assert_eq!(log.everything(&*restored).await, log.everything(&*store).await);
         assert_eq!(log.stored(&*restored, &[envelope(9)]).await, [new(6)]);
     }
+}
+
+pub async fn a_restore_gives_every_log_another_timeline_and_changes_nothing_else(store: Subject) {
+    let (_dir, path) = place();
+    let source = Subject::sqlite().await;
+    populate(&*source).await;
+    backup(&*source, &path).await;
+
+    archive::restore(&*store, &path, false, Timelines::Fresh).await.unwrap();
+
+    let records = |rows: Vec<Vec<u8>>| -> Vec<Record> { rows.iter().map(|row| wire::decode(row).unwrap()).collect() };
+    let (before, after) = (records(rows(&*source).await), records(rows(&*store).await));
+    assert_eq!(before.len(), after.len());
+    let mut fresh = 0;
+    for (before, after) in before.into_iter().zip(after) {
+        match (before, after) {
+            (Record::Group { timeline: before, group, .. }, Record::Group { timeline: after, group: same, .. }) => {
+                assert_eq!(group, same);
+                assert!(before != after && !after.is_zero());
+                fresh += 1;
+            }
+            (before, after) => assert_eq!(before, after),
+        }
+    }
+    assert_eq!(fresh, 3);
 }
 
 pub async fn an_archive_is_of_one_moment_while_others_push(store: Subject) {
@@ -119,7 +144,7 @@ pub async fn an_archive_is_of_one_moment_while_others_push(store: Subject) {
     }
 
     let restored = Subject::sqlite().await;
-    archive::restore(&*restored, &path, false).await.unwrap();
+    archive::restore(&*restored, &path, false, Timelines::Kept).await.unwrap();
 
     for log in &logs {
         let state = restored.state(log.group).await.unwrap().expect("the log is there");
@@ -144,7 +169,7 @@ pub async fn a_log_whose_removal_has_begun_is_not_in_the_archive(store: Subject)
 
     assert_eq!((contents.groups, contents.devices, contents.entries), (1, 1, 1));
     let restored = Subject::sqlite().await;
-    archive::restore(&*restored, &path, false).await.unwrap();
+    archive::restore(&*restored, &path, false, Timelines::Kept).await.unwrap();
     assert_eq!(stays.everything(&*restored).await.len(), 1);
     found(&*restored, 2).await;
 }
@@ -157,11 +182,11 @@ pub async fn a_restore_over_logs_is_refused_unless_they_are_to_go(store: Subject
     found(&*store, 42).await;
     let before = rows(&*store).await;
 
-    let refused = archive::restore(&*store, &path, false).await;
+    let refused = archive::restore(&*store, &path, false, Timelines::Kept).await;
 
     assert!(matches!(refused, Err(ArchiveError::NotEmpty)), "{refused:?}");
     assert_eq!(rows(&*store).await, before);
-    archive::restore(&*store, &path, true).await.unwrap();
+    archive::restore(&*store, &path, true, Timelines::Kept).await.unwrap();
     assert_eq!(rows(&*store).await, rows(&*source).await);
 }
 
@@ -180,7 +205,7 @@ pub async fn a_damaged_archive_changes_nothing(store: Subject) {
         [&whole[..whole.len() - 1], &whole[..whole.len() / 2], &changed, b"", b"not an archive at all, but long"]
     {
         std::fs::write(&path, damaged).unwrap();
-        let refused = archive::restore(&*store, &path, true).await;
+        let refused = archive::restore(&*store, &path, true, Timelines::Kept).await;
         assert!(matches!(refused, Err(ArchiveError::Format { .. })), "{refused:?}");
         assert_eq!(rows(&*store).await, before);
     }

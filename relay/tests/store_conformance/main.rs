@@ -145,6 +145,7 @@ conformance! {
     }
     archive {
         an_archive_restores_every_row_into_either_database,
+        a_restore_gives_every_log_another_timeline_and_changes_nothing_else,
         an_archive_is_of_one_moment_while_others_push,
         a_log_whose_removal_has_begun_is_not_in_the_archive,
         a_restore_over_logs_is_refused_unless_they_are_to_go,

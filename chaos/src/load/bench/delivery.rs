@@ -46,7 +46,7 @@ async fn latency(bench: &mut Bench, kind: StoreKind) -> Result<()> {
     }
     let store = kind.name();
     let p99 = median(&half.iter().map(|flowed| flowed.push_to_delivery.p99_ms).collect::<Vec<_>>());
-    let last = half.last().map(|flowed| flowed.push_to_delivery.to_string()).unwrap_or_default();
+    let last = half.last().map(|flowed| of_rounds(half.len(), &flowed.push_to_delivery)).unwrap_or_default();
     bench.figure(
         Figure::new(
             format!("delivery.{}.half", tag(kind)),
@@ -72,6 +72,14 @@ async fn latency(bench: &mut Bench, kind: StoreKind) -> Result<()> {
     Ok(())
 }
 
+/// Says that a figure is the median of its rounds, before the distribution of one of them.
+fn of_rounds(rounds: usize, last: &impl std::fmt::Display) -> String {
+    match rounds {
+        1 => last.to_string(),
+        _ => format!("the median of {rounds} rounds, of which the last: {last}"),
+    }
+}
+
 /// One device is heard by 255 sessions; then again with many other groups in the store.
 async fn fan_out(bench: &mut Bench) -> Result<()> {
     let scale = bench.scale;
@@ -93,7 +101,7 @@ async fn fan_out(bench: &mut Bench) -> Result<()> {
     let goal = Goal::AtLeast(50_000.0);
     bench.figure(
         Figure::new("fanout", format!("deliveries of 1 KiB in one group of {sessions} sessions"), rate, "/s", goal)
-            .with(details),
+            .with(of_rounds(scale.rounds, &details)),
     );
     let others = number(scale.other_groups as f64);
     bench.figure(

@@ -117,7 +117,8 @@ pub(super) async fn rotate(client: &mut Client, request: &RotateRequest) -> Resu
     let auth_gen = row.auth_gen + 1;
     let update = db
         .prepare_cached(
-            "UPDATE groups SET auth_pub = $2, auth_gen = $3, epoch_envelope = $4, restricted = false
+            "UPDATE groups SET auth_pub = $2, auth_gen = $3, epoch_envelope = $4, restricted = false,
+                               removals = removals + 1
              WHERE group_id = $1",
         )
         .await
@@ -145,7 +146,10 @@ pub(super) async fn restrict(client: &mut Client, request: &RestrictRequest) -> 
         return Ok(Restricted::Superseded { epoch_envelope: read::epoch_envelope(&db, group).await? });
     }
     keep_listed(&db, group, &request.allow).await?;
-    let update = db.prepare_cached("UPDATE groups SET restricted = true WHERE group_id = $1").await.map_err(failed)?;
+    let update = db
+        .prepare_cached("UPDATE groups SET restricted = true, removals = removals + 1 WHERE group_id = $1")
+        .await
+        .map_err(failed)?;
     db.execute(&update, &[&&group.0[..]]).await.map_err(failed)?;
     db.commit().await.map_err(failed)?;
     Ok(Restricted::Done { head: row.head })

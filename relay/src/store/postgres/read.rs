@@ -68,7 +68,7 @@ pub(super) async fn lock_group(db: &impl GenericClient, group: GroupKey) -> Resu
 pub(super) async fn standings(db: &Client, groups: &[GroupKey]) -> Result<Vec<(GroupKey, Standing)>> {
     let statement = db
         .prepare_cached(
-            "SELECT group_id, timeline, auth_gen, head, head_blob_id, floor, restricted
+            "SELECT group_id, timeline, auth_gen, head, head_blob_id, floor, removals
              FROM groups WHERE group_id = ANY($1) AND delete_at = 0",
         )
         .await
@@ -84,7 +84,7 @@ pub(super) async fn standings(db: &Client, groups: &[GroupKey]) -> Result<Vec<(G
                 head_blob_id: BlobId(fixed(row.get(4))?),
                 floor: from_db(row.get(5))?,
             };
-            Ok((GroupKey(fixed(row.get(0))?), Standing { state, restricted: row.get(6) }))
+            Ok((GroupKey(fixed(row.get(0))?), Standing { state, removals: from_db(row.get(6))? }))
         })
         .collect()
 }
@@ -98,7 +98,7 @@ async fn group_row(db: &impl GenericClient, group: GroupKey, lock: &str) -> Resu
 
 /// What [`parse_group`] reads.
 pub(super) const GROUP_COLUMNS: &str =
-    "group_id, auth_pub, auth_gen, timeline, head, head_blob_id, floor, floor_blob_id, bytes, restricted";
+    "group_id, auth_pub, auth_gen, timeline, head, head_blob_id, floor, floor_blob_id, bytes, restricted, removals";
 
 pub(super) fn parse_group(row: &Row) -> Result<GroupRow> {
     Ok(GroupRow {
@@ -112,6 +112,7 @@ pub(super) fn parse_group(row: &Row) -> Result<GroupRow> {
         floor_blob_id: BlobId(fixed(row.get(7))?),
         bytes: from_db(row.get(8))?,
         restricted: row.get(9),
+        removals: from_db(row.get(10))?,
     })
 }
 

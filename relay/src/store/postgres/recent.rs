@@ -173,6 +173,7 @@ mod tests {
             floor_blob_id: BlobId::ZERO,
             bytes: 500,
             restricted: false,
+            removals: 0,
         }
     }
 

@@ -123,14 +123,13 @@ impl Retention for Postgres {
     }
 
     async fn declare_restore(&self) -> Result<u64> {
-        // The second half of a random UUID: 62 random bits, never all zero.
-        execute(
-            &*self.connection().await?,
-            "UPDATE groups SET timeline = substring(uuid_send(gen_random_uuid()) FROM 9)",
-            &[],
-        )
-        .await
+        declare_restore(&*self.connection().await?).await
     }
+}
+
+pub(super) async fn declare_restore(db: &impl GenericClient) -> Result<u64> {
+    // The second half of a random UUID: 62 random bits, never all zero.
+    execute(db, "UPDATE groups SET timeline = substring(uuid_send(gen_random_uuid()) FROM 9)", &[]).await
 }
 
 struct PostgresCollector {

@@ -30,6 +30,8 @@ CREATE TABLE groups (
     floor_blob_id  bytea NOT NULL,
     bytes          bigint NOT NULL,
     restricted     boolean NOT NULL,
+    -- How often devices may have been taken off the list.
+    removals       bigint NOT NULL DEFAULT 0,
     created_at     bigint NOT NULL,
     -- Retention. Rows below kept_from were removed, kept_blob_id is the blob id below it; what is
     -- below purge_below goes from purge_at on. A log with a delete_at is not served.

@@ -13,12 +13,12 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{IsolationLevel, Row};
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, NoisePublicKey, Timeline};
 
-use super::Postgres;
 use super::pool::failed;
 use super::read::bytes;
+use super::{Postgres, retention};
 use crate::store::rules::{fixed, from_db, to_db};
 use crate::store::snapshot::{DEVICE_COLUMNS, ENTRY_COLUMNS, GROUP_COLUMNS, NAME_COLUMNS, select};
-use crate::store::{Import, Record, Result, Snapshot, StoreError};
+use crate::store::{Import, Record, Result, Snapshot, StoreError, Timelines};
 
 /// A whole database takes as long as it takes.
 const NO_TIMEOUTS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
@@ -37,7 +37,7 @@ impl Snapshot for Postgres {
         db.commit().await.map_err(failed)
     }
 
-    async fn import(&self, mut records: mpsc::Receiver<Record>, replace: bool) -> Result<Import> {
+    async fn import(&self, mut records: mpsc::Receiver<Record>, replace: bool, timelines: Timelines) -> Result<Import> {
         let mut client = self.connection().await?;
         let db = client.transaction().await.map_err(failed)?;
         db.batch_execute(NO_TIMEOUTS).await.map_err(failed)?;
@@ -53,6 +53,9 @@ impl Snapshot for Postgres {
         tables.devices().await?;
         tables.entries().await?;
         let Some(Record::End { .. }) = tables.next else { return Ok(Import::Incomplete) };
+        if timelines == Timelines::Fresh {
+            retention::declare_restore(&db).await?;
+        }
         // Without statistics the first minutes' queries might read whole tables.
         db.batch_execute("ANALYZE groups, names, devices, entries").await.map_err(failed)?;
         db.commit().await.map_err(failed)?;

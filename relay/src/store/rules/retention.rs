@@ -174,6 +174,7 @@ mod tests {
                 floor_blob_id: BlobId::ZERO,
                 bytes: 0,
                 restricted: false,
+                removals: 0,
             };
             let floors = Floors { kept_from: 1, kept_blob_id: BlobId::ZERO, raised_at: 0, purge_below: 1, purge_at: 0 };
             Self { row, floors, entries: vec![(None, true); usize::try_from(head).expect("small")] }

@@ -98,7 +98,9 @@ pub(super) fn rotate(db: &Transaction<'_>, request: &RotateRequest) -> Result<Ro
     let (plan, cursors) = plan_unchecked(&mut row, &mut known, &envelopes, request.now_ms);
     commit::write_plan(db, &plan)?;
     db.prepare_cached(
-        "UPDATE groups SET auth_pub = ?2, auth_gen = ?3, epoch_envelope = ?4, restricted = 0 WHERE group_id = ?1",
+        "UPDATE groups SET auth_pub = ?2, auth_gen = ?3, epoch_envelope = ?4, restricted = 0,
+                           removals = removals + 1
+         WHERE group_id = ?1",
     )?
     .execute(params![
         &group.0,
@@ -123,7 +125,8 @@ pub(super) fn restrict(db: &Transaction<'_>, request: &RestrictRequest) -> Resul
         return Ok(Restricted::Superseded { epoch_envelope: read::epoch_envelope(db, group)? });
     }
     keep_listed(db, group, &request.allow)?;
-    db.prepare_cached("UPDATE groups SET restricted = 1 WHERE group_id = ?1")?.execute([&group.0])?;
+    db.prepare_cached("UPDATE groups SET restricted = 1, removals = removals + 1 WHERE group_id = ?1")?
+        .execute([&group.0])?;
     Ok(Restricted::Done { head: row.head })
 }
 

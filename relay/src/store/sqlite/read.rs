@@ -44,7 +44,8 @@ pub(super) fn logs_of(db: &Connection, device: &NoisePublicKey) -> Result<Vec<Kn
 /// The row of a log that is served. Inside a writing transaction it is locked: that transaction is the only one.
 pub(super) fn group(db: &Connection, group: GroupKey) -> Result<Option<GroupRow>> {
     let mut statement = db.prepare_cached(
-        "SELECT group_id, auth_pub, auth_gen, timeline, head, head_blob_id, floor, floor_blob_id, bytes, restricted
+        "SELECT group_id, auth_pub, auth_gen, timeline, head, head_blob_id, floor, floor_blob_id, bytes, restricted,
+                removals
          FROM groups WHERE group_id = ?1 AND delete_at = 0",
     )?;
     let mut rows = statement.query([&group.0])?;
@@ -62,6 +63,7 @@ pub(super) fn group(db: &Connection, group: GroupKey) -> Result<Option<GroupRow>
         floor_blob_id: BlobId(fixed(&bytes(7)?)?),
         bytes: number(8)?,
         restricted: row.get(9)?,
+        removals: number(10)?,
     }))
 }
 
@@ -69,7 +71,7 @@ pub(super) fn standings(db: &Connection, groups: &[GroupKey]) -> Result<Vec<(Gro
     let mut standings = Vec::with_capacity(groups.len());
     for key in groups {
         let row = group(db, *key)?;
-        standings.extend(row.map(|row| (*key, Standing { state: row.state(), restricted: row.restricted })));
+        standings.extend(row.map(|row| (*key, Standing { state: row.state(), removals: row.removals })));
     }
     Ok(standings)
 }

@@ -46,10 +46,12 @@ impl Retention for Sqlite {
     }
 
     async fn declare_restore(&self) -> Result<u64> {
-        self.connections
-            .write(|transaction| Ok(transaction.execute("UPDATE groups SET timeline = randomblob(8)", [])? as u64))
-            .await
+        self.connections.write(declare_restore).await
     }
+}
+
+pub(super) fn declare_restore(db: &Transaction<'_>) -> Result<u64> {
+    Ok(db.execute("UPDATE groups SET timeline = randomblob(8)", [])? as u64)
 }
 
 struct SqliteCollector<'a> {

@@ -49,6 +49,8 @@ CREATE TABLE groups (
     floor_blob_id  BLOB NOT NULL,
     bytes          INTEGER NOT NULL,
     restricted     INTEGER NOT NULL,
+    -- How often devices may have been taken off the list.
+    removals       INTEGER NOT NULL DEFAULT 0,
     created_at     INTEGER NOT NULL,
     -- Retention. Rows below kept_from were removed, kept_blob_id is the blob id below it; what is
     -- below purge_below goes from purge_at on. A log with a delete_at is not served.

@@ -6,10 +6,10 @@ use rusqlite::{Connection, Row, Transaction, params};
 use tokio::sync::mpsc;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, NoisePublicKey, Timeline};
 
-use super::Sqlite;
+use super::{Sqlite, retention};
 use crate::store::rules::{fixed, from_db, to_db};
 use crate::store::snapshot::{DEVICE_COLUMNS, ENTRY_COLUMNS, GROUP_COLUMNS, NAME_COLUMNS, select};
-use crate::store::{Import, Record, Result, Snapshot, StoreError};
+use crate::store::{Import, Record, Result, Snapshot, StoreError, Timelines};
 
 #[async_trait]
 impl Snapshot for Sqlite {
@@ -17,8 +17,16 @@ impl Snapshot for Sqlite {
         self.connections.read(move |snapshot| export(snapshot, &records)).await
     }
 
-    async fn import(&self, records: mpsc::Receiver<Record>, replace: bool) -> Result<Import> {
-        self.connections.write(move |transaction| import(transaction, records, replace)).await
+    async fn import(&self, records: mpsc::Receiver<Record>, replace: bool, timelines: Timelines) -> Result<Import> {
+        self.connections
+            .write(move |transaction| {
+                let import = import(transaction, records, replace)?;
+                if import == Import::Done && timelines == Timelines::Fresh {
+                    retention::declare_restore(transaction)?;
+                }
+                Ok(import)
+            })
+            .await
     }
 }
 
