@@ -94,13 +94,15 @@ impl CoreEngine {
         self.driver.call(|engine, now| engine.mark_processed(now, position as u64)) as f64
     }
 
-    /// Removes the device of this name, or whose identity begins so, and changes the keys.
+    /// Removes the device of this name, or whose identity begins so, and changes the keys. Returns its
+    /// identity.
     ///
     /// # Errors
     /// `no_such_device`, `ambiguous_device`, `own_device`, `not_yet`, `left`, `stopped`.
-    pub fn revoke(&self, device: &str) -> Result<(), JsValue> {
+    pub fn revoke(&self, device: &str) -> Result<String, JsValue> {
         let device = self.driver.read(|engine| engine.status().find_device(device)).map_err(|error| thrown(&error))?;
-        self.driver.call(|engine, now| engine.revoke(now, device)).map_err(|error| thrown(&error))
+        self.driver.call(|engine, now| engine.revoke(now, device)).map_err(|error| thrown(&error))?;
+        Ok(device.to_string())
     }
 
     /// Changes the group's keys.

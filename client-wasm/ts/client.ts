@@ -313,9 +313,8 @@ export class Client {
    * the relay can be reached the wish stays stored and is carried out by itself.
    */
   async revoke(device: string): Promise<void> {
-    const before = this.#groupStatus()?.members.length ?? 0;
-    callCore(() => this.#openOrThrow().core.revoke(device));
-    await this.#until((status) => !status.rotating || status.members.length < before);
+    const removed = callCore(() => this.#openOrThrow().core.revoke(device));
+    await this.#until((status) => status.members.every((member) => member.device !== removed));
   }
 
   /** Changes the group's keys: invitations that were handed out and not used are void. */
@@ -332,9 +331,11 @@ export class Client {
     await this.#until((status) => status.problem?.code === "left");
   }
 
-  /** Gives this device another name. */
-  rename(name: string): void {
-    callCore(() => this.#openOrThrow().core.rename(name));
+  /** Gives this device another name. Resolves when that is durable here; the others hear of it as of any entry. */
+  async rename(name: string): Promise<void> {
+    const { core, pushes } = this.#openOrThrow();
+    callCore(() => core.rename(name));
+    await pushes.stored(core.status().storedPush);
   }
 
   /** Waits for a status of the group; what the relay says against this device ends the wait. */

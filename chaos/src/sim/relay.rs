@@ -67,6 +67,8 @@ pub struct Relay {
     pub epoch_envelope: Option<Bytes>,
     /// It no longer knows which older names were this log's.
     pub forgot_names: bool,
+    /// Names that belong to a log of somebody else's, which has moved on without any device here.
+    pub squatted: BTreeSet<AuthPublicKey>,
     /// Answer this many pushes with a refusal …
     pub refuse_pushes: u32,
     /// … of their envelope at this index, by default the second, and thereby of all behind it.
@@ -132,6 +134,7 @@ impl Relay {
             log: None,
             epoch_envelope: None,
             forgot_names: false,
+            squatted: BTreeSet::new(),
             refuse_pushes: 0,
             refuse_index: 1,
             lose_acks: 0,
@@ -423,6 +426,7 @@ impl Relay {
             Who::Member { auth_public, signature } => {
                 assert!(hello::verify(auth_public, &stream.handshake_hash(), create, signature), "members sign");
                 match &self.log {
+                    _ if self.squatted.contains(auth_public) => self.fail(conn, ErrorCode::DeviceRevoked),
                     // Announced by somebody, and not made yet.
                     Some(log) if log.timeline.is_zero() && create => self.welcome(conn),
                     Some(log) if log.timeline.is_zero() => self.fail(conn, ErrorCode::UnknownLog),

@@ -9,7 +9,7 @@ use zerok_sync_core::keyring::Keyring;
 use zerok_sync_core::keys::Membership;
 use zerok_sync_core::{epoch, seal};
 use zerok_sync_protocol::envelope::blob_id;
-use zerok_sync_protocol::{BlobId, EnvelopeHeader, EnvelopeType};
+use zerok_sync_protocol::{BlobId, EnvelopeHeader, EnvelopeType, EpochId};
 
 use crate::sim::relay::Relay;
 
@@ -41,6 +41,10 @@ pub struct Inspector {
     /// What was opened already.
     places: BTreeMap<BlobId, Option<Place>>,
     lamports: BTreeMap<(SenderTag, u64), u64>,
+    /// Which epoch each envelope of a change of keys follows.
+    predecessors: BTreeMap<BlobId, EpochId>,
+    /// Epochs that another one follows in the log.
+    followed: BTreeSet<EpochId>,
 }
 
 impl Inspector {
@@ -58,6 +62,8 @@ impl Inspector {
             sent: BTreeMap::new(),
             places: BTreeMap::new(),
             lamports: BTreeMap::new(),
+            predecessors: BTreeMap::new(),
+            followed: BTreeSet::new(),
         }
     }
 
@@ -100,6 +106,11 @@ impl Inspector {
             let cursor = self.inspected;
             let envelope = stored.envelope.as_ref().ok_or_else(|| format!("nothing at cursor {cursor}"))?;
             let Some(Place { sender, seq, prev, lamport, seen }) = self.place(stored.blob_id, envelope)? else {
+                // A log that was put back may hold both branches of what its loss made possible.
+                let follows = self.predecessors.get(&stored.blob_id).filter(|_| self.rewrites == 0);
+                if follows.is_some_and(|previous| !self.followed.insert(*previous)) {
+                    return Err(format!("cursor {cursor} holds a second change of the same generation of keys"));
+                }
                 continue;
             };
             if self.removed.contains(&sender) {
@@ -126,12 +137,12 @@ impl Inspector {
         if let Some(place) = self.places.get(&id) {
             return Ok(place.clone());
         }
-        let place = self.open(envelope)?;
+        let place = self.open(id, envelope)?;
         self.places.insert(id, place.clone());
         Ok(place)
     }
 
-    fn open(&mut self, envelope: &Bytes) -> Result<Option<Place>, String> {
+    fn open(&mut self, id: BlobId, envelope: &Bytes) -> Result<Option<Place>, String> {
         let (header, _) = EnvelopeHeader::parse(envelope).map_err(|error| error.to_string())?;
         if self.keyring.get(&header.epoch).is_none() {
             let group = *self.keyring.group();
@@ -143,6 +154,7 @@ impl Inspector {
             let opened = epoch::open_epoch(self.keyring.group(), keys, envelope).map_err(|error| error.to_string())?;
             let body = opened.claims();
             if !body.previous_epoch.is_zero() {
+                self.predecessors.insert(id, body.previous_epoch);
                 self.removed.extend(body.removed.iter().map(|removed| removed.device));
                 return Ok(None);
             }

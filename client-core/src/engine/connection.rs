@@ -473,7 +473,7 @@ impl Engine {
     fn try_hello(&mut self, at: RelayAt) -> bool {
         let State::Open(open) = &self.relays[at].session.state else { return false };
         let newest = self.keys_for_hello(at);
-        let older = self.keyring.iter().rev().filter(|keys| keys.id != newest.id);
+        let older = self.keyring.iter().rev().filter(|keys| keys.id != newest.id && !self.relays[at].squatted);
         let candidates: Vec<_> = std::iter::once(newest).chain(older).map(|keys| keys.id).collect();
         let attempt = open.hello_attempt;
         match candidates.get(attempt) {
@@ -664,6 +664,10 @@ impl Engine {
             Some(ErrorCode::RotationConflict) if self.relays[at].session.live_ref().is_some() => {
                 return self.rotation_lost(at);
             }
+            Some(ErrorCode::DeviceRevoked) if self.is_squatted(at) => {
+                self.relays[at].squatted = true;
+                return self.reconnect(now, at);
+            }
             Some(ErrorCode::DeviceRevoked) => {
                 return self.lose(now, at, Some(Problem::Revoked), REFUSED_RETRY_MS);
             }
@@ -683,6 +687,16 @@ impl Engine {
         let detail = printable(&detail);
         let wait_ms = if retry_after_ms > 0 { retry_after_ms.min(RETRY_AFTER_MAX_MS) } else { REFUSED_RETRY_MS };
         self.lose(now, at, Some(Problem::Refused { code, number, detail }), wait_ms);
+    }
+
+    /// Whether a relay that forgot the log knows it by an older name only, and there as somebody
+    /// else's: any device with the keys of that time can make a log of that name, one that was
+    /// removed, too. That is no word about this device, and the newest name is still free.
+    fn is_squatted(&self, at: RelayAt) -> bool {
+        let relay = &self.relays[at];
+        let by_older_name =
+            matches!(&relay.session.state, State::Open(open) if open.phase == Phase::Hello && open.hello_attempt > 0);
+        by_older_name && relay.row.cursor > 0 && !relay.squatted
     }
 
     /// Why there is no live session with a relay, or that there is one.

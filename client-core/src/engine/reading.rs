@@ -238,6 +238,7 @@ impl Engine {
         let Some(open) = self.relays[at].session.live() else { return Ok(()) };
         let first = !std::mem::replace(&mut open.caught_up, true);
         self.relays[at].doubted = false;
+        self.relays[at].squatted = false;
         let Some(open) = self.relays[at].session.live() else { return Ok(()) };
         open.send(&ClientFrame::Ack { cursor, receipt: None });
         if first {

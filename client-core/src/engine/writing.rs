@@ -51,7 +51,8 @@ impl Engine {
             self.outbox.append(OutboxItem { seq, body: OutboxBody::Waiting { kind, body } });
             self.outbox_loaded = seq + 1;
         }
-        if kind == Kind::APP {
+        // Somebody waits for these.
+        if matches!(kind, Kind::APP | Kind::RENAME) {
             self.event(Event::PushesStored { push: seq });
         }
         seq

@@ -458,6 +458,70 @@ fn d_rev_05_a_rotation_that_a_removed_device_backdates_is_void() {
     assert_eq!(epoch(&world, 0), epoch(&world, 1));
 }
 
+/// What is needed for delays, backoff and a round of repair.
+const HEAL_MS: u64 = 90_000;
+
+#[test]
+fn d_rev_05_a_removed_device_that_makes_the_log_of_a_wiped_relay_again_is_out_when_a_member_comes() {
+    let mut world = World::with_group(3);
+    let gone = world.id(2);
+    world.push(0, "before");
+    world.settle();
+    world.crash(2);
+    let now = world.now_at(0);
+    world.engine(0).revoke(now, gone).expect("a member");
+    world.drain(0);
+    world.settle();
+    world.push(1, "after");
+    world.settle();
+    world.crash(0);
+    world.crash(1);
+    world.wipe_relay();
+    world.start(2);
+    world.push(2, "mine now");
+    world.advance(HEAL_MS);
+    assert_eq!(world.engine(2).status().connection, Connection::Live, "the relay has nobody to ask");
+    world.start(0);
+    world.start(1);
+    world.advance(HEAL_MS);
+    world.push(0, "goes on");
+    world.settle();
+    assert_eq!(world.engine(2).status().problem, Some(Problem::Revoked));
+    for device in 0..2 {
+        assert_eq!(world.texts(device), ["before", "after", "goes on"], "device {device}");
+        assert_eq!(members(&mut world, device), ["device 0", "device 1"]);
+        assert_eq!(epoch(&world, device), epoch(&world, 0));
+        let quarantined =
+            |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::Quarantined { sender, .. } if *sender == gone);
+        assert!(world.findings(device).iter().all(quarantined), "{:?}", world.findings(device));
+    }
+}
+
+#[test]
+fn d_rev_05_a_removed_device_that_squats_the_older_name_on_a_wiped_relay_keeps_nobody_out() {
+    let mut world = World::with_group(3);
+    world.push(0, "before");
+    world.settle();
+    let older = world.keys(2).1.current().auth_public();
+    revoke(&mut world, 0, 2);
+    world.settle();
+    world.push(1, "after");
+    world.settle();
+    world.wipe_relay();
+    world.relay.squatted.insert(older);
+    world.advance(HEAL_MS);
+    world.push(0, "goes on");
+    world.advance(HEAL_MS);
+    assert_in_step(&mut world, &[0, 1]);
+    for device in 0..2 {
+        assert_eq!(world.texts(device), ["before", "after", "goes on"], "device {device}");
+    }
+    assert_eq!(world.engine(2).status().problem, Some(Problem::Revoked));
+    let later = world.pair(1, "later");
+    world.advance(HEAL_MS);
+    assert_eq!(world.texts(later), ["before", "after", "goes on"]);
+}
+
 #[test]
 fn b_member_an_epoch_of_the_relays_own_making_is_ignored_and_reported() {
     let mut world = World::with_group(2);

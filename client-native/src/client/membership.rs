@@ -53,7 +53,9 @@ impl Client {
         let name = name.into();
         let queued = self.ask(move |engine, now| engine.rename(now, &name).map(|()| engine.status().stored_push));
         let number = queued.await??;
-        self.watched.progress(|progress| (progress.stored >= number).then_some(())).await
+        self.watched.progress(|progress| (progress.stored >= number).then_some(())).await?;
+        // So that who looks at the status now finds it waiting in the outbox.
+        self.until(|status| status.stored_push >= number).await
     }
 
     /// Waits for a status; what the relay says against this device ends the wait.

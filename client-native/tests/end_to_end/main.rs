@@ -8,6 +8,7 @@ mod crash;
 mod healing;
 mod invitation;
 mod main_job;
+mod membership;
 mod offline;
 mod reading;
 mod secrecy;

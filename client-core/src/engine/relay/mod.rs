@@ -62,6 +62,9 @@ pub(super) struct Relay {
     pub(super) problem: Option<Problem>,
     /// It has refused to read on, and was asked once more.
     pub(super) doubted: bool,
+    /// It forgot the log, and an older name of the log is somebody else's there: only the newest one
+    /// is asked by.
+    pub(super) squatted: bool,
     /// Its log is compared with what was read of it: nothing else goes on meanwhile.
     pub(super) comparison: Option<Comparison>,
     /// Its log is to be read again from the first cursor …
@@ -158,6 +161,7 @@ impl Relay {
             hello_epoch: None,
             problem: None,
             doubted: false,
+            squatted: false,
             comparison: None,
             put_back: 0,
             recheck_wanted: None,

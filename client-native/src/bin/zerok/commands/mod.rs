@@ -5,6 +5,7 @@ pub mod init;
 pub mod invite;
 pub mod join;
 pub mod membership;
+pub mod newcomers;
 pub mod pull;
 pub mod push;
 pub mod repair;

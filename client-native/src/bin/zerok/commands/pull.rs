@@ -5,8 +5,9 @@
 //! the end, however that comes about.
 
 use futures_util::{FutureExt, StreamExt};
-use zerok_sync::{Client, ClientError, EntriesOptions};
+use zerok_sync::{Client, ClientError, EntriesOptions, Problem};
 
+use super::newcomers::Newcomers;
 use super::{Session, catch_up};
 use crate::args::{Global, Pull};
 use crate::exit::Failure;
@@ -14,6 +15,7 @@ use crate::output::Output;
 
 pub async fn run(global: &Global, options: &Pull) -> Result<(), Failure> {
     let session = Session::open(global, true).await?;
+    let newcomers = Newcomers::since(&session.client);
     let mut printer = Printer {
         client: session.client.clone(),
         output: global.output,
@@ -22,7 +24,7 @@ pub async fn run(global: &Global, options: &Pull) -> Result<(), Failure> {
         own: options.own,
         left: options.limit.unwrap_or(u64::MAX),
     };
-    let outcome = if options.follow { printer.follow().await } else { printer.once(options).await };
+    let outcome = if options.follow { printer.follow(newcomers).await } else { printer.once(options, newcomers).await };
     session.close(outcome).await
 }
 
@@ -43,7 +45,7 @@ struct Printer {
 
 impl Printer {
     /// Prints what is stored, then what the relay has.
-    async fn once(&mut self, options: &Pull) -> Result<(), Failure> {
+    async fn once(&mut self, options: &Pull, mut newcomers: Newcomers) -> Result<(), Failure> {
         self.print(true).await?;
         if self.left == 0 {
             return Ok(());
@@ -51,17 +53,23 @@ impl Printer {
         let caught_up = catch_up(&self.client, options.timeout).await;
         // Also what came before the relay was lost again.
         self.print(true).await?;
+        let status = self.client.status().borrow().clone();
+        newcomers.tell(&status);
         caught_up.map_err(|error| Failure::from(error).context("everything stored on this device is above"))
     }
 
     /// Prints until interrupted.
-    async fn follow(&mut self) -> Result<(), Failure> {
-        let client = self.client.clone();
-        tokio::select! {
-            outcome = self.print(false) => outcome,
+    async fn follow(&mut self, newcomers: Newcomers) -> Result<(), Failure> {
+        let (client, output) = (self.client.clone(), self.output);
+        let outcome = tokio::select! {
+            outcome = self.print(false) => return outcome,
             outcome = say_problems(&client) => outcome,
-            Ok(()) = tokio::signal::ctrl_c() => Ok(()),
-        }
+            outcome = newcomers.follow(&client, output) => outcome,
+            Ok(()) = tokio::signal::ctrl_c() => return Ok(()),
+        };
+        // What came before that is shown first.
+        self.print(true).await?;
+        outcome
     }
 
     async fn print(&mut self, stored_only: bool) -> Result<(), Failure> {
@@ -106,13 +114,17 @@ impl Printer {
     }
 }
 
-/// Says once what keeps the relay away, each time that changes.
+/// Says once what keeps the relay away, each time that changes. Ends when this device is out of the
+/// group: no waiting cures that.
 async fn say_problems(client: &Client) -> Result<(), Failure> {
     let mut status = client.status();
     let mut said = None;
     loop {
         let problem = status.borrow_and_update().problem.clone();
         if problem != said {
+            if let Some(out @ (Problem::Revoked | Problem::Left)) = problem {
+                return Err(ClientError::Relay(out).into());
+            }
             if let Some(problem) = &problem {
                 eprintln!("zerok: {problem}; trying again");
             }

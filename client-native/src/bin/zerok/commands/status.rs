@@ -3,16 +3,19 @@
 use serde_json::{Value, json};
 use zerok_sync::{Connection, Status};
 
+use super::newcomers::Newcomers;
 use super::{REPORT_TIMEOUT, Session, catch_up};
 use crate::args::Global;
 use crate::exit::{Failure, describe};
 
 pub async fn run(global: &Global) -> Result<(), Failure> {
     let session = Session::open(global, true).await?;
+    let mut newcomers = Newcomers::since(&session.client);
     // A relay that is away is part of the report, not a failure of it.
     let _ = catch_up(&session.client, REPORT_TIMEOUT).await;
     let status = session.client.status().borrow().clone();
-    let printed = global.output.line(|| text(&status), || object(&status));
+    let joined = newcomers.tell(&status);
+    let printed = global.output.line(|| text(&status), || object(&status, joined));
     session.close(printed.map_err(Failure::from)).await
 }
 
@@ -29,7 +32,7 @@ fn text(status: &Status) -> String {
     lines.join("\n")
 }
 
-fn object(status: &Status) -> Value {
+fn object(status: &Status, joined: Vec<Value>) -> Value {
     json!({
         "connection": connection(status),
         "caught_up": status.caught_up,
@@ -39,6 +42,7 @@ fn object(status: &Status) -> Value {
         "relay_key": status.relay.key.map(|key| key.to_string()),
         "relay_head": status.relay_head,
         "devices": status.members.len(),
+        "joined": joined,
         "position": status.position,
         "processed": status.processed,
         "outbox": status.outbox_count,
