@@ -31,7 +31,7 @@ pub type Conn = (usize, u64);
 /// One cursor of the log.
 #[derive(Debug, Clone)]
 pub struct Stored {
-    /// What the relay calls it.
+    /// What the relay calls it; zeros where the whole row is gone.
     pub blob_id: BlobId,
     /// The bytes; `None`: lost.
     pub envelope: Option<Bytes>,
@@ -166,6 +166,13 @@ impl Relay {
     /// Before it was created.
     pub fn entries_mut(&mut self) -> &mut Vec<Stored> {
         &mut self.log.as_mut().expect("the log was created").entries
+    }
+
+    /// Its database has lost a row, which leaves a hole; what stood there.
+    pub fn forget_row(&mut self, index: usize) -> BlobId {
+        let stored = &mut self.entries_mut()[index];
+        stored.envelope = None;
+        std::mem::replace(&mut stored.blob_id, BlobId::ZERO)
     }
 
     /// Its Noise key, as clients pin it.
@@ -552,7 +559,10 @@ impl Relay {
             let item = match &stored.envelope {
                 _ if session.own.contains(&cursor) && !self.no_stubs => EntryItem::Own { cursor, blob_id },
                 Some(envelope) => EntryItem::Stored { cursor, blob_id, envelope: envelope.clone() },
-                None => EntryItem::Absent { cursor, blob_id: Some(blob_id), reason: AbsentReason::Lost {} },
+                None => {
+                    let blob_id = Some(blob_id).filter(|id| !id.is_zero());
+                    EntryItem::Absent { cursor, blob_id, reason: AbsentReason::Lost {} }
+                }
             };
             match self.defect {
                 Some(Defect::RelaySkipsEntry) if cursor % 10 == 9 => {}

@@ -29,8 +29,10 @@ pub struct Inspector {
     keyring: Keyring,
     /// Who can open what comes: any device that was ever a member.
     members: Vec<Membership>,
-    /// Who was removed: nothing more of them belongs into the log.
+    /// Whom the log removes so far: nothing more of them belongs behind that.
     removed: BTreeSet<DeviceId>,
+    /// Whom each epoch that was opened removes.
+    removals: BTreeMap<BlobId, Vec<DeviceId>>,
     inspected: usize,
     /// The relay's [`Relay::rewrites`] so far.
     rewrites: u64,
@@ -55,6 +57,7 @@ impl Inspector {
             keyring,
             members: Vec::new(),
             removed: BTreeSet::new(),
+            removals: BTreeMap::new(),
             inspected: 0,
             rewrites: 0,
             stored: BTreeMap::new(),
@@ -100,12 +103,16 @@ impl Inspector {
             self.rewrites = relay.rewrites();
             self.inspected = 0;
             self.heads.clear();
+            // What stood before a removal may be put back, before it.
+            self.removed.clear();
         }
         for stored in &relay.entries()[self.inspected.min(relay.entries().len())..] {
             self.inspected += 1;
             let cursor = self.inspected;
             let envelope = stored.envelope.as_ref().ok_or_else(|| format!("nothing at cursor {cursor}"))?;
-            let Some(Place { sender, seq, prev, lamport, seen }) = self.place(stored.blob_id, envelope)? else {
+            let place = self.place(stored.blob_id, envelope)?;
+            self.removed.extend(self.removals.get(&stored.blob_id).into_iter().flatten());
+            let Some(Place { sender, seq, prev, lamport, seen }) = place else {
                 // A log that was put back may hold both branches of what its loss made possible.
                 let follows = self.predecessors.get(&stored.blob_id).filter(|_| self.rewrites == 0);
                 if follows.is_some_and(|previous| !self.followed.insert(*previous)) {
@@ -155,7 +162,7 @@ impl Inspector {
             let body = opened.claims();
             if !body.previous_epoch.is_zero() {
                 self.predecessors.insert(id, body.previous_epoch);
-                self.removed.extend(body.removed.iter().map(|removed| removed.device));
+                self.removals.insert(id, body.removed.iter().map(|removed| removed.device).collect());
                 return Ok(None);
             }
             let (sender, seq, prev, lamport) = (body.sender, body.seq, body.prev, body.lamport);

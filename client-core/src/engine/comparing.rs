@@ -345,6 +345,8 @@ impl super::relay::Relay {
             row.blob_id_at_cursor = agreed.blob_id;
             row.observed = agreed.observed;
             row.acked_seq = 0;
+            // Also what was acknowledged and is in no mirror yet.
+            self.sending.next_seq = 1;
             row.read.clear();
             row.epochs_there.clear();
             row.set_whole_to(Place::default());

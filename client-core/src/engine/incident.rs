@@ -89,10 +89,14 @@ impl Engine {
         let relay = &mut self.relays[at];
         relay.suspected_ms = None;
         let explained = relay.is_explained();
-        for finding in std::mem::take(&mut relay.suspicions) {
-            if !explained {
-                self.find(finding);
-            }
+        let suspicions = std::mem::take(&mut relay.suspicions);
+        if explained {
+            return;
+        }
+        let lost = suspicions.iter().any(|finding| matches!(finding, IntegrityEvent::Lost { .. }));
+        suspicions.into_iter().for_each(|finding| self.find_once(finding));
+        if lost {
+            self.ask_for_help(at);
         }
     }
 

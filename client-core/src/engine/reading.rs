@@ -189,9 +189,14 @@ impl Engine {
                 _ => {}
             }
             self.advance(at, cursor, blob_id, observed);
-            if let Some(finding) = item.finding {
-                self.find(finding);
-                self.ask_for_help(at);
+            match item.finding {
+                // A row that is gone leaves a hole for ever, also once it was put back behind it.
+                Some(finding @ IntegrityEvent::Lost { blob_id: None, .. }) => self.suspect(at, finding),
+                Some(finding) => {
+                    self.find(finding);
+                    self.ask_for_help(at);
+                }
+                None => {}
             }
             match outcome {
                 Outcome::Entry(entry) => self.accept(placed, &entry),
@@ -243,6 +248,7 @@ impl Engine {
         open.send(&ClientFrame::Ack { cursor, receipt: None });
         if first {
             self.judge_suspicions(at);
+            self.take_back_acks(at);
         }
         self.report_gaps();
         if first {
@@ -250,6 +256,19 @@ impl Engine {
             self.event(Event::StatusChanged);
         }
         Ok(())
+    }
+
+    /// What a relay acknowledged in an earlier session and does not show now, it has lost before it
+    /// was read back. The outbox has it still.
+    fn take_back_acks(&mut self, at: RelayAt) {
+        let me = self.me.device();
+        let relay = &mut self.relays[at];
+        let read_seq = relay.row.read.iter().find(|run| run.device == me).map_or(0, |run| run.to_seq);
+        if read_seq < relay.row.acked_seq && !relay.row.rebuilding {
+            relay.row.acked_seq = read_seq;
+            relay.sending.restart(read_seq);
+            relay.changed = true;
+        }
     }
 
     /// An entry that something stored names, and that did not come, is missing once no relay is left

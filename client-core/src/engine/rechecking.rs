@@ -31,6 +31,8 @@ pub(super) enum RecheckFor {
     Verify,
     /// To put back what is not as it was.
     Repair,
+    /// To see whether what was put back stands: an acknowledgement is only the relay's word.
+    Proof,
 }
 
 /// A recheck under way.
@@ -44,22 +46,50 @@ pub(super) struct Recheck {
 }
 
 /// What stands in a log, by what its bytes are and not by what the relay calls them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Found {
+    pub(super) purpose: RecheckFor,
     pub(super) sound: BTreeSet<BlobId>,
     /// What the relay says it has, and has not.
     pub(super) damaged: BTreeSet<BlobId>,
-    /// Only to be told.
-    pub(super) dry: bool,
+    /// Cursors of which the relay does not know any more what stood there. They stay, also once
+    /// that stands at another cursor.
+    holes: BTreeSet<u64>,
+    /// Of what this device has, the relay had none.
+    missing: u64,
     /// The reading position then.
     pub(super) to_cursor: u64,
     /// How much was wrong.
     pub(super) anomalies: u64,
 }
 
+impl Found {
+    fn new(purpose: RecheckFor) -> Self {
+        let (sound, damaged, holes) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        Self { purpose, sound, damaged, holes, missing: 0, to_cursor: 0, anomalies: 0 }
+    }
+
+    /// Whether it is only told.
+    pub(super) fn is_dry(&self) -> bool {
+        self.purpose != RecheckFor::Repair
+    }
+
+    /// An entry of this device that the relay had here is gone.
+    pub(super) fn note_missing(&mut self, cursor: u64) {
+        self.holes.remove(&cursor);
+        self.missing += 1;
+        self.anomalies += 1;
+    }
+
+    /// Whether something is still to be put back.
+    fn is_whole(&self) -> bool {
+        self.missing == 0 && self.damaged.is_subset(&self.sound)
+    }
+}
+
 impl Recheck {
     fn new(purpose: RecheckFor) -> Self {
-        let found = Found { dry: purpose == RecheckFor::Verify, ..Found::default() };
+        let found = Found::new(purpose);
         Self { cursor: 0, observed: FoldHash::start(), chains: BTreeMap::new(), found }
     }
 }
@@ -80,6 +110,7 @@ impl Engine {
     fn recheck_all(&mut self, now: Now, purpose: RecheckFor) {
         for at in self.relays.all() {
             self.relays[at].recheck_wanted = Some(purpose);
+            self.relays[at].unhealed = false;
             // With a session of its own, so that nothing comes back as a stub.
             if self.relays[at].session.live_ref().is_some() {
                 self.reconnect(now, at);
@@ -134,14 +165,19 @@ impl Engine {
             EntryItem::Stored { blob_id, .. } => {
                 recheck.found.damaged.insert(blob_id);
                 recheck.found.anomalies += 1;
-                self.find_once(IntegrityEvent::Corrupt { cursor, blob_id });
+                self.find_in_recheck(recheck.found.purpose, IntegrityEvent::Corrupt { cursor, blob_id });
                 (Some(blob_id), None)
             }
-            EntryItem::Absent { blob_id, .. } => {
-                recheck.found.damaged.extend(blob_id);
+            EntryItem::Absent { blob_id: Some(blob_id), .. } => {
+                recheck.found.damaged.insert(blob_id);
                 recheck.found.anomalies += 1;
-                self.find_once(IntegrityEvent::Lost { cursor, blob_id });
-                (blob_id, None)
+                self.find_in_recheck(recheck.found.purpose, IntegrityEvent::Lost { cursor, blob_id: Some(blob_id) });
+                (Some(blob_id), None)
+            }
+            // Whether it was put back since is for the walk to say.
+            EntryItem::Absent { blob_id: None, .. } => {
+                recheck.found.holes.insert(cursor);
+                (None, None)
             }
         };
         recheck.observed = match id {
@@ -194,16 +230,36 @@ impl Engine {
         self.event(Event::StatusChanged);
     }
 
-    /// A walk found nothing left to do, or said what is missing: what was found wrong is healed, once
-    /// it is put back everywhere and a look at all of it has found it so.
-    pub(super) fn recheck_done(&mut self, at: RelayAt) {
-        let purpose = self.relays[at].recheck_wanted.take();
-        let found = self.relays[at].rechecked.take();
-        if purpose == Some(RecheckFor::Repair) && found.is_some_and(|found| found.anomalies > 0) {
-            self.tell_of_damage(at);
+    /// What is damaged although it was put back is told again.
+    pub(super) fn find_in_recheck(&mut self, purpose: RecheckFor, finding: IntegrityEvent) {
+        match purpose {
+            RecheckFor::Verify | RecheckFor::Repair => self.find_once(finding),
+            RecheckFor::Proof => self.find(finding),
         }
-        let waits = self.relays.iter().any(|relay| relay.recheck_wanted.is_some());
-        if purpose == Some(RecheckFor::Repair) && !waits {
+    }
+
+    /// A walk has put back what it could, or said what is missing. A repair that found something
+    /// wrong reads all of it once more: what is whole then is healed.
+    pub(super) fn recheck_done(&mut self, now: Now, at: RelayAt) {
+        self.relays[at].recheck_wanted = None;
+        let Some(mut found) = self.relays[at].rechecked.take() else { return };
+        if !self.relays[at].is_explained() {
+            for &cursor in &found.holes {
+                found.anomalies += 1;
+                self.find_once(IntegrityEvent::Lost { cursor, blob_id: None });
+            }
+        }
+        let anomalies = found.anomalies > 0;
+        if found.purpose == RecheckFor::Repair && anomalies {
+            self.tell_of_damage(at);
+            self.relays[at].recheck_wanted = Some(RecheckFor::Proof);
+            return self.reconnect(now, at);
+        }
+        if found.purpose != RecheckFor::Verify && !found.is_whole() {
+            self.relays[at].unhealed = true;
+        }
+        let waits = |relay: &super::relay::Relay| relay.recheck_wanted.is_some() || relay.unhealed;
+        if found.purpose != RecheckFor::Verify && !self.relays.iter().any(waits) {
             self.forget_what_is_healed();
         }
         self.event(Event::StatusChanged);

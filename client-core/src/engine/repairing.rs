@@ -23,7 +23,7 @@ use super::comparing::SCAN_BYTES;
 use super::mirror::{self, Place, Record, Records};
 use super::outbox::{PUSH_BYTES, PUSH_ENVELOPES};
 use super::reading::is_epoch;
-use super::rechecking::RecheckFor;
+use super::rechecking::{Found, RecheckFor};
 use super::relay::{IN_FLIGHT_BYTES_MAX, Lacking, RelayAt};
 use crate::epoch;
 use crate::error::Problem;
@@ -104,6 +104,7 @@ impl Engine {
             }
             if relay.recheck_at_ms.take_if(|at_ms| now.mono_ms >= *at_ms).is_some() {
                 relay.recheck_wanted = Some(RecheckFor::Repair);
+                relay.unhealed = false;
                 if relay.session.live_ref().is_some() {
                     self.reconnect(now, at);
                     continue;
@@ -227,7 +228,7 @@ impl Engine {
         let Some(repair) = &mut relay.repair else { return };
         if repair.read.is_empty() {
             if repair.read_all {
-                return self.end_repair(at);
+                return self.end_repair(now, at);
             }
             return self.walk_on(at);
         }
@@ -265,16 +266,16 @@ impl Engine {
 
     /// Puts back what of a batch is missing or damaged; or only says so.
     fn put_back(&mut self, now: Now, at: RelayAt, batch: Vec<Piece>, missing: Vec<usize>) {
-        let dry = self.relays[at].rechecked.as_ref().is_some_and(|found| found.dry);
+        let dry = self.relays[at].rechecked.as_ref().is_some_and(Found::is_dry);
         let is_out = |&index: &usize| missing.binary_search(&index).is_ok() || batch[index].damaged;
         let out: Vec<usize> = (0..batch.len()).filter(is_out).collect();
-        if self.relays[at].rechecked.is_some() {
+        if let Some(purpose) = self.relays[at].rechecked.as_ref().map(|found| found.purpose) {
             for piece in out.iter().map(|&index| &batch[index]).filter(|piece| piece.cursor > 0) {
                 let (cursor, blob_id) = (piece.cursor, piece.blob_id);
                 if !piece.damaged {
-                    self.find_once(IntegrityEvent::Lost { cursor, blob_id: Some(blob_id) });
+                    self.find_in_recheck(purpose, IntegrityEvent::Lost { cursor, blob_id: Some(blob_id) });
                     if let Some(found) = &mut self.relays[at].rechecked {
-                        found.anomalies += 1;
+                        found.note_missing(cursor);
                     }
                 }
             }
@@ -371,7 +372,7 @@ impl Engine {
         self.tell_repair(at, false);
     }
 
-    fn end_repair(&mut self, at: RelayAt) {
+    fn end_repair(&mut self, now: Now, at: RelayAt) {
         self.tell_repair(at, true);
         let relay = &mut self.relays[at];
         relay.repair = None;
@@ -379,8 +380,8 @@ impl Engine {
         match &relay.rechecked {
             None => relay.row.rebuilding = false,
             Some(found) => {
-                relay.row.rebuilding &= found.dry;
-                self.recheck_done(at);
+                relay.row.rebuilding &= found.is_dry();
+                self.recheck_done(now, at);
             }
         }
     }

@@ -97,10 +97,8 @@ fn a_relay_that_answers_pings_and_never_the_hello_is_given_up() {
     assert_eq!(pair.engine.status().connection, Connection::WaitingToRetry);
 }
 
-#[test]
-fn the_end_of_a_log_that_was_not_sent_is_not_believed() {
-    let mut pair = Pair::new();
-    let log = LogState { timeline: Timeline([1; 8]), auth_gen: 0, head: 2, head_blob_id: BlobId([2; 32]), floor: 1 };
+fn welcome(head: u64) -> RelayFrame {
+    let log = LogState { timeline: Timeline([1; 8]), auth_gen: 0, head, head_blob_id: BlobId([2; 32]), floor: 1 };
     let limits = Limits {
         envelope_bytes_max: 1_179_648,
         group_bytes_max: u64::MAX,
@@ -108,16 +106,32 @@ fn the_end_of_a_log_that_was_not_sent_is_not_believed() {
         idle_days_max: 0,
     };
     let usage = Usage { group_bytes: 0 };
-    pair.say(&RelayFrame::Welcome {
-        minor: 0,
-        log: Some(log),
-        limits,
-        usage,
-        slot: bytes::Bytes::new(),
-        allow: List::empty(),
-    });
+    RelayFrame::Welcome { minor: 0, log: Some(log), limits, usage, slot: bytes::Bytes::new(), allow: List::empty() }
+}
+
+#[test]
+fn the_end_of_a_log_that_was_not_sent_is_not_believed() {
+    let mut pair = Pair::new();
+    pair.say(&welcome(2));
     pair.heard();
     pair.say(&RelayFrame::CaughtUp { head: 2 });
     assert!(matches!(pair.engine.status().problem, Some(Problem::ProtocolViolation(_))));
     assert!(!pair.heard().iter().any(|frame| matches!(frame, ClientFrame::Push { .. })));
+}
+
+#[test]
+fn an_answer_about_its_history_that_nobody_asked_for_ends_the_session() {
+    let answers = [
+        RelayFrame::Probed { blob_ids: List::empty() },
+        RelayFrame::TimelineChanged { timeline: Timeline([9; 8]) },
+        RelayFrame::MissingBlobs { bitmap: bytes::Bytes::from_static(&[255]) },
+    ];
+    for answer in answers {
+        let mut pair = Pair::new();
+        pair.say(&welcome(0));
+        pair.heard();
+        pair.say(&answer);
+        let problem = pair.engine.status().problem;
+        assert!(matches!(problem, Some(Problem::ProtocolViolation(_))), "{answer:?}: {problem:?}");
+    }
 }

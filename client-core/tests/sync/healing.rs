@@ -4,7 +4,7 @@
 use zerok_sync_core::IntegrityEvent;
 use zerok_sync_protocol::envelope::blob_id;
 
-use zerok_sync_chaos::sim::World;
+use zerok_sync_chaos::sim::{Defect, Loss, World};
 
 /// What is needed for delays, backoff and a round of repair.
 const SETTLE_MS: u64 = 90_000;
@@ -136,8 +136,8 @@ fn s_sm_03_a_repair_cut_at_every_message_is_taken_up_again() {
     for messages in 1..24 {
         let mut world = world();
         world.roll_back_relay(3, false);
-        world.devices[0].cut_after = Some((messages, zerok_sync_chaos::sim::Loss::Everything));
-        world.devices[1].cut_after = Some((messages, zerok_sync_chaos::sim::Loss::Downstream));
+        world.devices[0].cut_after = Some((messages, Loss::Everything));
+        world.devices[1].cut_after = Some((messages, Loss::Downstream));
         world.advance(2 * SETTLE_MS);
         assert_eq!(texts_of_a_new_device(&mut world), ["a", "b", "c"], "cut at message {messages}");
         assert!(world.findings(0).len() <= 1, "cut at message {messages}: {:?}", world.findings(0));
@@ -254,4 +254,78 @@ fn a_verification_of_a_sound_relay_finds_nothing() {
     world.advance(SETTLE_MS);
     assert_eq!(world.findings(1), []);
     assert!(world.engine(1).status().relays.iter().all(|relay| relay.settled));
+}
+
+#[test]
+fn a_relay_that_keeps_what_has_rotted_is_told_again_and_not_taken_for_healed() {
+    let (mut world, index) = world_with_b();
+    rot(&mut world, index);
+    world.relay.defect = Some(Defect::RelayKeepsRot);
+    let corrupt = IntegrityEvent::Corrupt { cursor: index as u64 + 1, blob_id: world.relay.entries()[index].blob_id };
+    let now = world.now_at(1);
+    world.engine(1).repair(now);
+    world.advance(SETTLE_MS);
+    assert_eq!(world.findings(1), [corrupt.clone(), corrupt.clone()], "found, and found again behind the repair");
+    assert!(world.engine(1).status().integrity.contains(&corrupt), "it stays on record");
+
+    world.relay.defect = None;
+    repair(&mut world, 1);
+    assert!(is_sound(&world, index));
+}
+
+#[test]
+fn b_heal_a_row_of_which_nothing_is_known_is_put_back_behind_and_its_hole_is_history() {
+    let (mut world, index) = world_with_b();
+    let lost = world.relay.forget_row(index);
+    repair(&mut world, 1);
+    let told = IntegrityEvent::Lost { cursor: index as u64 + 1, blob_id: Some(lost) };
+    assert_eq!(world.findings(1), std::slice::from_ref(&told));
+    repair(&mut world, 1);
+    assert_eq!(world.findings(1), [told], "once");
+    assert_eq!(texts_of_a_new_device(&mut world), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_device_that_finds_all_it_had_read_at_its_place_again_reports_nothing() {
+    let mut world = world();
+    world.crash(0);
+    world.roll_back_relay(2, false);
+    world.advance(SETTLE_MS);
+    world.start(0);
+    world.advance(SETTLE_MS);
+    assert_eq!(world.findings(0), []);
+    assert_eq!(world.findings(1).len(), 1, "it was there");
+}
+
+#[test]
+fn what_was_acknowledged_and_lost_unread_is_pushed_again() {
+    let losses: [fn(&mut World); 3] =
+        [|world| world.roll_back_relay(1, false), |world| world.roll_back_relay(1, true), World::wipe_relay];
+    for lose in losses {
+        let mut world = World::with_group(1);
+        while head(&world) < 8 {
+            push_all(&mut world, 0, &["earlier"]);
+        }
+        world.relay.defect = Some(Defect::RelaySkipsEntry);
+        push_all(&mut world, 0, &["unread"]);
+        assert_eq!((head(&world), world.engine(0).status().outbox_count), (9, 0), "acknowledged, and not shown");
+        world.relay.defect = None;
+        lose(&mut world);
+        world.advance(SETTLE_MS);
+        push_all(&mut world, 0, &["later"]);
+        let texts = texts_of_a_new_device(&mut world);
+        assert_eq!(texts[texts.len() - 2..], ["unread", "later"]);
+    }
+}
+
+#[test]
+fn a_repair_that_is_refused_in_the_middle_is_taken_up_again() {
+    for index in 0..3 {
+        let mut world = world();
+        world.roll_back_relay(3, false);
+        (world.relay.refuse_pushes, world.relay.refuse_index) = (2, index);
+        world.advance(2 * SETTLE_MS);
+        assert!(world.relay.refusals() > 0);
+        assert_eq!(texts_of_a_new_device(&mut world), ["a", "b", "c"], "refused at {index}");
+    }
 }

@@ -136,6 +136,7 @@ fn a_proto_02_a_row_entered_twice_is_told_by_pull_and_delivered_once() {
     let mut group = Group::new();
     group.tamper_with_rows(|database| {
         let cursor = second_newest(database);
+        database.execute_batch("DROP INDEX entries_by_blob_id").expect("it stands in the way of the doubled row");
         let again =
             "INSERT INTO entries SELECT group_id, ?2, blob_id, received_at, envelope FROM entries WHERE cursor = ?1";
         change(database, again, [cursor, cursor + 2]);
@@ -169,8 +170,8 @@ fn b_roll_a_database_put_back_to_an_older_copy_is_told_by_pull_and_healed_by_rep
     assert!(said.contains("no longer has what it had"), "{said}");
     let repaired = group.b.succeed(&["repair"]);
     assert!(repaired.contains("were put back"), "b heals what a wrote: {repaired}");
-    // It was there as well.
-    group.a.fail(4, &["pull"]);
+    // What it had read stands at its place again.
+    group.a.succeed(&["pull"]);
     group.assert_whole();
 }
 
@@ -189,7 +190,7 @@ fn b_wipe_a_relay_without_its_database_is_filled_again_in_silence() {
 #[tokio::test]
 async fn a_wiped_relay_is_filled_from_one_device() {
     let entries: u64 = std::env::var("ZEROK_REPAIR_ENTRIES").map_or(2_000, |count| count.parse().unwrap());
-    let setup = RelaySetup::sqlite().with(&["--log", "info"]);
+    let setup = RelaySetup::sqlite();
     let mut relay = setup.start();
     let homes = Homes::new();
     let device = homes.device("a");

@@ -77,6 +77,8 @@ pub(super) struct Relay {
     pub(super) recheck: Option<Recheck>,
     /// … and was: what stands there.
     pub(super) rechecked: Option<Found>,
+    /// What was put back did not stand afterwards.
+    pub(super) unhealed: bool,
     /// Anomalies not judged yet, and since when they wait in a live session.
     pub(super) suspicions: Vec<IntegrityEvent>,
     pub(super) suspected_ms: Option<u64>,
@@ -169,6 +171,7 @@ impl Relay {
             recheck_at_ms: None,
             recheck: None,
             rechecked: None,
+            unhealed: false,
             suspicions: Vec::new(),
             suspected_ms: None,
             repair: None,
