@@ -256,7 +256,7 @@ macro_rules! limits {
 
 limits! {
     connections_max = 10_000,
-        "Connections of both kinds, HTTP requests among them, at a time. Bounds memory: an idle session costs about 8 KiB.";
+        "Connections of both kinds, HTTP requests among them, at a time. Bounds memory: an idle session costs about 12 KiB.";
     connections_per_address_max = 100,
         "Connections of one address (IPv6: one /64) at a time. A household or an office behind one address fits; one machine alone cannot take all places.";
     http_header_deadline_ms = HANDSHAKE_DEADLINE_MS,
