@@ -26,11 +26,12 @@ const commands = blocks("sh")
   .split("\n")
   .map((line) => line.replace(/\s+#.*/, "").split(" "));
 
-/** Runs the commands of the README; answers what the last one printed. */
+/** Runs the commands of the README and looks at what they did. */
 async function followReadme(relay, { transportOfB } = {}) {
   const terminal = makeTerminal();
   try {
-    let printed, link, invited;
+    const printed = {};
+    let link, invited;
     for (const [program, , home, ...words] of commands) {
       assert.equal(program, "zerok");
       const args = words.map((word) => (word === "LINK" ? link : word === "http://127.0.0.1:8080" ? relay.url : word));
@@ -38,11 +39,14 @@ async function followReadme(relay, { transportOfB } = {}) {
       if (args.includes("invite")) {
         ({ first: link, end: invited } = await terminal.begin(home, ...args));
       } else {
-        printed = await terminal.run(home, ...args);
+        printed[words[0]] = await terminal.run(home, ...args);
       }
     }
     await invited;
-    return printed;
+    assert.equal(printed.pull, "hello\n");
+    for (const name of ["a", "b"]) assert.match(printed.devices, new RegExp(`^.*\\b${name}\\b`, "m"));
+    // Removed by the last command.
+    await assert.rejects(terminal.run("B", "pull"), /zerok pull ended with 5:/);
   } finally {
     await terminal.remove();
   }
@@ -51,7 +55,7 @@ async function followReadme(relay, { transportOfB } = {}) {
 test("the commands for two terminals do what they say, on SQLite", { timeout: 120_000 }, async () => {
   const relay = await startRelay({});
   try {
-    assert.equal(await followReadme(relay), "hello\n");
+    await followReadme(relay);
   } finally {
     await relay.stop();
   }
@@ -60,7 +64,7 @@ test("the commands for two terminals do what they say, on SQLite", { timeout: 12
 test("the commands for two terminals do what they say, the second over iroh", { timeout: 120_000 }, async () => {
   const relay = await startRelay({});
   try {
-    assert.equal(await followReadme(relay, { transportOfB: "iroh" }), "hello\n");
+    await followReadme(relay, { transportOfB: "iroh" });
   } finally {
     await relay.stop();
   }
@@ -71,7 +75,7 @@ test("the commands for two terminals do what they say, on PostgreSQL", { timeout
   try {
     const relay = await startRelay({ arguments: ["--store", postgres.url] });
     try {
-      assert.equal(await followReadme(relay), "hello\n");
+      await followReadme(relay);
     } finally {
       await relay.stop();
     }
