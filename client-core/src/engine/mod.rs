@@ -322,6 +322,10 @@ impl Engine {
         } else if let Some(lookup) = self.lookups.remove(&id) {
             let known = rows.first().and_then(|run| mirror::indexed(run, &lookup.sender, lookup.seq));
             self.judge(&lookup, known.map(|(blob_id, _)| blob_id));
+            if self.lookups.is_empty() {
+                // Only now has it caught up with what it read.
+                self.event(Event::StatusChanged);
+            }
         } else if !self.comparison_scanned(now, id, &rows) {
             self.repair_scanned(now, id, &rows);
         }

@@ -12,6 +12,10 @@ use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
 use crate::io::RelayAddress;
 
+/// Digits of an identity that name a device, at least: a device called "b" is not to be mistaken
+/// for one in sixteen of the others.
+const DEVICE_ID_DIGITS_MIN: usize = 4;
+
 /// How the connection stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Connection {
@@ -61,7 +65,7 @@ pub struct GrantedDevice {
 pub struct Status {
     /// How the connection stands, to the relay that is doing best.
     pub connection: Connection,
-    /// Whether everything that relay had at the last look is here.
+    /// Whether everything that relay had at the last look is here, and nothing of it left to be judged.
     pub caught_up: bool,
     /// The home relay.
     pub relay: RelayAddress,
@@ -144,7 +148,7 @@ impl RelayStatus {
 }
 
 impl Status {
-    /// The device of this name, or whose identity begins so.
+    /// The device of this name, or whose identity begins so (four digits at least).
     ///
     /// # Errors
     /// [`MembershipError::NoSuchDevice`], [`MembershipError::Ambiguous`].
@@ -152,7 +156,7 @@ impl Status {
         let given = given.trim();
         let id = given.to_ascii_lowercase();
         let by_name = |member: &&Member| member.name == given;
-        let by_id = |member: &&Member| !id.is_empty() && member.device.to_string().starts_with(&id);
+        let by_id = |member: &&Member| id.len() >= DEVICE_ID_DIGITS_MIN && member.device.to_string().starts_with(&id);
         // A name that looks like the beginning of an identity is nobody's trap: both count.
         let found: Vec<&Member> = self.members.iter().filter(|member| by_name(member) || by_id(member)).collect();
         match found[..] {
@@ -195,7 +199,7 @@ impl Engine {
         let open = best.session.live_ref();
         Status {
             connection: best.session.connection(),
-            caught_up: open.is_some_and(|open| open.caught_up),
+            caught_up: open.is_some_and(|open| open.caught_up) && self.lookups.is_empty(),
             relay: self.relays[RelayAt::HOME].address(),
             relays: self.relays.iter().map(|relay| RelayStatus::of(relay, self.is_lacking(relay))).collect(),
             device: me,

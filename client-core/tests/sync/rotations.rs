@@ -253,6 +253,8 @@ fn a_device_is_named_by_its_name_or_the_beginning_of_its_identity_and_never_gues
     let (id, status) = (world.id(1), world.engine(0).status());
     assert_eq!(status.find_device("device 1"), Ok(id));
     assert_eq!(status.find_device(&id.to_string()[..12].to_uppercase()), Ok(id));
+    let three_digits = &id.to_string()[..3];
+    assert_eq!(status.find_device(three_digits), Err(MembershipError::NoSuchDevice(three_digits.into())));
     assert_eq!(status.find_device("device 9"), Err(MembershipError::NoSuchDevice("device 9".into())));
     let now = world.now_at(2);
     world.engine(2).rename(now, "device 1").expect("names need not differ");

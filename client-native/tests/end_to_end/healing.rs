@@ -128,6 +128,8 @@ fn a_proto_02_swapped_rows_are_told_and_are_history_after_a_repair() {
     let said = group.b.fail(4, &["verify"]);
     assert!(said.contains("changed the order"), "{said}");
     group.b.succeed(&["repair"]);
+    // It was there, too.
+    group.a.fail(4, &["pull"]);
     group.assert_whole();
 }
 

@@ -176,7 +176,7 @@ pub struct Rename {
 
 #[derive(Args)]
 pub struct Revoke {
-    /// Its name, or the beginning of its identity, as `devices` lists them
+    /// Its name, or at least four digits that its identity begins with, as `devices` lists them
     pub device: String,
     /// How long to wait for the relay; what was asked for is carried out later otherwise
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
