@@ -78,22 +78,40 @@ secret!(
     ReceiptKey
 );
 secret!(
-    /// Seals rows of the local store; never leaves the device.
+    /// Seals rows of the local store; leaves the device only in an export file that holds its identity.
     StoreKey
 );
 
-/// An epoch's secret travels only inside sealed bodies: keyrings of epoch envelopes and grants.
-impl Serialize for EpochSecret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
+/// Lets a secret travel, inside something sealed.
+macro_rules! travels {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_bytes(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                zerok_sync_protocol::id::deserialize_array(deserializer).map(Self)
+            }
+        }
+    };
 }
 
-impl<'de> Deserialize<'de> for EpochSecret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        zerok_sync_protocol::id::deserialize_array(deserializer).map(Self)
-    }
-}
+travels!(
+    /// An epoch's secret travels only inside sealed bodies: keyrings of epoch envelopes and grants.
+    EpochSecret
+);
+travels!(
+    /// In export files: opens what is in them.
+    DataKey
+);
+travels!(
+    /// In export files that hold a device's identity.
+    StoreKey
+);
 
 /// The keys derived from one epoch's secret for one group.
 #[derive(Clone)]

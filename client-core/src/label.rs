@@ -62,6 +62,10 @@ pub const PAIRING_DIGITS: &[u8] = b"0k-sync/1 digits";
 
 /// First bytes of the associated data of a sealed row in the local store.
 pub const STORE_ROW: &[u8] = b"0k-sync/1 store";
+/// HKDF from a stretched passphrase: locks the store key.
+pub const STORE_LOCK: &[u8] = b"0k-sync/1 lock";
+/// HKDF from a stretched passphrase: seals an export file.
+pub const EXPORT: &[u8] = b"0k-sync/1 export";
 
 #[cfg(test)]
 mod tests {
@@ -82,6 +86,8 @@ mod tests {
         WRAP_KEY,
         PAIRING_PSK,
         PAIRING_DIGITS,
+        STORE_LOCK,
+        EXPORT,
     ];
     const HASHED: &[&[u8]] = &[GROUP, WRAP_TAG, OBSERVED, PAIRING_COMMITMENT, zerok_sync_protocol::label::LOG_NAME];
 

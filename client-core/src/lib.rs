@@ -18,6 +18,7 @@ pub mod engine;
 pub mod epoch;
 pub mod error;
 pub mod event;
+pub mod export;
 #[cfg(any(test, feature = "fuzzing", feature = "vectors"))]
 mod fixtures;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -35,8 +36,10 @@ pub mod observed;
 mod origin;
 mod pad;
 pub mod pairing;
+pub mod passphrase;
 pub mod relay_link;
 pub mod seal;
+pub mod store_lock;
 pub mod store_seal;
 #[cfg(any(test, feature = "vectors"))]
 pub mod vectors;

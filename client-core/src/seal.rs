@@ -29,7 +29,7 @@ use zerok_sync_protocol::{BlobId, EnvelopeHeader, EnvelopeType, EpochId, Signatu
 use crate::content::Content;
 use crate::id::{DeviceId, GroupId};
 use crate::keyring::Keyring;
-use crate::keys::EpochKeys;
+use crate::keys::{DataKey, EpochKeys};
 use crate::{kdf, label, pad};
 
 /// Length of the signature behind the array.
@@ -135,14 +135,35 @@ pub fn open(keyring: &Keyring, envelope: &[u8]) -> Result<Decrypted, OpenFailure
 /// As [`open`].
 pub(crate) fn open_known(keyring: &Keyring, envelope: &[u8], blob_id: BlobId) -> Result<Decrypted, OpenFailure> {
     debug_assert_eq!(blob_id, envelope::blob_id(envelope));
+    open_under(keyring.group(), |epoch| keyring.get(epoch).map(|keys| &keys.data), envelope, blob_id)
+}
+
+/// [`open`] for who holds data keys and no keyring.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_with<'k>(
+    group: &GroupId,
+    key_of: impl FnOnce(&EpochId) -> Option<&'k DataKey>,
+    envelope: &[u8],
+) -> Result<Decrypted, OpenFailure> {
+    open_under(group, key_of, envelope, envelope::blob_id(envelope))
+}
+
+fn open_under<'k>(
+    group: &GroupId,
+    key_of: impl FnOnce(&EpochId) -> Option<&'k DataKey>,
+    envelope: &[u8],
+    blob_id: BlobId,
+) -> Result<Decrypted, OpenFailure> {
     let (header, sealed) = EnvelopeHeader::parse(envelope)?;
     if header.kind != EnvelopeType::Entry {
         return Err(OpenFailure::WrongType(header.kind));
     }
-    let epoch = keyring.get(&header.epoch).ok_or(OpenFailure::UnknownEpoch(header.epoch))?;
-    let group = *keyring.group();
+    let data = key_of(&header.epoch).ok_or(OpenFailure::UnknownEpoch(header.epoch))?;
+    let group = *group;
     let header_bytes = header.to_bytes();
-    let keys = EnvelopeKeys::derive(epoch.data.expose(), header.kind, &header.epoch, &group, &header.nonce);
+    let keys = EnvelopeKeys::derive(data.expose(), header.kind, &header.epoch, &group, &header.nonce);
     let plaintext = keys.decrypt(&header, &[&header_bytes, &group.0], sealed)?;
     let (array, signature) = split_signature(unpad(&plaintext)?)?;
     let content = wire::decode(array).map_err(|_| OpenFailure::Malformed("not an entry"))?;

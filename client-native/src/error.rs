@@ -1,5 +1,8 @@
 //! Why a call on a client failed, and what to do next.
 
+use std::path::{Path, PathBuf};
+
+use zerok_sync_core::export::ExportError;
 use zerok_sync_core::io::StorageFault;
 use zerok_sync_core::{InviteError, JoinError, MembershipError, OpenError, Problem, PushError};
 
@@ -42,7 +45,30 @@ pub enum ClientError {
     /// Local storage failed while running; memory may be ahead of it.
     #[error("{0}; close the client and open it again")]
     StorageFailed(StorageFault),
+    /// An export file is not whole, or not the one that was wanted.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// A file is there already.
+    #[error("{} is there already: name another file, or remove it", path.display())]
+    FileExists {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A file cannot be read or written.
+    #[error("cannot use {}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system said.
+        error: std::io::Error,
+    },
     /// The client was closed.
     #[error("this client is closed")]
     Closed,
+}
+
+impl ClientError {
+    pub(crate) fn file(path: &Path, error: std::io::Error) -> Self {
+        Self::File { path: path.to_owned(), error }
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lock        held by the one process that has the home open; names it
-//! store.key   32 random bytes that seal the secrets in the database
+//! store.key   32 random bytes that seal the secrets in the database, bare or locked (`key_file`)
 //! state.db    the database
 //! ```
 //!
@@ -14,16 +14,16 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use zeroize::Zeroizing;
+use zerok_sync_core::keys::StoreKey;
+use zerok_sync_core::passphrase::Passphrase;
 
+use crate::key_file::KeyFile;
 use crate::storage::StorageError;
 
 /// How long to wait for another process that is about to finish.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How often to look again meanwhile; a lock released is noticed by nobody else.
 const LOCK_RETRY: Duration = Duration::from_millis(25);
-/// Bytes of `store.key`.
-const STORE_KEY_BYTES: usize = 32;
 
 /// A locked home directory. Another process can open it once this is dropped.
 pub(crate) struct Home {
@@ -45,34 +45,40 @@ impl Home {
         directory.join("state.db")
     }
 
-    fn key_path(&self) -> PathBuf {
-        self.directory.join("store.key")
+    /// The file with the store key.
+    pub(crate) fn key_file(directory: &Path) -> KeyFile {
+        KeyFile::at(directory.join("store.key"))
     }
 
-    /// Reads the store key; with `create`, makes it if neither it nor a database exists.
-    pub(crate) fn store_key(&self, create: bool) -> Result<Zeroizing<[u8; STORE_KEY_BYTES]>, StorageError> {
-        let path = self.key_path();
-        match read_store_key(&path) {
+    /// Reads the store key, with the passphrase if it is locked; with `create`, makes it if neither
+    /// it nor a database exists, locked if there is a passphrase.
+    pub(crate) fn store_key(&self, create: bool, passphrase: Option<&Passphrase>) -> Result<StoreKey, StorageError> {
+        let file = Self::key_file(&self.directory);
+        match file.read(passphrase) {
             Err(StorageError::KeyMissing { .. }) if create && !Self::database_path(&self.directory).exists() => {
-                let mut key = Zeroizing::new([0; STORE_KEY_BYTES]);
-                getrandom::fill(key.as_mut_slice()).map_err(|e| StorageError::NoRandomness(e.to_string()))?;
-                write_whole(&path, key.as_slice()).map_err(|e| StorageError::io(&path, e))?;
-                Ok(key)
+                file.create(passphrase)
             }
             other => other,
         }
+    }
+
+    /// Removes what a home holds, except its lock. Only called while it is known to hold no group.
+    pub(crate) fn empty(&self) -> io::Result<()> {
+        for name in ["state.db", "state.db-wal", "state.db-shm", "state.db.new", "store.key", "store.key.new"] {
+            match std::fs::remove_file(self.directory.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Takes back a home in which no group came to be: what was created since [`Self::lock`].
     ///
     /// Only called while the home is locked and known to hold no group.
     pub(crate) fn abandon(self) -> io::Result<()> {
-        for name in ["state.db", "state.db-wal", "state.db-shm", "state.db.new", "store.key", "store.key.new", "lock"] {
-            match std::fs::remove_file(self.directory.join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
+        self.empty()?;
+        std::fs::remove_file(self.directory.join("lock"))?;
         if self.directory_is_new { std::fs::remove_dir(&self.directory) } else { Ok(()) }
     }
 }
@@ -105,26 +111,8 @@ fn wait_for_lock(directory: &Path) -> Result<File, StorageError> {
     }
 }
 
-fn read_store_key(path: &Path) -> Result<Zeroizing<[u8; STORE_KEY_BYTES]>, StorageError> {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(StorageError::KeyMissing { path: path.to_owned() });
-        }
-        Err(error) => return Err(StorageError::io(path, error)),
-    };
-    restrict_to_owner(path).map_err(|e| StorageError::io(path, e))?;
-    let length = file.metadata().map_err(|e| StorageError::io(path, e))?.len();
-    if length != STORE_KEY_BYTES as u64 {
-        return Err(StorageError::KeyDamaged { path: path.to_owned(), length });
-    }
-    let mut key = Zeroizing::new([0; STORE_KEY_BYTES]);
-    file.read_exact(key.as_mut_slice()).map_err(|e| StorageError::io(path, e))?;
-    Ok(key)
-}
-
 /// Writes a file that is there whole or not at all.
-fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".new");
     let unfinished = PathBuf::from(unfinished);
@@ -139,12 +127,17 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Creates a file that only its owner can read, with its content on disk.
 pub(crate) fn create_private_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = private_file(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// Creates a file that only its owner can read, where there is none.
+pub(crate) fn private_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     private(&mut options);
-    let mut file = options.open(path)?;
-    file.write_all(content)?;
-    file.sync_all()
+    options.open(path)
 }
 
 /// Makes a rename or creation in the file's directory durable.

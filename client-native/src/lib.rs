@@ -33,20 +33,24 @@ mod device_name;
 mod driver;
 mod error;
 mod home;
+mod key_file;
 mod link;
 mod storage;
 
 pub use client::{
-    Client, Entries, EntriesOptions, FoundOptions, GroupOffered, Invitation, InviteEvent, InviteOptions, JoinEvent,
-    JoinOptions, Joining, OpenOptions, PushReceipt,
+    Archive, Client, Entries, EntriesOptions, ExportOptions, FoundOptions, GroupOffered, ImportOptions, Invitation,
+    InviteEvent, InviteOptions, JoinEvent, JoinOptions, Joining, OpenOptions, PushReceipt,
 };
 pub use device_name::default_device_name;
 pub use error::ClientError;
 pub use link::{ParseTransportError, Transport};
 pub use storage::StorageError;
+pub use zerok_sync_core::export::ExportError;
+pub use zerok_sync_core::export::record::{ExportedGroup, ExportedMember, ExportedRelay};
 pub use zerok_sync_core::id::DeviceId;
 pub use zerok_sync_core::io::{RelayAddress, StorageFault};
 pub use zerok_sync_core::link::LinkError;
+pub use zerok_sync_core::passphrase::{Passphrase, PassphraseError};
 pub use zerok_sync_core::{
     AuditReport, AuditedSender, Connection, Digits, Entry, GrantedDevice, IntegrityEvent, Invite, InviteError,
     InviteKind, InviteLink, JoinError, Member, MembershipError, OpenError, PairingCode, Problem, PushError,

@@ -4,6 +4,8 @@
 use js_sys::Object;
 use wasm_bindgen::prelude::*;
 use zerok_sync_core::io::StorageFault;
+use zerok_sync_core::passphrase::PassphraseError;
+use zerok_sync_core::store_lock::{StoredKeyError, UnlockError};
 use zerok_sync_core::{InviteError, JoinError, MembershipError, OpenError, Problem, PushError};
 
 use crate::convert::object;
@@ -36,6 +38,22 @@ pub(crate) fn failure(error: &impl Failure) -> Object {
 /// The same, to be thrown.
 pub(crate) fn thrown(error: &impl Failure) -> JsValue {
     failure(error).into()
+}
+
+/// A locked database was opened without a passphrase.
+#[derive(Debug)]
+pub(crate) struct PassphraseNeeded;
+
+impl std::fmt::Display for PassphraseNeeded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the local database is locked: ask for its passphrase, and open it with that")
+    }
+}
+
+impl Failure for PassphraseNeeded {
+    fn code(&self) -> &'static str {
+        "passphrase_needed"
+    }
 }
 
 /// An argument that the caller got wrong.
@@ -87,6 +105,41 @@ impl Failure for OpenError {
             Self::Corrupt(_) => "corrupt",
             Self::Newer { .. } => "newer_database",
         }
+    }
+}
+
+impl Failure for StoredKeyError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotAKey { .. } | Self::Cost(_) => "corrupt",
+            Self::Newer => "newer_database",
+        }
+    }
+
+    fn message(&self) -> String {
+        format!("the local database's key cannot be used: {self}; nothing was overwritten")
+    }
+}
+
+impl Failure for UnlockError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::WrongPassphrase => "wrong_passphrase",
+            Self::Damaged => "corrupt",
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::WrongPassphrase => "wrong passphrase: the local database stays locked".into(),
+            Self::Damaged => "the local database's key is damaged; nothing was overwritten".into(),
+        }
+    }
+}
+
+impl Failure for PassphraseError {
+    fn code(&self) -> &'static str {
+        "invalid_argument"
     }
 }
 

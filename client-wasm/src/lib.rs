@@ -6,7 +6,7 @@
 //! promises and their cleanup are written most plainly where they are native.
 //!
 //! [`driver`] runs the loop that the core prescribes for both machines; [`engine`] and [`joiner`]
-//! are the classes that JavaScript sees; [`convert`] makes plain objects of the core's types.
+//! are the classes that JavaScript sees; [`convert`] makes plain objects of the core's types, [`lock`] is the key under a passphrase.
 
 mod clock;
 mod convert;
@@ -15,6 +15,7 @@ mod engine;
 mod failure;
 mod host;
 mod joiner;
+mod lock;
 mod qr;
 mod socket;
 #[cfg(feature = "vectors")]

@@ -425,6 +425,33 @@ scenario("keys are changed, names too, and who leaves is out for good", async ()
   assert.equal(await attempt(a, "leave"), "last_device");
 });
 
+scenario("a database under a passphrase opens with that one only, and without again once it is taken away", async () => {
+  const a = await device("laptop");
+  await a.createGroup();
+  await a.push("kept");
+  const outcome = await a.page.evaluate(async (relay) => {
+    const { Client } = await import("/client/index.js");
+    const open = (passphrase) =>
+      Client.open({ relay, passphrase }).then(
+        async (opened) => ((globalThis.client = opened), opened.status.state),
+        (error) => error.code,
+      );
+    const short = await client.setPassphrase("short").catch((error) => error.code);
+    await client.setPassphrase("correct horse");
+    await client.close();
+    const locked = [await open(), await open("battery staple"), await open("correct horse")];
+    await client.setPassphrase(undefined);
+    await client.close();
+    return { short, locked, unlocked: await open() };
+  }, relay.url);
+  assert.deepEqual(outcome, {
+    short: "invalid_argument",
+    locked: ["passphrase_needed", "wrong_passphrase", "open"],
+    unlocked: "open",
+  });
+  await a.until(() => client.status.group.outboxCount === 0);
+});
+
 scenario("nothing in these pages failed uncaught", async () => {
   const [a, b] = await pairOfDevices();
   await a.push("x");

@@ -96,7 +96,7 @@ test("rows and the store key are there after the page was left", async () => {
   const before = await page.evaluate(async () => {
     const storage = await open("indexeddb");
     await storage.commit([bytes(1)], [bytes(7)]);
-    return [...storage.storeKey];
+    return [...storage.storedKey];
   });
   const other = await page.context().newPage();
   await page.close();
@@ -105,7 +105,7 @@ test("rows and the store key are there after the page was left", async () => {
     const { IndexedDbStorage } = await import("/client/indexeddb.js");
     const storage = await IndexedDbStorage.open("test", () => {});
     const { keys } = await storage.scan(new Uint8Array(), new Uint8Array([255]), Infinity);
-    return { key: [...storage.storeKey], rows: keys.length };
+    return { key: [...storage.storedKey], rows: keys.length };
   });
   assert.equal(rows, 1);
   assert.equal(before.length, 32);

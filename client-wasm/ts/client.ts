@@ -14,7 +14,7 @@ import type { GroupStatus, IntegrityFinding, Member, Status } from "./status.js"
 import { randomBytes, type Storage } from "./storage.js";
 import { Tier } from "./tier.js";
 import { watchForWake } from "./wake.js";
-import { CoreEngine, CoreJoiner } from "./zerok_sync_wasm.js";
+import { CoreEngine, CoreJoiner, lockRandomBytes, lockStoreKey, unlockStoreKey } from "./zerok_sync_wasm.js";
 
 /** How to open a client. */
 export interface ClientOptions {
@@ -28,6 +28,8 @@ export interface ClientOptions {
   readonly relayKey?: string;
   /** For relays that ask for one before they take a new group. */
   readonly token?: Uint8Array;
+  /** Opens a database that `setPassphrase` locked; one that is not locked does not look at it. */
+  readonly passphrase?: string;
   /** Hears of warnings that come up while opening, too. */
   readonly onWarning?: (warning: Warning) => void;
 }
@@ -109,6 +111,7 @@ interface Joining {
 export class Client {
   readonly #options: ClientOptions;
   readonly #storage: Storage;
+  readonly #storeKey: Uint8Array;
   readonly #unlock: () => void;
   readonly #stopWatching: () => void;
   readonly #emitter = new Emitter<ClientEvents>();
@@ -119,7 +122,10 @@ export class Client {
   #invitation: PendingInvitation | undefined;
 
   private constructor(options: ClientOptions, storage: Storage, unlock: () => void) {
-    this.#options = options;
+    // Not kept: the key is here.
+    const { passphrase, ...kept } = options;
+    this.#storeKey = callCore(() => unlockStoreKey(storage.storedKey, passphrase));
+    this.#options = kept;
     this.#storage = storage;
     this.#unlock = unlock;
     this.#stopWatching = watchForWake(() => {
@@ -132,8 +138,9 @@ export class Client {
   /**
    * Opens this device's database and, if it is in a group, goes online. Works offline.
    *
-   * Rejects with `database_in_use` while another tab has the same database open, `corrupt` or
-   * `newer_database` if it cannot be read; nothing is overwritten then.
+   * Rejects with `database_in_use` while another tab has the same database open, `passphrase_needed`
+   * or `wrong_passphrase` if it is locked, `corrupt` or `newer_database` if it cannot be read; nothing
+   * is overwritten then.
    */
   static async open(options: ClientOptions): Promise<Client> {
     await init();
@@ -175,7 +182,7 @@ export class Client {
       const { relayKey, token } = this.#options;
       const relay = originOf(this.#options.relay);
       const [keys, values] = callCore(() =>
-        CoreEngine.found(this.#storage.storeKey, randomBytes(32), relay, relayKey, this.#deviceName, token),
+        CoreEngine.found(this.#storeKey, randomBytes(32), relay, relayKey, this.#deviceName, token),
       ) as [Uint8Array[], Uint8Array[]];
       await this.#storage.commit(keys, values);
       await this.#openNewGroup();
@@ -232,7 +239,7 @@ export class Client {
       const { relayKey } = this.#options;
       const relay = originOf(this.#options.relay);
       const joiner = callCore(() =>
-        CoreJoiner.open(host, this.#storage.storeKey, randomBytes(32), codeOrLink, relay, relayKey, this.#deviceName),
+        CoreJoiner.open(host, this.#storeKey, randomBytes(32), codeOrLink, relay, relayKey, this.#deviceName),
       );
       this.#joining = { core: host.attach(joiner), host, joined };
       signal?.addEventListener("abort", cancel);
@@ -338,6 +345,25 @@ export class Client {
     await pushes.stored(core.status().storedPush);
   }
 
+  /**
+   * Locks this device's database: from now on it opens with this passphrase only (`open({ passphrase })`),
+   * and nobody can tell what it was. Without one, it opens without again. What is locked are the keys
+   * and what was not sent yet; names, sizes and times stay readable on this device. Takes up to a
+   * second of the page's thread.
+   *
+   * @example
+   * await client.setPassphrase(prompt("Lock this device's copy under which passphrase?") ?? undefined);
+   */
+  async setPassphrase(passphrase: string | undefined): Promise<void> {
+    if (this.#state === "closed" || this.#state === "stopped") this.#openOrThrow();
+    const storeKey = this.#storeKey;
+    const stored =
+      passphrase === undefined
+        ? storeKey
+        : callCore(() => lockStoreKey(storeKey, passphrase, randomBytes(lockRandomBytes())));
+    await this.#storage.replaceKey(stored);
+  }
+
   /** Waits for a status of the group; what the relay says against this device ends the wait. */
   #until(reached: (status: GroupStatus) => boolean): Promise<void> {
     const done = new Deferred<void>();
@@ -421,7 +447,7 @@ export class Client {
       (error) => this.#stop(error),
     );
     const core = host.attach(
-      callCore(() => CoreEngine.open(host, this.#storage.storeKey, randomBytes(32), rows)),
+      callCore(() => CoreEngine.open(host, this.#storeKey, randomBytes(32), rows)),
     );
     const { position, processed } = core.status();
     this.#group = { core, host, doorbell: new Doorbell(position), pushes: new Pushes(), processed: new Tier(processed) };

@@ -37,6 +37,8 @@ export type ZerokErrorCode =
   | "corrupt"
   | "newer_database"
   | "database_in_use"
+  | "passphrase_needed"
+  | "wrong_passphrase"
   | "storage_full"
   | "storage_failed"
   | "too_large"

@@ -26,12 +26,12 @@ export class IndexedDbStorage implements Storage {
   readonly kind = "indexeddb";
   readonly #database: IDBDatabase;
   readonly #fence: string;
-  readonly storeKey: Uint8Array;
+  storedKey: Uint8Array;
 
-  private constructor(database: IDBDatabase, fence: string, storeKey: Uint8Array) {
+  private constructor(database: IDBDatabase, fence: string, storedKey: Uint8Array) {
     this.#database = database;
     this.#fence = fence;
-    this.storeKey = storeKey;
+    this.storedKey = storedKey;
   }
 
   /**
@@ -57,18 +57,30 @@ export class IndexedDbStorage implements Storage {
   }
 
   async commit(keys: readonly Uint8Array[], values: readonly (Uint8Array | undefined)[]): Promise<void> {
-    await transact(this.#database, (transaction) => {
-      const fence = transaction.objectStore(META).get(FENCE);
-      // Requests of one transaction run in order, so an abort here undoes what is queued behind.
-      fence.onsuccess = () => {
-        if (fence.result !== this.#fence) transaction.abort();
-      };
+    await this.#transact((transaction) => {
       const rows = transaction.objectStore(ROWS);
       keys.forEach((key, index) => {
         const value = values[index];
         if (value === undefined) rows.delete(key as BufferSource);
         else rows.put(value, key as BufferSource);
       });
+    });
+  }
+
+  async replaceKey(storedKey: Uint8Array): Promise<void> {
+    await this.#transact((transaction) => void transaction.objectStore(META).put(storedKey, STORE_KEY));
+    this.storedKey = storedKey;
+  }
+
+  /** One durable transaction of the page that has the database. */
+  #transact(queue: (transaction: IDBTransaction) => void): Promise<void> {
+    return transact(this.#database, (transaction) => {
+      const fence = transaction.objectStore(META).get(FENCE);
+      // Requests of one transaction run in order, so an abort here undoes what is queued behind.
+      fence.onsuccess = () => {
+        if (fence.result !== this.#fence) transaction.abort();
+      };
+      queue(transaction);
       return () => {
         if (fence.readyState === "done" && fence.result !== this.#fence) {
           return "another tab of this browser has taken this group over";
@@ -135,26 +147,27 @@ function openDatabase(name: string): Promise<IDBDatabase> {
   });
 }
 
-/** Writes the fence, and the store key if the database is new; returns the store key. */
+/** Writes the fence, and the store key if the database is new; returns the store key as it is stored. */
 async function takeOver(database: IDBDatabase, fence: string): Promise<Uint8Array> {
-  let storeKey: Uint8Array | undefined;
+  let storedKey: Uint8Array | undefined;
   await transact(database, (transaction) => {
     const meta = transaction.objectStore(META);
     meta.put(fence, FENCE);
     const stored = meta.get(STORE_KEY);
     stored.onsuccess = () => {
-      storeKey = stored.result as Uint8Array | undefined;
-      if (storeKey === undefined) {
-        storeKey = randomBytes(STORE_KEY_BYTES);
-        meta.put(storeKey, STORE_KEY);
+      storedKey = stored.result as Uint8Array | undefined;
+      if (storedKey === undefined) {
+        storedKey = randomBytes(STORE_KEY_BYTES);
+        meta.put(storedKey, STORE_KEY);
       }
     };
     return () => undefined;
   });
-  if (!(storeKey instanceof Uint8Array) || storeKey.length !== STORE_KEY_BYTES) {
+  // Its form is for the core to judge.
+  if (!(storedKey instanceof Uint8Array)) {
     throw new ZerokError("corrupt", "the local database is damaged (store key): join again under another database name");
   }
-  return storeKey;
+  return storedKey;
 }
 
 /**

@@ -9,7 +9,7 @@ interface Row {
 /** Storage for browsers that refuse IndexedDB (some private windows): lost with the page. */
 export class MemoryStorage implements Storage {
   readonly kind = "memory";
-  readonly storeKey = randomBytes(STORE_KEY_BYTES);
+  storedKey = randomBytes(STORE_KEY_BYTES);
   /** In key order. */
   #rows: Row[] = [];
 
@@ -21,6 +21,10 @@ export class MemoryStorage implements Storage {
       const present = row !== undefined && compareBytes(row.key, key) === 0;
       this.#rows.splice(at, present ? 1 : 0, ...(value === undefined ? [] : [{ key, value }]));
     });
+  }
+
+  async replaceKey(storedKey: Uint8Array): Promise<void> {
+    this.storedKey = storedKey;
   }
 
   async scan(from: Uint8Array, to: Uint8Array, bytesMax: number): Promise<Rows> {

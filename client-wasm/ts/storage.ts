@@ -11,8 +11,10 @@ export const STORE_KEY_BYTES = 32;
  */
 export interface Storage {
   readonly kind: StorageKind;
-  /** The key under which the core seals local rows; made when the database is. */
-  readonly storeKey: Uint8Array;
+  /** The key under which the core seals local rows, bare or locked; made when the database is. */
+  readonly storedKey: Uint8Array;
+  /** Puts the same key there in another form. */
+  replaceKey(storedKey: Uint8Array): Promise<void>;
   /** One atomic, durable batch; an `undefined` value removes its key. In the order of the calls. */
   commit(keys: readonly Uint8Array[], values: readonly (Uint8Array | undefined)[]): Promise<void>;
   /** Rows of `from <= key < to` in key order, up to and with the first that reaches `bytesMax`. */

@@ -212,6 +212,11 @@ pub(crate) fn app_entry_range(after: u64) -> (Vec<u8>, Vec<u8>) {
     (segment_key(Place { position: after.saturating_add(1), ordinal: 0 }), vec![MIRROR + 1])
 }
 
+/// Whether it is the key of a segment.
+pub(crate) fn is_segment(key: &[u8]) -> bool {
+    key.first() == Some(&MIRROR)
+}
+
 /// Keys of every segment.
 pub(crate) fn mirror_range() -> (Vec<u8>, Vec<u8>) {
     (vec![MIRROR], vec![MIRROR + 1])

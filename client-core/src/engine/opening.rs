@@ -11,7 +11,7 @@ use super::connection::random;
 use super::effects::Effects;
 use super::mirror::MirrorWriter;
 use super::outbox::Outbox;
-use super::relay::Relays;
+use super::relay::{Relay, Relays};
 use super::rotating::Rotation;
 use super::rows::{
     self, ChainRow, FORMAT, FormatRow, GroupRow, HeldRow, IdentityRow, InitialState, MemberRow, ProgressRow, RelayRow,
@@ -84,16 +84,8 @@ impl Engine {
     /// [`OpenError::NoGroup`] for an empty storage; otherwise what is wrong with it. Nothing is
     /// written.
     pub fn open(_now: Now, secrets: Secrets, hot_rows: Vec<Row>) -> Result<Self, OpenError> {
-        let rows = HotRows(hot_rows.into_iter().map(|row| (row.key, row.value)).collect());
-        if rows.0.is_empty() {
-            return Err(OpenError::NoGroup);
-        }
-        let format: FormatRow = rows.one(hot::FORMAT, "format")?.ok_or(OpenError::Corrupt("format"))?;
-        if format.format != FORMAT {
-            return Err(OpenError::Newer { found: format.format, known: FORMAT });
-        }
-        let identity: IdentityRow =
-            rows.sealed(hot::IDENTITY, "identity", &secrets.store_key)?.ok_or(OpenError::Corrupt("identity"))?;
+        let rows = HotRows::of(hot_rows)?;
+        let (identity, me, keyring) = rows.identity(&secrets.store_key)?;
         let group_row: GroupRow = rows.one(hot::GROUP, "group")?.ok_or(OpenError::Corrupt("group"))?;
         let progress: ProgressRow = rows.one(hot::PROGRESS, "progress")?.ok_or(OpenError::Corrupt("progress"))?;
         let held: BTreeMap<(DeviceId, u64), HeldRow> = rows.held()?;
@@ -101,12 +93,8 @@ impl Engine {
             rows.many(hot::FINDING, "finding", |_| Some(()))?.into_iter().map(|((), finding)| finding).collect();
         findings.drain(..findings.len().saturating_sub(FINDINGS_LISTED_MAX));
 
-        let seed: [u8; 32] = identity.seed[..].try_into().map_err(|_| OpenError::Corrupt("identity"))?;
-        let seed = MembershipSeed::from_bytes(seed);
-        let me = Membership::from_seed(&seed);
-        let group = GroupId::of(&identity.genesis);
-        let keyring = Keyring::restore(group, identity.epoch_secrets, &identity.current_epoch)
-            .ok_or(OpenError::Corrupt("keyring"))?;
+        let seed =
+            MembershipSeed::from_bytes(identity.seed[..].try_into().map_err(|_| OpenError::Corrupt("identity"))?);
         Ok(Self {
             rng: ChaCha20Rng::from_seed(secrets.rng_seed),
             effects: Effects::default(),
@@ -148,10 +136,64 @@ impl Engine {
     }
 }
 
+/// Who the device of a storage is, and whose group it is in: what its hot rows say, without an engine.
+#[derive(Debug)]
+pub(crate) struct Belonging {
+    pub(crate) genesis: Bytes,
+    pub(crate) keyring: Keyring,
+    pub(crate) device: DeviceId,
+    pub(crate) device_name: String,
+    pub(crate) members: Vec<(DeviceId, String)>,
+    /// The home relay first.
+    pub(crate) relays: Vec<RelayAddress>,
+}
+
+impl Belonging {
+    /// Reads the rows between [`Engine::HOT_FROM`] and [`Engine::HOT_TO`].
+    pub(crate) fn read(store_key: &StoreKey, hot_rows: Vec<Row>) -> Result<Self, OpenError> {
+        let rows = HotRows::of(hot_rows)?;
+        let (identity, me, keyring) = rows.identity(store_key)?;
+        let group: GroupRow = rows.one(hot::GROUP, "group")?.ok_or(OpenError::Corrupt("group"))?;
+        let members = rows.many::<MemberRow, _>(hot::MEMBER, "member", DeviceId::from_slice)?;
+        Ok(Self {
+            device: me.device(),
+            genesis: identity.genesis,
+            keyring,
+            device_name: group.device_name,
+            members: members.into_iter().map(|(device, member)| (device, member.name)).collect(),
+            relays: rows.relays()?.iter().map(Relay::address).collect(),
+        })
+    }
+}
+
 /// The hot rows by key.
 struct HotRows(BTreeMap<Vec<u8>, Vec<u8>>);
 
 impl HotRows {
+    /// Of a storage that holds a group in the format of this version.
+    fn of(rows: Vec<Row>) -> Result<Self, OpenError> {
+        let rows = Self(rows.into_iter().map(|row| (row.key, row.value)).collect());
+        if rows.0.is_empty() {
+            return Err(OpenError::NoGroup);
+        }
+        let format: FormatRow = rows.one(hot::FORMAT, "format")?.ok_or(OpenError::Corrupt("format"))?;
+        if format.format != FORMAT {
+            return Err(OpenError::Newer { found: format.format, known: FORMAT });
+        }
+        Ok(rows)
+    }
+
+    /// Who this device is, and what keys it holds.
+    fn identity(&self, store_key: &StoreKey) -> Result<(IdentityRow, Membership, Keyring), OpenError> {
+        let corrupt = || OpenError::Corrupt("identity");
+        let identity: IdentityRow = self.sealed(hot::IDENTITY, "identity", store_key)?.ok_or_else(corrupt)?;
+        let seed = MembershipSeed::from_bytes(identity.seed[..].try_into().map_err(|_| corrupt())?);
+        let secrets = identity.epoch_secrets.clone();
+        let keyring = Keyring::restore(GroupId::of(&identity.genesis), secrets, &identity.current_epoch)
+            .ok_or(OpenError::Corrupt("keyring"))?;
+        Ok((identity, Membership::from_seed(&seed), keyring))
+    }
+
     fn one<T: serde::de::DeserializeOwned>(&self, kind: u8, what: &'static str) -> Result<Option<T>, OpenError> {
         self.0.get(&hot_key(kind, &[])).map(|value| rows::decode(value, what)).transpose()
     }

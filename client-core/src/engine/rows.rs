@@ -42,6 +42,11 @@ pub(super) const MIRROR: u8 = 0x03;
 const INDEX: u8 = 0x04;
 const EPOCH_ENVELOPES: u8 = 0x05;
 
+/// First key of all.
+pub(crate) const ALL_FROM: &[u8] = &[HOT];
+/// Key behind the last of all.
+pub(crate) const ALL_TO: &[u8] = &[0xff];
+
 /// First hot key.
 pub(crate) const HOT_FROM: &[u8] = &[HOT];
 /// Key behind the last hot one.
@@ -431,6 +436,16 @@ impl RelayRow {
     pub(crate) fn row_key(&self) -> Vec<u8> {
         hot_key(hot::RELAY, self.url.as_bytes())
     }
+}
+
+/// Whether it is the key of a row at all.
+pub(crate) fn is_row(key: &[u8]) -> bool {
+    (ALL_FROM..ALL_TO).contains(&key)
+}
+
+/// Whether it is loaded at start.
+pub(crate) fn is_hot(key: &[u8]) -> bool {
+    (HOT_FROM..HOT_TO).contains(&key)
 }
 
 /// Key of a hot row.

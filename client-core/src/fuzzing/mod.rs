@@ -11,7 +11,9 @@ use crate::content::Content;
 use crate::epoch;
 use crate::fixtures::Group;
 use crate::genesis::Genesis;
+use crate::passphrase::Cost;
 use crate::seal::{self, EnvelopeKeys, OpenFailure};
+use crate::store_lock::StoredKey;
 
 pub use crate::pairing::fuzzing::{invite_link, pairing, pairing_code};
 
@@ -74,6 +76,23 @@ pub fn certificate(data: &[u8]) {
     }
 }
 
+/// A store key as it is stored: an error, or something that is stored again as it came.
+pub fn stored_key(data: &[u8]) {
+    for least in [Cost::Browser, Cost::Native] {
+        match StoredKey::parse(data, least) {
+            Ok(StoredKey::Bare(key)) => assert_eq!(key.expose()[..], *data),
+            Ok(StoredKey::Locked(locked)) => assert_eq!(locked.to_bytes(), data),
+            Err(_) => {}
+        }
+    }
+}
+
+/// What is inside an export file, and the header in front of it: an error, or something that is written
+/// again as it came.
+pub fn export_file(data: &[u8]) {
+    crate::export::exercise(data);
+}
+
 /// Seals any content under the group's key.
 fn around(group: &Group, kind: EnvelopeType, wraps: &[u8], content: &[u8]) -> Vec<u8> {
     let (id, epoch) = (group.keyring.group(), group.keyring.current());
@@ -96,6 +115,9 @@ mod tests {
 
     use super::*;
     use crate::fixtures::{content as app_content, membership};
+    use crate::keys::StoreKey;
+    use crate::passphrase::Passphrase;
+    use crate::store_lock::{LOCK_RANDOM_BYTES, LockedKey};
 
     fn corpus(target: &str) -> PathBuf {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
@@ -136,6 +158,13 @@ mod tests {
                 ("certificate", JoinCertificate::issue(id, &me.signing, card, keys.id).to_bytes().to_vec()),
                 ("genesis", group.genesis.bytes().to_vec()),
             ],
+            "stored_key" => {
+                let passphrase = Passphrase::given("open sesame".into());
+                let key = StoreKey::from_bytes([9; 32]);
+                let locked = |cost| LockedKey::lock(&key, &passphrase, cost, &[5; LOCK_RANDOM_BYTES]).to_bytes();
+                vec![("bare", vec![9; 32]), ("browser", locked(Cost::Browser)), ("native", locked(Cost::Native))]
+            }
+            "export_file" => crate::export::seeds(),
             other => crate::pairing::fuzzing::seeds(other),
         }
     }
@@ -173,5 +202,15 @@ mod tests {
     #[test]
     fn certificates_hold_under_mutation() {
         exercise(&corpus("certificate"), 2_000, certificate);
+    }
+
+    #[test]
+    fn stored_keys_hold_under_mutation() {
+        exercise(&corpus("stored_key"), 20_000, stored_key);
+    }
+
+    #[test]
+    fn export_files_hold_under_mutation() {
+        exercise(&corpus("export_file"), 20_000, export_file);
     }
 }

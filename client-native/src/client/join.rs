@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use zerok_sync_core::keys::StoreKey;
+use zerok_sync_core::passphrase::Passphrase;
 use zerok_sync_core::{Digits, Event, Invite, JoinError, Joiner, Joining as Begun, Secrets};
 use zerok_sync_protocol::NoisePublicKey;
 
@@ -38,6 +39,8 @@ pub struct JoinOptions {
     pub device_name: String,
     /// How to reach the relay.
     pub transport: Transport,
+    /// Locks the home from its first moment: it opens with this only.
+    pub passphrase: Option<Passphrase>,
 }
 
 impl JoinOptions {
@@ -50,6 +53,7 @@ impl JoinOptions {
             relay_key: None,
             device_name: crate::default_device_name(),
             transport: Transport::default(),
+            passphrase: None,
         }
     }
 }
@@ -94,8 +98,7 @@ impl Client {
     /// cannot be used.
     pub async fn begin_join(options: JoinOptions) -> Result<Joining, ClientError> {
         let relay = options.invite.relay(options.relay.as_deref(), options.relay_key)?;
-        let Opened { storage, store_key } = Storage::create(&options.home).await?;
-        let store_key = StoreKey::from_bytes(*store_key);
+        let Opened { storage, store_key } = Storage::create(&options.home, options.passphrase).await?;
         let secrets = match secrets(store_key.clone()) {
             Ok(secrets) => secrets,
             Err(error) => {

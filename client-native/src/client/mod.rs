@@ -4,8 +4,10 @@
 //! never through an unbounded queue. Entries are read from storage when the app asks for them.
 
 mod entries;
+mod export;
 mod invite;
 mod join;
+mod lock;
 mod membership;
 mod open;
 mod push;
@@ -19,9 +21,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use zerok_sync_core::io::{Row, StorageFault};
+use zerok_sync_core::keys::StoreKey;
 use zerok_sync_core::{Engine, Event, IntegrityEvent, Now, Problem, Status};
 
 pub use entries::{Entries, EntriesOptions};
+pub use export::{Archive, ExportOptions, ImportOptions};
 pub use invite::{Invitation, InviteEvent, InviteOptions};
 pub use join::{GroupOffered, JoinEvent, JoinOptions, Joining};
 pub use open::{FoundOptions, OpenOptions};
@@ -47,6 +51,7 @@ pub struct Client {
     invitations: Arc<invite::Slot>,
     /// Set to have the home removed at the end: no group came to be in it.
     abandon: Arc<AtomicBool>,
+    kept: Arc<export::Kept>,
     task: Arc<std::sync::Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -78,7 +83,8 @@ struct Progress {
 
 impl Client {
     /// Runs `engine` on a task of its own.
-    fn start(engine: Engine, storage: Storage, dialer: Arc<Dialer>, clock: Clock) -> Self {
+    fn start(engine: Engine, storage: Storage, store_key: StoreKey, dialer: Arc<Dialer>, clock: Clock) -> Self {
+        let kept = Arc::new(export::Kept { database: storage.path.clone(), store_key });
         let status = engine.status();
         let (progress_tx, progress) = watch::channel(Progress {
             position: status.position,
@@ -122,6 +128,7 @@ impl Client {
             watched: Watched { status, progress },
             invitations,
             abandon,
+            kept,
             task: Arc::new(std::sync::Mutex::new(Some(task))),
         }
     }

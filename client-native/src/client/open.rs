@@ -7,6 +7,7 @@ use std::time::Duration;
 use zerok_sync_core::engine::Founding;
 use zerok_sync_core::io::{RelayAddress, StorageFault};
 use zerok_sync_core::keys::StoreKey;
+use zerok_sync_core::passphrase::Passphrase;
 use zerok_sync_core::{Connection, Engine, Secrets};
 use zerok_sync_protocol::NoisePublicKey;
 
@@ -36,6 +37,8 @@ pub struct FoundOptions {
     pub transport: Transport,
     /// How long the relay may take.
     pub timeout: Duration,
+    /// Locks the home from its first moment: it opens with this only.
+    pub passphrase: Option<Passphrase>,
 }
 
 /// How to open a home.
@@ -47,6 +50,8 @@ pub struct OpenOptions {
     pub transport: Transport,
     /// Whether to reach it at all.
     pub online: bool,
+    /// Opens a locked home; one that is not locked does not look at it.
+    pub passphrase: Option<Passphrase>,
 }
 
 impl FoundOptions {
@@ -60,6 +65,7 @@ impl FoundOptions {
             token: None,
             transport: Transport::default(),
             timeout: RELAY_TIMEOUT,
+            passphrase: None,
         }
     }
 }
@@ -67,7 +73,7 @@ impl FoundOptions {
 impl OpenOptions {
     /// Online, by whatever transport works.
     pub fn new(home: impl Into<PathBuf>) -> Self {
-        Self { home: home.into(), transport: Transport::default(), online: true }
+        Self { home: home.into(), transport: Transport::default(), online: true, passphrase: None }
     }
 }
 
@@ -81,8 +87,7 @@ impl Client {
     pub async fn found(options: FoundOptions) -> Result<Self, ClientError> {
         let url = crate::link::normal_origin(&options.relay)
             .ok_or_else(|| ClientError::NotARelayAddress(options.relay.clone()))?;
-        let Opened { storage, store_key } = Storage::create(&options.home).await?;
-        let store_key = StoreKey::from_bytes(*store_key);
+        let Opened { storage, store_key } = Storage::create(&options.home, options.passphrase).await?;
         let clock = Clock::start();
         let founding = Founding {
             relay: RelayAddress { url, key: options.relay_key },
@@ -117,8 +122,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Storage`] and [`ClientError::Open`], in which cases nothing was changed.
     pub async fn open(options: OpenOptions) -> Result<Self, ClientError> {
-        let Opened { storage, store_key } = Storage::open(&options.home).await?;
-        let store_key = StoreKey::from_bytes(*store_key);
+        let Opened { storage, store_key } = Storage::open(&options.home, options.passphrase).await?;
         match Self::resume(storage, store_key, options.transport, options.online).await {
             // An empty database: founding or joining never finished.
             Err(ClientError::Open(zerok_sync_core::OpenError::NoGroup)) => {
@@ -140,7 +144,7 @@ impl Client {
             let (from, to) = (Engine::HOT_FROM.to_vec(), Engine::HOT_TO.to_vec());
             let rows = storage.scan(from, to, usize::MAX).await.await.unwrap_or_else(|_| Err(thread_gone()));
             let rows = rows.map_err(StorageError::Fault)?;
-            Ok(Engine::open(clock.now(), secrets(store_key)?, rows)?)
+            Ok(Engine::open(clock.now(), secrets(store_key.clone())?, rows)?)
         };
         let mut engine = match opened.await {
             Ok(engine) => engine,
@@ -152,7 +156,7 @@ impl Client {
         if online {
             engine.start(clock.now());
         }
-        Ok(Self::start(engine, storage, Arc::new(Dialer::new(transport)), clock))
+        Ok(Self::start(engine, storage, store_key, Arc::new(Dialer::new(transport)), clock))
     }
 
     /// Waits until the relay has let this device in.

@@ -63,7 +63,7 @@ fn end() -> Output {
 /// Runs a puppet until it says [`end`]; what happened to it until then, and its home.
 async fn run(puppet: Puppet) -> (Vec<String>, TempDir) {
     let home = TempDir::new().expect("temp dir");
-    let storage = Storage::create(home.path()).await.expect("creates").storage;
+    let storage = Storage::create(home.path(), None).await.expect("creates").storage;
     let mut happened = Vec::new();
     let on_event = |puppet: &Puppet, _: Event| {
         happened.clone_from(&puppet.happened);
@@ -92,7 +92,7 @@ async fn a_batch_is_on_disk_when_it_is_confirmed_and_answers_keep_their_order() 
     let (happened, home) = run(puppet).await;
     assert_eq!(happened, ["committed 1", "scanned 1: 1 rows", "committed 2", "scanned 2: 2 rows"]);
 
-    let storage = Storage::open(home.path()).await.expect("opens").storage;
+    let storage = Storage::open(home.path(), None).await.expect("opens").storage;
     let rows = storage.scan(Vec::new(), vec![0xff], 1000).await.await.expect("runs").expect("scans");
     assert_eq!(rows.len(), 2);
 }
@@ -142,7 +142,7 @@ async fn a_link_nobody_drains_is_cut_off_before_it_costs_memory() {
 #[tokio::test]
 async fn a_driver_whose_users_have_gone_stops_with_everything_stored() {
     let home = TempDir::new().expect("temp dir");
-    let storage = Storage::create(home.path()).await.expect("creates").storage;
+    let storage = Storage::create(home.path(), None).await.expect("creates").storage;
     let dialer = Arc::new(Dialer::new(Transport::WebSocket));
     let (commands, queue) = mpsc::channel(1);
     drop(commands);

@@ -79,6 +79,26 @@ pub enum StorageError {
         /// Its length.
         length: u64,
     },
+    /// The key file was written by a newer version, or tampered with.
+    #[error("{} cannot be used: {why}; nothing was overwritten", path.display())]
+    KeyRefused {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The home is locked and no passphrase was given.
+    #[error("{} is locked: its passphrase is needed", path.display())]
+    PassphraseNeeded {
+        /// The home.
+        path: PathBuf,
+    },
+    /// The home is locked under another passphrase.
+    #[error("wrong passphrase: {} stays locked", path.display())]
+    WrongPassphrase {
+        /// The home.
+        path: PathBuf,
+    },
     /// The operating system refused.
     #[error("cannot use {}: {error}", path.display())]
     Io {

@@ -6,18 +6,22 @@
 //! last handle is gone and both threads have closed the database.
 
 mod error;
+mod restoring;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
-use zeroize::Zeroizing;
 use zerok_sync_core::io::{Batch, Row, StorageFault};
+use zerok_sync_core::keys::StoreKey;
+use zerok_sync_core::passphrase::Passphrase;
 
 pub use error::StorageError;
+pub(crate) use restoring::HomeInTheMaking;
+pub(crate) use sqlite::Snapshot;
 use sqlite::{Database, Reader};
 
 use crate::home::Home;
@@ -45,7 +49,7 @@ pub(crate) struct Opened {
     /// Access to the rows.
     pub(crate) storage: Storage,
     /// Seals what is secret in them.
-    pub(crate) store_key: Zeroizing<[u8; 32]>,
+    pub(crate) store_key: StoreKey,
 }
 
 /// Access to an open database.
@@ -53,13 +57,15 @@ pub(crate) struct Storage {
     requests: mpsc::Sender<Request>,
     reads: mpsc::Sender<Scan>,
     closed: oneshot::Receiver<()>,
+    /// The database's file.
+    pub(crate) path: PathBuf,
 }
 
 impl Storage {
-    /// Opens the database that is in `directory`.
-    pub(crate) async fn open(directory: &Path) -> Result<Opened, StorageError> {
+    /// Opens the database that is in `directory`; `passphrase` is for a locked one.
+    pub(crate) async fn open(directory: &Path, passphrase: Option<Passphrase>) -> Result<Opened, StorageError> {
         let directory = directory.to_owned();
-        Self::start(move || {
+        Self::start(Home::database_path(&directory), move || {
             // Looked for before locking as well: a question must not leave a lock file behind.
             if !Home::database_path(&directory).exists() {
                 return Err(StorageError::Missing { path: directory });
@@ -69,20 +75,21 @@ impl Storage {
             if !path.exists() {
                 return Err(StorageError::Missing { path: directory });
             }
-            let store_key = home.store_key(false)?;
+            let store_key = home.store_key(false, passphrase.as_ref())?;
             let database = Database::open(&path)?;
             Ok(Open { home, reader: Reader::open(&path)?, database, store_key })
         })
         .await
     }
 
-    /// Makes a new, empty database in `directory`; an empty one left there is used.
-    pub(crate) async fn create(directory: &Path) -> Result<Opened, StorageError> {
+    /// Makes a new, empty database in `directory`, locked if there is a passphrase; an empty one left
+    /// there is used.
+    pub(crate) async fn create(directory: &Path, passphrase: Option<Passphrase>) -> Result<Opened, StorageError> {
         let directory = directory.to_owned();
-        Self::start(move || {
+        Self::start(Home::database_path(&directory), move || {
             let home = Home::lock(&directory)?;
             let path = Home::database_path(&directory);
-            let store_key = home.store_key(true)?;
+            let store_key = home.store_key(true, passphrase.as_ref())?;
             let database = if path.exists() { Database::open(&path)? } else { Database::create(&path)? };
             if database.is_empty()? {
                 Ok(Open { home, reader: Reader::open(&path)?, database, store_key })
@@ -94,7 +101,10 @@ impl Storage {
     }
 
     /// Runs `open` on a new thread, which then serves requests.
-    async fn start(open: impl FnOnce() -> Result<Open, StorageError> + Send + 'static) -> Result<Opened, StorageError> {
+    async fn start(
+        path: PathBuf,
+        open: impl FnOnce() -> Result<Open, StorageError> + Send + 'static,
+    ) -> Result<Opened, StorageError> {
         let (requests, queue) = mpsc::channel(QUEUE_REQUESTS_MAX);
         let (reads, reads_queue) = mpsc::channel(QUEUE_REQUESTS_MAX);
         let (opened_tx, opened) = oneshot::channel();
@@ -116,7 +126,7 @@ impl Storage {
             drop(closed_tx);
         })?;
         let store_key = opened.await.unwrap_or_else(|_| Err(StorageError::Fault(thread_gone())))?;
-        Ok(Opened { storage: Self { requests, reads, closed }, store_key })
+        Ok(Opened { storage: Self { requests, reads, closed, path }, store_key })
     }
 
     /// Asks for a batch to be applied; the answer comes when it is on disk.
@@ -175,7 +185,7 @@ struct Open {
     home: Home,
     database: Database,
     reader: Reader,
-    store_key: Zeroizing<[u8; 32]>,
+    store_key: StoreKey,
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StorageError> {

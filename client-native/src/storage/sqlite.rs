@@ -53,6 +53,26 @@ impl Reader {
     }
 }
 
+/// One state of a database, that stays while others write.
+pub(crate) struct Snapshot {
+    reader: Reader,
+}
+
+impl Snapshot {
+    /// Of the open database at `path`.
+    pub(crate) fn take(path: &Path) -> Result<Self, StorageError> {
+        let reader = Reader::open(path)?;
+        // It stands from the first read on.
+        reader.connection.execute_batch("BEGIN").map_err(|error| StorageError::from_sqlite(path, error))?;
+        Ok(Self { reader })
+    }
+
+    /// As [`Database::scan`].
+    pub(crate) fn scan(&self, from: &[u8], to: &[u8], bytes_max: usize) -> Result<Vec<Row>, StorageFault> {
+        self.reader.scan(from, to, bytes_max)
+    }
+}
+
 impl Database {
     /// Builds an empty database beside `path` and moves it there.
     pub(super) fn create(path: &Path) -> Result<Self, StorageError> {

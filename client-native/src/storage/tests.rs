@@ -24,14 +24,14 @@ async fn scan(storage: &Storage, from: &[u8], to: &[u8], bytes_max: usize) -> Ve
 /// A home with one row in it, closed.
 async fn used_home() -> TempDir {
     let home = TempDir::new().expect("temp dir");
-    let storage = Storage::create(home.path()).await.expect("creates").storage;
+    let storage = Storage::create(home.path(), None).await.expect("creates").storage;
     apply(&storage, put(b"k", b"v")).await;
     storage.close().await;
     home
 }
 
 async fn refusal(home: &Path) -> StorageError {
-    match Storage::open(home).await {
+    match Storage::open(home, None).await {
         Ok(_) => panic!("opened"),
         Err(error) => error,
     }
@@ -40,24 +40,24 @@ async fn refusal(home: &Path) -> StorageError {
 #[tokio::test]
 async fn rows_survive_closing() {
     let home = used_home().await;
-    let storage = Storage::open(home.path()).await.expect("opens").storage;
+    let storage = Storage::open(home.path(), None).await.expect("opens").storage;
     assert_eq!(scan(&storage, b"", b"z", 100).await, [(b"k".to_vec(), b"v".to_vec())]);
 }
 
 #[tokio::test]
 async fn the_store_key_stays_the_same() {
     let home = TempDir::new().expect("temp dir");
-    let first = Storage::create(home.path()).await.expect("creates");
+    let first = Storage::create(home.path(), None).await.expect("creates");
     first.storage.close().await;
-    let second = Storage::open(home.path()).await.expect("opens");
-    assert_eq!(*first.store_key, *second.store_key);
-    assert_ne!(*first.store_key, [0; 32]);
+    let second = Storage::open(home.path(), None).await.expect("opens");
+    assert_eq!(first.store_key, second.store_key);
+    assert_ne!(first.store_key, StoreKey::from_bytes([0; 32]));
 }
 
 #[tokio::test]
 async fn for_one_key_the_last_change_of_a_batch_counts() {
     let home = used_home().await;
-    let storage = Storage::open(home.path()).await.expect("opens").storage;
+    let storage = Storage::open(home.path(), None).await.expect("opens").storage;
     let mut batch = Batch::default();
     batch.delete(b"k".to_vec());
     batch.put(b"l".to_vec(), b"1".to_vec());
@@ -71,7 +71,7 @@ async fn for_one_key_the_last_change_of_a_batch_counts() {
 #[tokio::test]
 async fn a_scan_is_ordered_bounded_and_half_open() {
     let home = TempDir::new().expect("temp dir");
-    let storage = Storage::create(home.path()).await.expect("creates").storage;
+    let storage = Storage::create(home.path(), None).await.expect("creates").storage;
     for key in [b"b", b"a", b"d", b"c"] {
         apply(&storage, put(key, &[7; 10])).await;
     }
@@ -85,7 +85,7 @@ async fn a_scan_is_ordered_bounded_and_half_open() {
 #[tokio::test]
 async fn a_read_sees_what_was_confirmed_and_does_not_wait_for_what_comes() {
     let home = used_home().await;
-    let storage = Storage::open(home.path()).await.expect("opens").storage;
+    let storage = Storage::open(home.path(), None).await.expect("opens").storage;
     for n in 0..20_u32 {
         apply(&storage, put(&n.to_be_bytes(), b"v")).await;
         let confirmed = storage.read(n.to_be_bytes().to_vec(), b"z".to_vec(), 1).await;
@@ -103,7 +103,7 @@ async fn a_read_sees_what_was_confirmed_and_does_not_wait_for_what_comes() {
 #[tokio::test]
 async fn a_closed_home_is_one_file_with_everything_in_it() {
     let home = used_home().await;
-    let storage = Storage::open(home.path()).await.expect("opens").storage;
+    let storage = Storage::open(home.path(), None).await.expect("opens").storage;
     storage.read(Vec::new(), b"z".to_vec(), 1).await.await.expect("thread runs").expect("reads");
     storage.close().await;
     assert!(!home.path().join("state.db-wal").exists());
@@ -123,7 +123,7 @@ async fn an_absent_home_is_missing_and_is_not_created_by_asking() {
 #[tokio::test]
 async fn a_home_that_is_in_use_for_a_group_takes_no_second_one() {
     let home = used_home().await;
-    assert!(matches!(Storage::create(home.path()).await.err(), Some(StorageError::Occupied { .. })));
+    assert!(matches!(Storage::create(home.path(), None).await.err(), Some(StorageError::Occupied { .. })));
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn a_damaged_database_is_reported_and_left_as_it_is() {
         let path = home.path().join("state.db");
         std::fs::write(&path, bytes).expect("writes");
         assert!(matches!(refusal(home.path()).await, StorageError::Damaged { .. }));
-        assert!(Storage::create(home.path()).await.is_err(), "nor is it taken for a new home");
+        assert!(Storage::create(home.path(), None).await.is_err(), "nor is it taken for a new home");
         assert_eq!(std::fs::read(&path).expect("reads"), bytes);
     }
 }
@@ -151,7 +151,7 @@ async fn an_emptied_database_is_called_empty() {
 #[tokio::test]
 async fn a_flipped_page_is_found_when_opening() {
     let home = TempDir::new().expect("temp dir");
-    let storage = Storage::create(home.path()).await.expect("creates").storage;
+    let storage = Storage::create(home.path(), None).await.expect("creates").storage;
     for n in 0..200_u32 {
         apply(&storage, put(&n.to_be_bytes(), &[1; 200])).await;
     }
@@ -169,7 +169,7 @@ async fn a_flipped_page_is_found_when_opening() {
 async fn a_database_that_vanished_beside_its_log_is_not_replaced() {
     let home = used_home().await;
     std::fs::rename(home.path().join("state.db"), home.path().join("state.db-wal")).expect("renames");
-    assert!(matches!(Storage::create(home.path()).await.err(), Some(StorageError::Damaged { .. })));
+    assert!(matches!(Storage::create(home.path(), None).await.err(), Some(StorageError::Damaged { .. })));
 }
 
 #[tokio::test]
@@ -200,18 +200,49 @@ async fn a_missing_or_damaged_store_key_is_said_and_not_replaced() {
     assert!(matches!(refusal(home.path()).await, StorageError::KeyDamaged { length: 31, .. }));
     std::fs::remove_file(&key).expect("removes");
     assert!(matches!(refusal(home.path()).await, StorageError::KeyMissing { .. }));
-    assert!(matches!(Storage::create(home.path()).await.err(), Some(StorageError::KeyMissing { .. })));
+    assert!(matches!(Storage::create(home.path(), None).await.err(), Some(StorageError::KeyMissing { .. })));
     assert!(!key.exists());
+}
+
+fn passphrase(text: &str) -> Option<Passphrase> {
+    Some(Passphrase::given(text.into()))
+}
+
+#[tokio::test]
+async fn a_home_locked_when_it_is_made_opens_under_its_passphrase_only() {
+    let home = TempDir::new().expect("temp dir");
+    let made = Storage::create(home.path(), passphrase("open sesame")).await.expect("creates");
+    made.storage.close().await;
+    let stored = std::fs::read(home.path().join("store.key")).expect("reads");
+    assert!(!stored.windows(32).any(|window| window == made.store_key.expose()));
+    assert!(matches!(refusal(home.path()).await, StorageError::PassphraseNeeded { .. }));
+    let wrong = Storage::open(home.path(), passphrase("open sesamE")).await.err();
+    assert!(matches!(wrong, Some(StorageError::WrongPassphrase { .. })), "{wrong:?}");
+    let opened = Storage::open(home.path(), passphrase("open sesame")).await.expect("opens");
+    assert_eq!(opened.store_key, made.store_key);
+}
+
+#[tokio::test]
+async fn a_locked_key_whose_cost_was_lowered_is_refused_before_it_is_tried() {
+    let home = TempDir::new().expect("temp dir");
+    Storage::create(home.path(), passphrase("open sesame")).await.expect("creates").storage.close().await;
+    let path = home.path().join("store.key");
+    let mut stored = std::fs::read(&path).expect("reads");
+    // The memory in KiB, behind the line that names the format.
+    stored[21..25].copy_from_slice(&8_u32.to_le_bytes());
+    std::fs::write(&path, &stored).expect("writes");
+    let refused = Storage::open(home.path(), passphrase("open sesame")).await.err();
+    assert!(matches!(refused, Some(StorageError::KeyRefused { .. })), "{refused:?}");
 }
 
 #[tokio::test]
 async fn a_second_opener_waits_and_is_told_who_holds_the_home() {
     let home = used_home().await;
-    let first = Storage::open(home.path()).await.expect("opens").storage;
+    let first = Storage::open(home.path(), None).await.expect("opens").storage;
     let StorageError::InUse { pid, .. } = refusal(home.path()).await else { panic!("another refusal") };
     assert_eq!(pid, Some(std::process::id()));
 
-    let (second, ()) = tokio::join!(Storage::open(home.path()), first.close());
+    let (second, ()) = tokio::join!(Storage::open(home.path(), None), first.close());
     assert!(second.is_ok(), "opens as soon as the first has closed");
 }
 
@@ -219,7 +250,7 @@ async fn a_second_opener_waits_and_is_told_who_holds_the_home() {
 async fn an_abandoned_home_leaves_nothing() {
     let parent = TempDir::new().expect("temp dir");
     let home = parent.path().join("new");
-    let storage = Storage::create(&home).await.expect("creates").storage;
+    let storage = Storage::create(&home, None).await.expect("creates").storage;
     storage.abandon().await;
     assert!(!home.exists());
 }
@@ -232,7 +263,7 @@ async fn only_the_owner_can_read_a_home() {
 
     let parent = TempDir::new().expect("temp dir");
     let home = parent.path().join("new");
-    let storage = Storage::create(&home).await.expect("creates").storage;
+    let storage = Storage::create(&home, None).await.expect("creates").storage;
     apply(&storage, put(b"k", b"v")).await;
     assert_eq!(mode(&home), 0o700);
     let files: Vec<_> = std::fs::read_dir(&home).expect("lists").map(|entry| entry.expect("entry").path()).collect();
@@ -244,7 +275,7 @@ async fn only_the_owner_can_read_a_home() {
 
     let database = home.join("state.db");
     std::fs::set_permissions(&database, std::fs::Permissions::from_mode(0o644)).expect("sets");
-    let _storage = Storage::open(&home).await.expect("opens");
+    let _storage = Storage::open(&home, None).await.expect("opens");
     assert_eq!(mode(&database), 0o600);
 }
 

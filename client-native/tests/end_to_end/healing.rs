@@ -222,5 +222,5 @@ async fn a_wiped_relay_is_filled_from_one_device() {
 
 async fn open(device: &Device) -> Client {
     let transport = "ws".parse().expect("a transport");
-    Client::open(OpenOptions { home: device.home.clone(), transport, online: true }).await.unwrap()
+    Client::open(OpenOptions { transport, ..OpenOptions::new(&device.home) }).await.unwrap()
 }

@@ -5,8 +5,10 @@
 mod bad_input;
 mod client;
 mod crash;
+mod exported;
 mod healing;
 mod invitation;
+mod locked;
 mod main_job;
 mod membership;
 mod offline;

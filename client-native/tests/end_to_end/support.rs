@@ -131,6 +131,7 @@ pub struct Homes(TempDir);
 pub struct Device {
     pub home: PathBuf,
     transport: &'static str,
+    environment: Vec<(&'static str, String)>,
 }
 
 /// How a command ended.
@@ -148,7 +149,7 @@ impl Homes {
 
     /// The device whose home has this name; nothing is created.
     pub fn device(&self, name: &str) -> Device {
-        Device { home: self.0.path().join(name), transport: "auto" }
+        Device { home: self.0.path().join(name), transport: "auto", environment: Vec::new() }
     }
 }
 
@@ -157,9 +158,18 @@ impl Device {
         Self { transport, ..self }
     }
 
+    /// With a variable in the environment of every command.
+    pub fn with(mut self, variable: &'static str, value: &str) -> Self {
+        self.environment.push((variable, value.to_owned()));
+        self
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_zerok"));
-        command.env_remove("ZEROK_HOME").env_remove("ZEROK_TRANSPORT").env_remove("ZEROK_RELAY");
+        for variable in ["HOME", "TRANSPORT", "RELAY", "PASSPHRASE", "NEW_PASSPHRASE", "EXPORT_PASSPHRASE"] {
+            command.env_remove(format!("ZEROK_{variable}"));
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.arg("--home").arg(&self.home).args(["--transport", self.transport]).args(arguments);
         command
     }

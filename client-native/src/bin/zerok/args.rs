@@ -12,7 +12,10 @@ use crate::output::Output;
 /// Keep devices in step through a relay that nobody has to trust.
 ///
 /// Exit codes: 0 done, 1 other failure, 2 usage, 3 no relay reachable, 4 integrity violation,
-/// 5 not authorised or revoked, 6 limit or quota.
+/// 5 not authorised, revoked, or wrong passphrase, 6 limit or quota.
+///
+/// Passphrases are asked for at the terminal, or taken from ZEROK_PASSPHRASE (this home's),
+/// ZEROK_NEW_PASSPHRASE (the one to set) and ZEROK_EXPORT_PASSPHRASE (an export file's).
 #[derive(Parser)]
 #[command(name = "zerok", version)]
 pub struct Arguments {
@@ -67,6 +70,23 @@ pub enum Command {
     Verify,
     /// Put back what the relays lost, as far as this device has it
     Repair(Repair),
+    /// Write the group with all its entries into a file, sealed under a passphrase of its own
+    Export(Export),
+    /// Make this home of an export file, or read the entries in one
+    Import(Import),
+    /// Lock this home under a passphrase, change that, or take it away
+    #[command(subcommand)]
+    Passphrase(Passphrase),
+}
+
+#[derive(Subcommand)]
+pub enum Passphrase {
+    /// Lock a home that is not locked
+    Set,
+    /// Lock it under another passphrase
+    Change,
+    /// Leave it unlocked
+    Remove,
 }
 
 #[derive(Args)]
@@ -83,6 +103,9 @@ pub struct Init {
     /// The relay's key, as its operator told it; needed over plain http to another machine
     #[arg(long, value_name = "HEX")]
     pub relay_key: Option<NoisePublicKey>,
+    /// Lock the home under a passphrase from its first moment
+    #[arg(long)]
+    pub passphrase: bool,
 }
 
 #[derive(Args)]
@@ -125,6 +148,9 @@ pub struct Join {
     /// Join without asking whose group it is, which is asked at a terminal only
     #[arg(long)]
     pub yes: bool,
+    /// Lock the home under a passphrase from its first moment
+    #[arg(long)]
+    pub passphrase: bool,
 }
 
 #[derive(Args)]
@@ -202,6 +228,27 @@ pub struct Repair {
     /// How long the relays may take
     #[arg(long, default_value = "10m", value_parser = parse_duration)]
     pub timeout: Duration,
+}
+
+#[derive(Args)]
+pub struct Export {
+    /// The file to write; one that is there is not overwritten
+    pub file: PathBuf,
+    /// Put this device's identity into it: whoever has the file and its passphrase can be this device
+    #[arg(long)]
+    pub identity: bool,
+}
+
+#[derive(Args)]
+pub struct Import {
+    /// What `export` wrote
+    pub file: PathBuf,
+    /// Print the entries in it, one a line, and become nobody
+    #[arg(long)]
+    pub read: bool,
+    /// Lock the home under a passphrase from its first moment
+    #[arg(long, conflicts_with = "read")]
+    pub passphrase: bool,
 }
 
 impl Arguments {

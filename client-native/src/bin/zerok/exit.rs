@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use zerok_sync::{ClientError, ErrorCode, IntegrityEvent, JoinError, MembershipError, Problem, PushError};
+use zerok_sync::{
+    ClientError, ErrorCode, ExportError, IntegrityEvent, JoinError, MembershipError, Problem, PushError, StorageError,
+};
 
 /// The exit codes, part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +86,11 @@ impl From<std::io::Error> for Failure {
 fn exit_of(error: &ClientError) -> Exit {
     match error {
         ClientError::NotARelayAddress(_) | ClientError::Invite(_) => Exit::Usage,
+        ClientError::Storage(StorageError::PassphraseNeeded { .. } | StorageError::WrongPassphrase { .. })
+        | ClientError::Export(ExportError::WrongPassphrase) => Exit::NotAuthorised,
+        ClientError::Export(ExportError::NotAnExport | ExportError::NoIdentity)
+        | ClientError::FileExists { .. }
+        | ClientError::File { .. } => Exit::Usage,
         ClientError::Relay(problem) | ClientError::PushRefused(problem) => exit_of_problem(problem),
         ClientError::TimedOut(problem) => problem.as_ref().map_or(Exit::NoRelay, exit_of_problem),
         ClientError::Join(error) => exit_of_join(error),
@@ -187,6 +194,8 @@ mod tests {
         };
         for (error, code) in [
             (ClientError::NotARelayAddress("x".into()), 2),
+            (ClientError::Storage(StorageError::WrongPassphrase { path: "x".into() }), 5),
+            (ClientError::Storage(StorageError::PassphraseNeeded { path: "x".into() }), 5),
             (ClientError::TimedOut(None), 3),
             (ClientError::Relay(Problem::Unreachable(String::new())), 3),
             (refused(ErrorCode::Overloaded), 3),

@@ -1,13 +1,14 @@
 //! `zerok`: keep this machine's data in step with a group's other devices from a terminal.
 //!
 //! [`args`] is what can be asked, `commands/` one file for each answer, [`exit`] how it ends,
-//! [`output`] what it looks like, [`qr`] and [`terminal`] what a person sees and types. Data goes to stdout, everything said to people to stderr.
+//! [`output`] what it looks like, [`qr`], [`terminal`] and [`secret`] what a person sees and types. Data goes to stdout, everything said to people to stderr.
 
 mod args;
 mod commands;
 mod exit;
 mod output;
 mod qr;
+mod secret;
 mod terminal;
 
 use std::process::ExitCode;
@@ -49,6 +50,9 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Leave(options) => commands::membership::leave(&global, options).await,
         Command::Repair(options) => commands::repair::run(&global, options).await,
         Command::Verify => commands::verify::run(&global).await,
+        Command::Export(options) => commands::export::export(&global, options).await,
+        Command::Import(options) => commands::export::import(&global, options).await,
+        Command::Passphrase(change) => commands::passphrase::run(&global, change).await,
     }
 }
 

@@ -5,12 +5,16 @@ use zerok_sync::{Client, FoundOptions};
 
 use crate::args::{Global, Init};
 use crate::exit::Failure;
+use crate::secret;
 
 pub async fn run(global: &Global, options: &Init) -> Result<(), Failure> {
     let mut found = FoundOptions::new(&global.home, &options.relay);
     found.relay_key = options.relay_key;
     found.token = options.token.clone().map(String::into_bytes);
     found.transport = global.transport;
+    if options.passphrase {
+        found.passphrase = Some(secret::chosen(secret::HOME, secret::NEW).await?);
+    }
     if let Some(name) = &options.name {
         found.device_name.clone_from(name);
     }

@@ -8,6 +8,7 @@ use zerok_sync::{Client, ClientError, GroupOffered, JoinEvent, JoinOptions, Join
 use super::{shown, wait_for};
 use crate::args::{Global, Join};
 use crate::exit::Failure;
+use crate::secret;
 use crate::terminal::Lines;
 
 /// How long the new device's first entry may take to the relay before we leave it to the next run.
@@ -18,6 +19,9 @@ pub async fn run(global: &Global, options: &Join) -> Result<(), Failure> {
     join.relay.clone_from(&options.relay);
     join.relay_key = options.relay_key;
     join.transport = global.transport;
+    if options.passphrase {
+        join.passphrase = Some(secret::chosen(secret::HOME, secret::NEW).await?);
+    }
     if let Some(name) = &options.name {
         join.device_name.clone_from(name);
     }

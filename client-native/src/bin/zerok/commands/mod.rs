@@ -1,11 +1,13 @@
 //! One file for each command, and what several of them do.
 
 pub mod devices;
+pub mod export;
 pub mod init;
 pub mod invite;
 pub mod join;
 pub mod membership;
 pub mod newcomers;
+pub mod passphrase;
 pub mod pull;
 pub mod push;
 pub mod repair;
@@ -18,6 +20,7 @@ use zerok_sync::{Client, ClientError, OpenOptions, Status};
 
 use crate::args::Global;
 use crate::exit::Failure;
+use crate::secret;
 
 /// An open client.
 pub struct Session {
@@ -26,7 +29,8 @@ pub struct Session {
 
 impl Session {
     pub async fn open(global: &Global, online: bool) -> Result<Self, Failure> {
-        let options = OpenOptions { home: global.home.clone(), transport: global.transport, online };
+        let passphrase = secret::of_home(&global.home).await?;
+        let options = OpenOptions { home: global.home.clone(), transport: global.transport, online, passphrase };
         let client = Client::open(options).await?;
         Ok(Self { client })
     }
