@@ -46,8 +46,8 @@ pub mod vectors;
 
 pub use code::PairingCode;
 pub use engine::{
-    Audit, AuditReport, AuditedSender, Backoff, Connection, Engine, Entry, EntryReader, Founding, GrantedDevice,
-    Member, RelayStatus, Secrets, Status, StoredEntries,
+    Audit, AuditReport, AuditedSender, Backoff, Connection, Engine, Entry, EntryReader, FormerEntry, FormerGroup,
+    Founding, GrantedDevice, Member, RelayStatus, Secrets, Status, StoredEntries,
 };
 pub use error::{JoinError, MembershipError, OpenError, Problem, PushError};
 pub use event::{Event, IntegrityEvent};

@@ -7,7 +7,7 @@ use js_sys::{Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 use zerok_sync_core::io::{Input, RelayAddress, Row, StorageFault};
 use zerok_sync_core::keys::StoreKey;
-use zerok_sync_core::{Engine, Founding, InviteKind, Secrets};
+use zerok_sync_core::{Engine, FormerEntry, Founding, InviteKind, Secrets};
 use zerok_sync_protocol::NoisePublicKey;
 
 use crate::clock::now;
@@ -129,6 +129,19 @@ impl CoreEngine {
         self.driver.call(|engine, now| engine.rename(now, name)).map_err(|error| thrown(&error))
     }
 
+    /// Whether entries of a former group are to be brought along.
+    #[wasm_bindgen(js_name = isBringing)]
+    #[must_use]
+    pub fn is_bringing(&self) -> bool {
+        self.driver.read(|engine| engine.bringing().is_some())
+    }
+
+    /// Nothing is left to be brought along.
+    #[wasm_bindgen(js_name = broughtAll)]
+    pub fn brought_all(&self) {
+        self.driver.call(Engine::brought_all);
+    }
+
     /// Opens an invitation by link.
     #[wasm_bindgen(js_name = inviteByLink)]
     pub fn invite_by_link(&self, base_url: Option<String>, ttl_ms: f64) {
@@ -211,6 +224,13 @@ impl CoreEngine {
     }
 }
 
+impl CoreEngine {
+    /// Queues an entry of the former group, unless it is.
+    pub(crate) fn bring(&self, entry: FormerEntry) -> Result<u64, JsValue> {
+        self.driver.call(|engine, now| engine.bring(now, entry)).map_err(|error| thrown(&error))
+    }
+}
+
 pub(crate) fn storage_fault(full: bool, message: String) -> StorageFault {
     if full { StorageFault::Full(message) } else { StorageFault::Failed(message) }
 }
@@ -229,7 +249,7 @@ pub(crate) fn noise_key(text: &str) -> Result<NoisePublicKey, JsValue> {
     text.parse().map_err(|_| thrown(&InvalidArgument("the relay's key must be 64 hexadecimal digits")))
 }
 
-fn key_range(from: &[u8], to: &[u8]) -> KeyRange {
+pub(crate) fn key_range(from: &[u8], to: &[u8]) -> KeyRange {
     let bytes = |key: &[u8]| -> Uint8Array { js_bytes(key) };
     convert::object(&[("from", bytes(from).into()), ("to", bytes(to).into())]).unchecked_into()
 }

@@ -3,6 +3,7 @@
 
 use js_sys::Object;
 use wasm_bindgen::prelude::*;
+use zerok_sync_core::export::ExportError;
 use zerok_sync_core::io::StorageFault;
 use zerok_sync_core::passphrase::PassphraseError;
 use zerok_sync_core::store_lock::{StoredKeyError, UnlockError};
@@ -133,6 +134,15 @@ impl Failure for UnlockError {
         match self {
             Self::WrongPassphrase => "wrong passphrase: the local database stays locked".into(),
             Self::Damaged => "the local database's key is damaged; nothing was overwritten".into(),
+        }
+    }
+}
+
+impl Failure for ExportError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::WrongPassphrase => "wrong_passphrase",
+            _ => "invalid_export",
         }
     }
 }

@@ -23,7 +23,8 @@ pub struct CoreJoiner {
 #[wasm_bindgen]
 impl CoreJoiner {
     /// Starts joining into the empty storage behind `host`; the first `tick` connects. `relay` is
-    /// where a code leads; a link says it itself.
+    /// where a code leads; a link says it itself. With `bring_data` the storage counts as empty, because
+    /// the first commit replaces what is there.
     ///
     /// # Errors
     /// `invalid_link`, `invalid_code`, `invalid_argument`.
@@ -35,11 +36,12 @@ impl CoreJoiner {
         relay: &str,
         relay_key: Option<String>,
         device_name: String,
+        bring_data: bool,
     ) -> Result<CoreJoiner, JsValue> {
         let invite = read(invite)?;
         let relay_key = relay_key.as_deref().map(noise_key).transpose()?;
         let relay = invite.relay(Some(relay), relay_key).map_err(|error| thrown(&error))?;
-        let joiner = Joiner::new(now(), secrets(store_key, seed)?, Joining { invite, relay, device_name });
+        let joiner = Joiner::new(now(), secrets(store_key, seed)?, Joining { invite, relay, device_name, bring_data });
         Ok(Self { driver: Driver::new(joiner, host) })
     }
 

@@ -6,13 +6,16 @@
 //! promises and their cleanup are written most plainly where they are native.
 //!
 //! [`driver`] runs the loop that the core prescribes for both machines; [`engine`] and [`joiner`]
-//! are the classes that JavaScript sees; [`convert`] makes plain objects of the core's types, [`lock`] is the key under a passphrase.
+//! are the classes that JavaScript sees; [`convert`] makes plain objects of the core's types, [`lock`] is the key under a passphrase, [`export`] a file with everything, [`former`] what a
+//! device had before it joined.
 
 mod clock;
 mod convert;
 mod driver;
 mod engine;
+mod export;
 mod failure;
+mod former;
 mod host;
 mod joiner;
 mod lock;

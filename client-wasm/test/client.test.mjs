@@ -452,6 +452,83 @@ scenario("a database under a passphrase opens with that one only, and without ag
   await a.until(() => client.status.group.outboxCount === 0);
 });
 
+scenario("an export shows its entries to who has the passphrase, and with the identity it is the device again", async () => {
+  const [a, b] = await pairOfDevices();
+  await a.pushToRelay("one");
+  await b.pushToRelay("two");
+  await a.follow();
+  await a.texts(2);
+  const outcome = await a.page.evaluate(async (relay) => {
+    const { Client, readExport } = await import("/client/index.js");
+    const read = async (file, passphrase) => {
+      const texts = [];
+      try {
+        for await (const entry of readExport(file, passphrase)) texts.push(new TextDecoder().decode(entry.data));
+        return texts;
+      } catch (error) {
+        return [...texts, error.code];
+      }
+    };
+    const file = await client.export({ passphrase: "correct horse" });
+    const device = await client.export({ passphrase: "correct horse", identity: true });
+    const was = client.status.group.device;
+    await client.close();
+    const other = await Client.open({ relay, database: "put back" });
+    const archive = await other.import(file, "correct horse").catch((error) => error.code);
+    const cutOff = await other.import(device.slice(0, device.size - 1), "correct horse").catch((error) => error.code);
+    const { state } = other.status;
+    await other.import(device, "correct horse");
+    globalThis.client = other;
+    return {
+      read: await read(file, "correct horse"),
+      wrong: await read(file, "battery staple"),
+      cut: await read(file.slice(0, file.size - 1), "correct horse"),
+      refused: [archive, cutOff, state],
+      same: other.status.group.device === was,
+    };
+  }, relay.url);
+  assert.deepEqual(outcome, {
+    read: ["one", "two"],
+    wrong: ["wrong_passphrase"],
+    cut: ["invalid_export"],
+    refused: ["invalid_export", "invalid_export", "empty"],
+    same: true,
+  });
+  await a.pushToRelay("three");
+  await b.follow();
+  assert.deepEqual(await b.texts(3), ["one", "two", "three"]);
+});
+
+scenario("what a device wrote alone comes along when it joins, once and in its order; a join that fails takes nothing", async () => {
+  const [a, b] = await Promise.all([device("laptop"), device("phone")]);
+  await a.createGroup();
+  await b.createGroup();
+  await b.pushToRelay("one");
+  await b.push("two");
+  const bring = (code) =>
+    b.page.evaluate(
+      (code) =>
+        client.join(code, { bringData: true, onDigits: (shown) => (globalThis.digits = shown) }).then(
+          () => "joined",
+          (error) => error.code,
+        ),
+      code,
+    );
+  assert.equal(await bring("0000-0001"), "invalid_code");
+  assert.equal((await b.status()).state, "open", "the group before is back");
+  const joining = bring(await a.invite());
+  await a.answer(await b.digits());
+  assert.equal(await joining, "joined");
+  await b.push("three");
+  await a.follow();
+  assert.deepEqual(await a.texts(3), ["one", "two", "three"]);
+  await b.reload();
+  await a.push("four");
+  await b.follow();
+  assert.deepEqual(await b.texts(4), ["one", "two", "three", "four"]);
+  assert.equal(await bring(await a.invite()), "already_in_group");
+});
+
 scenario("nothing in these pages failed uncaught", async () => {
   const [a, b] = await pairOfDevices();
   await a.push("x");

@@ -20,6 +20,9 @@ declare global {
   const ZerokError: typeof zerok.ZerokError;
   const init: typeof zerok.init;
   const codeOrLink: string;
+  const readExport: typeof zerok.readExport;
+  const file: Blob;
+  const passphrase: string;
   function show(text: string): void;
   function askForANewInvitation(): void;
   function readFile(path: string): Promise<Uint8Array<ArrayBuffer>>;

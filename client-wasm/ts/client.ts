@@ -1,9 +1,10 @@
-import type { CoreEvent } from "./bridge.js";
+import type { CoreEvent, KeyRange } from "./bridge.js";
 import { Deferred } from "./deferred.js";
 import { Emitter } from "./emitter.js";
 import { type EntriesOptions, Doorbell, readEntries } from "./entries.js";
 import type { Entry } from "./entry.js";
 import { asZerokError, callCore, ZerokError } from "./error.js";
+import { type ExportOptions, restoreExport, writeExport } from "./export.js";
 import { init } from "./init.js";
 import { type Invitation, type InviteOptions, PendingInvitation } from "./invitation.js";
 import { lockDatabase } from "./lock.js";
@@ -14,7 +15,7 @@ import type { GroupStatus, IntegrityFinding, Member, Status } from "./status.js"
 import { randomBytes, type Storage } from "./storage.js";
 import { Tier } from "./tier.js";
 import { watchForWake } from "./wake.js";
-import { CoreEngine, CoreJoiner, lockRandomBytes, lockStoreKey, unlockStoreKey } from "./zerok_sync_wasm.js";
+import { CoreEngine, CoreFormer, CoreJoiner, lockRandomBytes, lockStoreKey, unlockStoreKey } from "./zerok_sync_wasm.js";
 
 /** How to open a client. */
 export interface ClientOptions {
@@ -50,6 +51,12 @@ export interface JoinOptions {
    * resolved to `true`. Without it, whatever group the invitation leads to is joined.
    */
   readonly onConfirm?: (group: GroupOffered) => Promise<boolean> | boolean;
+  /**
+   * This client has a group in which it is alone, or which it has left: join from there, and bring
+   * along what this device wrote, as new entries of its own in their order. Until it has joined, the
+   * group stays as it is, and it is back if joining fails.
+   */
+  readonly bringData?: boolean;
   /** Gives up. */
   readonly signal?: AbortSignal;
 }
@@ -76,6 +83,9 @@ export interface ClientEvents {
   integrity: IntegrityFinding;
   warning: Warning;
 }
+
+/** Bytes of rows that are read at a time while entries are brought along. */
+const BRING_BYTES = 1024 * 1024;
 
 /** Ten minutes: a relay keeps no invitation longer. */
 const INVITE_TTL_MS = 600_000;
@@ -111,7 +121,7 @@ interface Joining {
 export class Client {
   readonly #options: ClientOptions;
   readonly #storage: Storage;
-  readonly #storeKey: Uint8Array;
+  #storeKey: Uint8Array;
   readonly #unlock: () => void;
   readonly #stopWatching: () => void;
   readonly #emitter = new Emitter<ClientEvents>();
@@ -161,6 +171,8 @@ export class Client {
       }
       await client.#openGroup().catch((error: unknown) => {
         if (!(error instanceof ZerokError && error.code === "no_group")) throw error;
+        // What an import left that came to nothing.
+        return storage?.clear();
       });
       return client;
     } catch (error) {
@@ -202,8 +214,10 @@ export class Client {
    *   onConfirm: ({ inviter, relay }) => confirm(`Join the group of "${inviter}" on ${relay}?`),
    * });
    */
-  async join(codeOrLink: string, { onDigits, onConfirm, signal }: JoinOptions = {}): Promise<void> {
-    this.#expectEmpty();
+  async join(codeOrLink: string, options: JoinOptions = {}): Promise<void> {
+    const { onDigits, onConfirm, bringData = false, signal } = options;
+    if (bringData) await this.#leaveForAnother();
+    else this.#expectEmpty();
     this.#enter("joining");
     const joined = new Deferred<void>();
     const host = new MachineHost<CoreJoiner>(
@@ -238,8 +252,9 @@ export class Client {
       signal?.throwIfAborted();
       const { relayKey } = this.#options;
       const relay = originOf(this.#options.relay);
+      const storeKey = this.#storeKey;
       const joiner = callCore(() =>
-        CoreJoiner.open(host, this.#storeKey, randomBytes(32), codeOrLink, relay, relayKey, this.#deviceName),
+        CoreJoiner.open(host, storeKey, randomBytes(32), codeOrLink, relay, relayKey, this.#deviceName, bringData),
       );
       this.#joining = { core: host.attach(joiner), host, joined };
       signal?.addEventListener("abort", cancel);
@@ -249,11 +264,44 @@ export class Client {
       await this.#openNewGroup();
     } catch (error) {
       host.stop();
-      throw this.#backToEmpty(error);
+      const thrown = this.#backToEmpty(error);
+      if (bringData && this.#state === "empty") {
+        this.#storage.replaceNext(false);
+        await this.#openNewGroup();
+      }
+      throw thrown;
     } finally {
       signal?.removeEventListener("abort", cancel);
       this.#joining = undefined;
     }
+  }
+
+  /**
+   * Puts the device in an export file here, if that was made with its identity: as it was when the
+   * file was written. Of two that write, one is shut out, so do not go on with the other. On any
+   * failure nothing was stored.
+   */
+  async import(file: Blob, passphrase: string): Promise<void> {
+    this.#expectEmpty();
+    this.#enter("joining");
+    try {
+      this.#storeKey = await restoreExport(this.#storage, file, passphrase);
+      await this.#openNewGroup();
+    } catch (error) {
+      throw this.#backToEmpty(error);
+    }
+  }
+
+  /**
+   * Writes the group with all entries that are stored here into a file, sealed under a passphrase.
+   *
+   * @example
+   * const file = await client.export({ passphrase: prompt("Seal it under which passphrase?") ?? "" });
+   * show(URL.createObjectURL(file));
+   */
+  async export(options: ExportOptions): Promise<Blob> {
+    this.#openOrThrow();
+    return writeExport(this.#storage, this.#storeKey, options);
   }
 
   /**
@@ -436,6 +484,44 @@ export class Client {
     return this.#options.name ?? "browser";
   }
 
+  /** Closes the group that this device is alone in, or has left: the next commit replaces it. */
+  async #leaveForAnother(): Promise<void> {
+    const group = this.#openOrThrow();
+    const { from, to } = CoreEngine.hotRange();
+    const rows = await this.#storage.scan(from, to, Number.MAX_SAFE_INTEGER);
+    const former = callCore(() => CoreFormer.open(this.#storeKey, rows));
+    try {
+      callCore(() => former.checkFree());
+    } finally {
+      former.free();
+    }
+    this.#end("empty", new ZerokError("closed", "this device is joining another group"));
+    group.core.close();
+    await group.host.settle();
+    this.#storage.replaceNext(true);
+  }
+
+  /** Queues what this device wrote in the group that it joined this one from. */
+  async #bringAlong({ core, pushes }: OpenGroup): Promise<void> {
+    const { from, to } = CoreEngine.hotRange();
+    const rows = await this.#storage.scanFormer(from, to, Number.MAX_SAFE_INTEGER);
+    const former = callCore(() => CoreFormer.open(this.#storeKey, rows));
+    try {
+      for (const range of CoreFormer.ranges() as KeyRange[]) {
+        for (let next = range.from; ; ) {
+          const page = await this.#storage.scanFormer(next, range.to, BRING_BYTES);
+          const last = page.keys.at(-1);
+          if (last === undefined) break;
+          next = new Uint8Array([...last, 0]);
+          await pushes.stored(callCore(() => former.bring(core, page)));
+        }
+      }
+    } finally {
+      former.free();
+    }
+    callCore(() => core.broughtAll());
+  }
+
   /** Opens the engine on what storage holds and goes online. */
   async #openGroup(): Promise<void> {
     const { from, to } = CoreEngine.hotRange();
@@ -451,6 +537,7 @@ export class Client {
     );
     const { position, processed } = core.status();
     this.#group = { core, host, doorbell: new Doorbell(position), pushes: new Pushes(), processed: new Tier(processed) };
+    if (core.isBringing()) await this.#bringAlong(this.#group);
     callCore(() => core.start());
     this.#enter("open");
   }
@@ -552,7 +639,7 @@ export class Client {
   }
 
   /** Tells everybody who waits for something that it will not come. */
-  #end(state: "stopped" | "closed", error: ZerokError): void {
+  #end(state: "stopped" | "closed" | "empty", error: ZerokError): void {
     const group = this.#group;
     this.#group = undefined;
     group?.doorbell.end(state === "stopped" ? error : undefined);

@@ -39,6 +39,7 @@ export type ZerokErrorCode =
   | "database_in_use"
   | "passphrase_needed"
   | "wrong_passphrase"
+  | "invalid_export"
   | "storage_full"
   | "storage_failed"
   | "too_large"

@@ -15,6 +15,7 @@ export {
 } from "./client.js";
 export type { EntriesOptions } from "./entries.js";
 export type { Entry } from "./entry.js";
+export { type ExportOptions, readExport } from "./export.js";
 export { ZerokError, type ZerokErrorCode } from "./error.js";
 export { init, type WasmSource } from "./init.js";
 export type { Invitation, InvitedDevice, InviteOptions, WaitingJoiner } from "./invitation.js";

@@ -3,8 +3,10 @@ import { ZerokError } from "./error.js";
 import { randomBytes, STORE_KEY_BYTES, type Storage } from "./storage.js";
 
 const VERSION = 1;
-/** The core's rows, under binary keys. */
-const ROWS = "rows";
+/** The core's rows, under binary keys: one of the two, the other has those that it replaced. */
+const ROWS = ["rows", "rows-b"] as const;
+/** Which of the two is it. */
+const CURRENT = "current";
 /** What belongs to this driver: the store key and the fence. */
 const META = "meta";
 const STORE_KEY = "store-key";
@@ -27,11 +29,15 @@ export class IndexedDbStorage implements Storage {
   readonly #database: IDBDatabase;
   readonly #fence: string;
   storedKey: Uint8Array;
+  /** Index into `ROWS`. */
+  #current: 0 | 1;
+  #replace = false;
 
-  private constructor(database: IDBDatabase, fence: string, storedKey: Uint8Array) {
+  private constructor(database: IDBDatabase, fence: string, { storedKey, current }: TakenOver) {
     this.#database = database;
     this.#fence = fence;
     this.storedKey = storedKey;
+    this.#current = current;
   }
 
   /**
@@ -57,14 +63,29 @@ export class IndexedDbStorage implements Storage {
   }
 
   async commit(keys: readonly Uint8Array[], values: readonly (Uint8Array | undefined)[]): Promise<void> {
+    const replace = this.#replace;
+    const into = replace ? this.#other : this.#current;
     await this.#transact((transaction) => {
-      const rows = transaction.objectStore(ROWS);
+      const rows = transaction.objectStore(ROWS[into]);
+      if (replace) {
+        rows.clear();
+        transaction.objectStore(META).put(into, CURRENT);
+      }
       keys.forEach((key, index) => {
         const value = values[index];
         if (value === undefined) rows.delete(key as BufferSource);
         else rows.put(value, key as BufferSource);
       });
     });
+    if (replace) [this.#current, this.#replace] = [into, false];
+  }
+
+  replaceNext(replace: boolean): void {
+    this.#replace = replace;
+  }
+
+  get #other(): 0 | 1 {
+    return this.#current === 0 ? 1 : 0;
   }
 
   async replaceKey(storedKey: Uint8Array): Promise<void> {
@@ -93,12 +114,46 @@ export class IndexedDbStorage implements Storage {
   async scan(from: Uint8Array, to: Uint8Array, bytesMax: number): Promise<Rows> {
     const keys: Uint8Array[] = [];
     const values: Uint8Array[] = [];
+    await this.#walk(this.#current, from, to, bytesMax, (found) => {
+      keys.push(...found.keys);
+      values.push(...found.values);
+    });
+    return { keys, values };
+  }
+
+  async scanFormer(from: Uint8Array, to: Uint8Array, bytesMax: number): Promise<Rows> {
+    const found: Rows = { keys: [], values: [] };
+    await this.#walk(this.#other, from, to, bytesMax, ({ keys, values }) => {
+      found.keys.push(...keys);
+      found.values.push(...values);
+    });
+    return found;
+  }
+
+  visit(from: Uint8Array, to: Uint8Array, visit: (rows: Rows) => void): Promise<void> {
+    return this.#walk(this.#current, from, to, Infinity, visit);
+  }
+
+  async clear(): Promise<void> {
+    await this.#transact((transaction) => void transaction.objectStore(ROWS[this.#current]).clear());
+  }
+
+  /** Reads in one transaction, which ends when nothing is asked of it: `visit` must not wait. */
+  async #walk(
+    store: 0 | 1,
+    from: Uint8Array,
+    to: Uint8Array,
+    bytesMax: number,
+    visit: (rows: Rows) => void,
+  ): Promise<void> {
     let bytes = 0;
+    let count = 0;
     let range = IDBKeyRange.bound(from, to, false, true);
     let chunk = CHUNK_ROWS_FIRST;
     try {
-      const rows = this.#database.transaction(ROWS, "readonly").objectStore(ROWS);
+      const rows = this.#database.transaction(ROWS[store], "readonly").objectStore(ROWS[store]);
       while (bytes < bytesMax) {
+        const found: { keys: Uint8Array[]; values: Uint8Array[] } = { keys: [], values: [] };
         const [chunkKeys, chunkValues] = await Promise.all([
           answer<IDBValidKey[]>(rows.getAllKeys(range, chunk)),
           answer<Uint8Array[]>(rows.getAll(range, chunk)),
@@ -106,19 +161,20 @@ export class IndexedDbStorage implements Storage {
         for (let at = 0; at < chunkKeys.length && bytes < bytesMax; at++) {
           const value = chunkValues[at];
           if (value === undefined) break;
-          keys.push(new Uint8Array(chunkKeys[at] as ArrayBuffer));
-          values.push(value);
+          found.keys.push(new Uint8Array(chunkKeys[at] as ArrayBuffer));
+          found.values.push(value);
           bytes += value.length;
         }
+        count += found.keys.length;
+        visit(found);
         if (chunkKeys.length < chunk) break;
         range = IDBKeyRange.bound(chunkKeys[chunkKeys.length - 1], to, true, true);
-        const average = Math.max(1, bytes / keys.length);
+        const average = Math.max(1, bytes / count);
         chunk = Math.min(CHUNK_ROWS_MAX, Math.max(1, Math.ceil((bytesMax - bytes) / average)));
       }
     } catch (error) {
       throw storageError(error);
     }
-    return { keys, values };
   }
 
   close(): void {
@@ -131,7 +187,7 @@ export class IndexedDbStorage implements Storage {
 function openDatabase(name: string): Promise<IDBDatabase> {
   const request = indexedDB.open(name, VERSION);
   request.onupgradeneeded = () => {
-    request.result.createObjectStore(ROWS);
+    for (const rows of ROWS) request.result.createObjectStore(rows);
     request.result.createObjectStore(META);
   };
   return new Promise((resolve, reject) => {
@@ -147,12 +203,21 @@ function openDatabase(name: string): Promise<IDBDatabase> {
   });
 }
 
+/** What a database holds besides rows. */
+interface TakenOver {
+  readonly storedKey: Uint8Array;
+  readonly current: 0 | 1;
+}
+
 /** Writes the fence, and the store key if the database is new; returns the store key as it is stored. */
-async function takeOver(database: IDBDatabase, fence: string): Promise<Uint8Array> {
+async function takeOver(database: IDBDatabase, fence: string): Promise<TakenOver> {
+  let current: unknown;
   let storedKey: Uint8Array | undefined;
   await transact(database, (transaction) => {
     const meta = transaction.objectStore(META);
     meta.put(fence, FENCE);
+    const which = meta.get(CURRENT);
+    which.onsuccess = () => (current = which.result);
     const stored = meta.get(STORE_KEY);
     stored.onsuccess = () => {
       storedKey = stored.result as Uint8Array | undefined;
@@ -167,7 +232,7 @@ async function takeOver(database: IDBDatabase, fence: string): Promise<Uint8Arra
   if (!(storedKey instanceof Uint8Array)) {
     throw new ZerokError("corrupt", "the local database is damaged (store key): join again under another database name");
   }
-  return storedKey;
+  return { storedKey, current: current === 1 ? 1 : 0 };
 }
 
 /**
@@ -181,7 +246,7 @@ function transact(
   return new Promise((resolve, reject) => {
     let transaction: IDBTransaction | undefined;
     try {
-      transaction = database.transaction([ROWS, META], "readwrite", { durability: "strict" });
+      transaction = database.transaction([...ROWS, META], "readwrite", { durability: "strict" });
       const whyAborted = queue(transaction);
       transaction.oncomplete = () => resolve();
       transaction.onabort = () => reject(storageError(transaction?.error, whyAborted()));

@@ -12,8 +12,11 @@ export class MemoryStorage implements Storage {
   storedKey = randomBytes(STORE_KEY_BYTES);
   /** In key order. */
   #rows: Row[] = [];
+  #former: Row[] = [];
+  #replace = false;
 
   async commit(keys: readonly Uint8Array[], values: readonly (Uint8Array | undefined)[]): Promise<void> {
+    if (this.#replace) [this.#former, this.#rows, this.#replace] = [this.#rows, [], false];
     keys.forEach((key, index) => {
       const value = values[index];
       const at = this.#lowerBound(key);
@@ -40,6 +43,24 @@ export class MemoryStorage implements Storage {
       bytes += row.value.length;
     }
     return { keys, values };
+  }
+
+  replaceNext(replace: boolean): void {
+    this.#replace = replace;
+  }
+
+  async scanFormer(from: Uint8Array, to: Uint8Array, bytesMax: number): Promise<Rows> {
+    const former = new MemoryStorage();
+    former.#rows = this.#former;
+    return former.scan(from, to, bytesMax);
+  }
+
+  async visit(from: Uint8Array, to: Uint8Array, visit: (rows: Rows) => void): Promise<void> {
+    visit(await this.scan(from, to, Infinity));
+  }
+
+  async clear(): Promise<void> {
+    this.#rows = [];
   }
 
   close(): void {

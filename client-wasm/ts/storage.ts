@@ -19,6 +19,14 @@ export interface Storage {
   commit(keys: readonly Uint8Array[], values: readonly (Uint8Array | undefined)[]): Promise<void>;
   /** Rows of `from <= key < to` in key order, up to and with the first that reaches `bytesMax`. */
   scan(from: Uint8Array, to: Uint8Array, bytesMax: number): Promise<Rows>;
+  /** Visits every row of `from <= key < to` in key order, as they are at one moment. */
+  visit(from: Uint8Array, to: Uint8Array, visit: (rows: Rows) => void): Promise<void>;
+  /** Whether the next commit takes the place of all rows there are; those are then the former ones. */
+  replaceNext(replace: boolean): void;
+  /** As `scan`, of the rows that the last such commit replaced. */
+  scanFormer(from: Uint8Array, to: Uint8Array, bytesMax: number): Promise<Rows>;
+  /** Removes every row. */
+  clear(): Promise<void>;
   /** Gives the database up. */
   close(): void;
 }

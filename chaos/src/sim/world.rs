@@ -226,7 +226,7 @@ impl World {
     pub fn join(&mut self, device: usize, invite: Invite, name: &str) {
         let secrets = self.new_run(device);
         let relay = invite.relay(Some(URL), None).expect("an address");
-        let joining = Joining { invite, relay, device_name: name.into() };
+        let joining = Joining { invite, relay, device_name: name.into(), bring_data: false };
         let joiner = Joiner::new(self.now_at(device), secrets, joining);
         self.devices[device].running = Running::Joiner(Box::new(joiner));
         self.drain(device);

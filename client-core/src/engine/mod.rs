@@ -15,6 +15,7 @@
 //! | [`reading`], [`accepting`], [`epochs`] | the relay's log: verified page by page, ordered per sender, delivered |
 //! | [`comparing`], [`rechecking`], [`repairing`], [`incident`] | a relay that lost something: found out, put right, told |
 //! | [`inviting`] | letting another device in |
+//! | [`bringing`] | what a device had written before it joined |
 //! | [`rotating`], [`membership`], [`resending`] | changing the keys, removing and leaving, telling relays that missed it |
 //! | [`audit`] | verifying everything stored, again |
 //!
@@ -25,6 +26,7 @@
 mod accepting;
 mod audit;
 mod backoff;
+pub(crate) mod bringing;
 mod comparing;
 mod connection;
 mod effects;
@@ -55,6 +57,7 @@ use zerok_sync_protocol::{NoisePublicKey, wire};
 
 pub use self::backoff::Backoff;
 pub use audit::{Audit, AuditReport, AuditedSender};
+pub use bringing::{FormerEntry, FormerGroup};
 pub use entries::{Entry, EntryReader, StoredEntries};
 pub use opening::{Founding, Secrets};
 pub use status::{Connection, GrantedDevice, Member, RelayStatus, Status};
@@ -95,6 +98,8 @@ pub struct Engine {
     keyring: Arc<Keyring>,
     group: GroupRow,
     joining: Option<JoiningRow>,
+    /// Set while entries of a former group are to be queued.
+    bringing: Option<bringing::BringingRow>,
     /// Set once this device wants to leave.
     leaving: Option<LeavingRow>,
     /// A change of keys that is wanted.

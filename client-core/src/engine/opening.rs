@@ -105,6 +105,7 @@ impl Engine {
             keyring: keyring.into(),
             group: group_row,
             joining: rows.one(hot::JOINING, "joining")?,
+            bringing: rows.one(hot::BRINGING, "bringing")?,
             leaving: rows.one(hot::LEAVING, "leaving")?,
             rotation: rows.sealed(hot::ROTATION, "rotation", &secrets.store_key)?.map(Rotation::stored),
             farewell_ms: None,
@@ -146,6 +147,8 @@ pub(crate) struct Belonging {
     pub(crate) members: Vec<(DeviceId, String)>,
     /// The home relay first.
     pub(crate) relays: Vec<RelayAddress>,
+    /// It has said that it leaves.
+    pub(crate) left: bool,
 }
 
 impl Belonging {
@@ -162,6 +165,7 @@ impl Belonging {
             device_name: group.device_name,
             members: members.into_iter().map(|(device, member)| (device, member.name)).collect(),
             relays: rows.relays()?.iter().map(Relay::address).collect(),
+            left: rows.one::<rows::LeavingRow>(hot::LEAVING, "leaving")?.is_some(),
         })
     }
 }

@@ -66,6 +66,8 @@ pub(crate) mod hot {
     pub(crate) const RELAY: u8 = b'u';
     /// [`super::JoiningRow`], until a new member has caught up with its inviter.
     pub(crate) const JOINING: u8 = b'j';
+    /// [`super::super::bringing::BringingRow`], while entries of a former group are to be queued.
+    pub(crate) const BRINGING: u8 = b'b';
     /// [`super::MemberRow`] by `DeviceId`.
     pub(crate) const MEMBER: u8 = b'm';
     /// [`super::ChainRow`] by `DeviceId`.

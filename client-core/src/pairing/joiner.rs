@@ -19,13 +19,14 @@ use zerok_sync_protocol::limits::{
     DEAD_AFTER_PING_MS, DEAD_AFTER_WAKE_PING_MS, FRAME_BYTES_MAX_GUEST, MAILBOX_TTL_MS, MINOR_MAX, MINOR_MIN,
     PING_AFTER_IDLE_MS,
 };
-use zerok_sync_protocol::{ClientFrame, ErrorCode, MailboxId, RelayFrame};
+use zerok_sync_protocol::{ClientFrame, ErrorCode, MailboxId, RelayFrame, wire};
 
 use super::joiner_pairing::{JoinerPairing, JoinerStep};
 use super::{Granted, pairing_psk};
 use crate::certificate::DeviceName;
 use crate::engine::Secrets;
-use crate::engine::rows::{InitialState, JoiningRow, initial_rows};
+use crate::engine::bringing::BringingRow;
+use crate::engine::rows::{InitialState, JoiningRow, hot, hot_key, initial_rows};
 use crate::error::{JoinError, Problem};
 use crate::event::Event;
 use crate::id::DeviceId;
@@ -57,6 +58,9 @@ pub struct Joining {
     pub relay: RelayAddress,
     /// What this device is called; cleaned by [`DeviceName::cleaned`].
     pub device_name: String,
+    /// Whether it brings along what it had written in a group before: the driver keeps that group's
+    /// rows beside the storage, which is empty all the same.
+    pub bring_data: bool,
 }
 
 /// A device on its way into a group. See the module's documentation.
@@ -68,6 +72,7 @@ pub struct Joiner {
     name: DeviceName,
     relay: RelayAddress,
     invite: Invite,
+    bring_data: bool,
     phase: Phase,
     /// Gone before the end only where that does not matter any more.
     link: Option<RelayLink>,
@@ -134,6 +139,7 @@ impl Joiner {
             name: DeviceName::cleaned(&joining.device_name),
             relay: joining.relay,
             invite: joining.invite,
+            bring_data: joining.bring_data,
             phase: Phase::Connecting { deadline_ms: now.mono_ms.saturating_add(CONNECT_DEADLINE_MS) },
             link: None,
             liveness: Liveness::default(),
@@ -326,7 +332,10 @@ impl Joiner {
             joining: Some((granted.certificate, joining)),
             history_start: granted.history_start,
         };
-        let batch = initial_rows(state, &self.store_key, &mut self.rng);
+        let mut batch = initial_rows(state, &self.store_key, &mut self.rng);
+        if self.bring_data {
+            batch.put(hot_key(hot::BRINGING, &[]), wire::encode(&BringingRow { brought_seq: 0 }));
+        }
         self.outputs.push_back(Output::Commit(COMMIT, batch));
         self.phase = Phase::Committing { pairing };
     }

@@ -8,16 +8,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use zerok_sync_core::keys::StoreKey;
 use zerok_sync_core::passphrase::Passphrase;
-use zerok_sync_core::{Digits, Event, Invite, JoinError, Joiner, Joining as Begun, Secrets};
+use zerok_sync_core::{Digits, Engine, Event, FormerGroup, Invite, JoinError, Joiner, Joining as Begun, Secrets};
 use zerok_sync_protocol::NoisePublicKey;
 
 use super::Client;
-use super::open::secrets;
+use super::open::{OpenOptions, secrets};
 use crate::clock::Clock;
 use crate::driver::{Command, Driver};
 use crate::error::ClientError;
 use crate::link::{Dialer, Transport};
-use crate::storage::{Opened, Storage};
+use crate::storage::{Opened, Storage, thread_gone};
 
 /// A join has two events before its end.
 const EVENTS_MAX: usize = 4;
@@ -39,8 +39,13 @@ pub struct JoinOptions {
     pub device_name: String,
     /// How to reach the relay.
     pub transport: Transport,
-    /// Locks the home from its first moment: it opens with this only.
+    /// Locks the home from its first moment: it opens with this only. With `bring_data`: opens a home
+    /// that is locked, and stays its lock.
     pub passphrase: Option<Passphrase>,
+    /// The home holds a group in which this device is alone, or which it has left: join from there, and
+    /// bring along what it wrote, as new entries of its own in their order. Until it has joined the
+    /// home stays as it is.
+    pub bring_data: bool,
 }
 
 impl JoinOptions {
@@ -54,6 +59,7 @@ impl JoinOptions {
             device_name: crate::default_device_name(),
             transport: Transport::default(),
             passphrase: None,
+            bring_data: false,
         }
     }
 }
@@ -98,15 +104,20 @@ impl Client {
     /// cannot be used.
     pub async fn begin_join(options: JoinOptions) -> Result<Joining, ClientError> {
         let relay = options.invite.relay(options.relay.as_deref(), options.relay_key)?;
-        let Opened { storage, store_key } = Storage::create(&options.home, options.passphrase).await?;
+        let bring_data = options.bring_data;
+        let Opened { storage, store_key } = if bring_data {
+            open_former(&options).await?
+        } else {
+            Storage::create(&options.home, options.passphrase).await?
+        };
         let secrets = match secrets(store_key.clone()) {
             Ok(secrets) => secrets,
             Err(error) => {
-                storage.abandon().await;
+                give_up(storage, bring_data).await;
                 return Err(error);
             }
         };
-        let begun = Begun { invite: options.invite, relay, device_name: options.device_name };
+        let begun = Begun { invite: options.invite, relay, device_name: options.device_name, bring_data };
         let (commands, queue) = mpsc::channel(EVENTS_MAX);
         let (events_tx, events) = mpsc::channel(EVENTS_MAX);
         let task = tokio::spawn(run(storage, secrets, begun, options.transport, queue, events_tx));
@@ -169,6 +180,32 @@ impl Joining {
     }
 }
 
+/// Opens a home whose group this device may leave for another.
+async fn open_former(options: &JoinOptions) -> Result<Opened, ClientError> {
+    // What an earlier join was to bring along comes first.
+    let open = OpenOptions { online: false, passphrase: options.passphrase.clone(), ..OpenOptions::new(&options.home) };
+    Client::open(open).await?.close().await;
+    let opened = Storage::open_to_replace(&options.home, options.passphrase.clone()).await?;
+    let checked = async {
+        let (from, to) = (Engine::HOT_FROM.to_vec(), Engine::HOT_TO.to_vec());
+        let rows = opened.storage.scan(from, to, usize::MAX).await.await.unwrap_or_else(|_| Err(thread_gone()))?;
+        FormerGroup::open(opened.store_key.clone(), rows)?.check_free()?;
+        Ok::<_, ClientError>(())
+    };
+    match checked.await {
+        Ok(()) => Ok(opened),
+        Err(error) => {
+            opened.storage.close().await;
+            Err(error)
+        }
+    }
+}
+
+/// Leaves a home as it was found.
+async fn give_up(storage: Storage, was_there: bool) {
+    if was_there { storage.close().await } else { storage.abandon().await }
+}
+
 /// Runs a joiner to its end; the storage, if it holds a membership then.
 async fn run(
     storage: Storage,
@@ -201,6 +238,7 @@ async fn run(
         let _ = events.try_send(told);
         ControlFlow::Continue(())
     };
+    let bring_data = begun.bring_data;
     let joiner = Joiner::new(clock.now(), secrets, begun);
     let driver = Driver::new(joiner, storage, dialer.clone(), clock, on_event);
     let storage = driver.run(commands, Box::new(Joiner::cancel)).await;
@@ -213,7 +251,7 @@ async fn run(
             Err(error)
         }
         Err(error) => {
-            storage.abandon().await;
+            give_up(storage, bring_data).await;
             Err(error)
         }
     }

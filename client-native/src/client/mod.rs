@@ -3,6 +3,7 @@
 //! Calls become commands to that task; answers come back through watches and one-shot channels,
 //! never through an unbounded queue. Entries are read from storage when the app asks for them.
 
+mod bringing;
 mod entries;
 mod export;
 mod invite;

@@ -153,10 +153,18 @@ impl Client {
                 return Err(error);
             }
         };
+        let bringing = engine.bringing();
         if online {
             engine.start(clock.now());
         }
-        Ok(Self::start(engine, storage, store_key, Arc::new(Dialer::new(transport)), clock))
+        let client = Self::start(engine, storage, store_key, Arc::new(Dialer::new(transport)), clock);
+        if let Some(after) = bringing
+            && let Err(error) = client.bring_along(after).await
+        {
+            client.close().await;
+            return Err(error);
+        }
+        Ok(client)
     }
 
     /// Waits until the relay has let this device in.

@@ -32,6 +32,8 @@ const QUEUE_REQUESTS_MAX: usize = 32;
 enum Request {
     Apply(Batch, oneshot::Sender<Result<(), StorageFault>>),
     Scan(Scan),
+    /// The next batch takes the place of everything there is.
+    ReplaceNext,
     /// Take the home away: nothing came to be in it.
     Abandon,
 }
@@ -80,6 +82,17 @@ impl Storage {
             Ok(Open { home, reader: Reader::open(&path)?, database, store_key })
         })
         .await
+    }
+
+    /// Opens the database that is in `directory`, whose rows the first batch applied replaces: they are
+    /// kept beside it ([`Snapshot::of_former`]). Until then it is as it was.
+    pub(crate) async fn open_to_replace(
+        directory: &Path,
+        passphrase: Option<Passphrase>,
+    ) -> Result<Opened, StorageError> {
+        let opened = Self::open(directory, passphrase).await?;
+        let _ = opened.storage.requests.send(Request::ReplaceNext).await;
+        Ok(opened)
     }
 
     /// Makes a new, empty database in `directory`, locked if there is a passphrase; an empty one left
@@ -196,9 +209,15 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
 }
 
 fn serve(mut queue: mpsc::Receiver<Request>, home: Home, mut database: Database, reading: JoinHandle<()>) {
-    let mut abandoned = false;
+    let (mut abandoned, mut replace) = (false, false);
     while let Some(request) = queue.blocking_recv() {
         match request {
+            Request::ReplaceNext => replace = true,
+            Request::Apply(batch, answer) if replace => {
+                let replaced = database.replace(&batch);
+                replace = replaced.is_err();
+                drop(answer.send(replaced));
+            }
             // An asker that has gone away does not take its batch back.
             Request::Apply(batch, answer) => drop(answer.send(database.apply(&batch))),
             Request::Scan(Scan { from, to, bytes_max, answer }) => {

@@ -30,10 +30,16 @@ pub(super) struct Database {
     connection: Connection,
 }
 
+/// The table that holds the group's rows.
+const TABLE: &str = "kv";
+/// The table with the rows of the group that this device was in before.
+const FORMER: &str = "former";
+
 /// A second connection to an open database, which sees every batch that was applied before it reads
 /// and waits for none.
 pub(super) struct Reader {
     connection: Connection,
+    table: &'static str,
 }
 
 impl Reader {
@@ -44,12 +50,12 @@ impl Reader {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(sql_error)?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(sql_error)?;
-        Ok(Self { connection })
+        Ok(Self { connection, table: TABLE })
     }
 
     /// As [`Database::scan`].
     pub(super) fn scan(&self, from: &[u8], to: &[u8], bytes_max: usize) -> Result<Vec<Row>, StorageFault> {
-        scan(&self.connection, from, to, bytes_max).map_err(fault)
+        scan(&self.connection, self.table, from, to, bytes_max).map_err(fault)
     }
 }
 
@@ -65,6 +71,13 @@ impl Snapshot {
         // It stands from the first read on.
         reader.connection.execute_batch("BEGIN").map_err(|error| StorageError::from_sqlite(path, error))?;
         Ok(Self { reader })
+    }
+
+    /// Of the rows of the group that this device was in before, in the open database at `path`.
+    pub(crate) fn of_former(path: &Path) -> Result<Self, StorageError> {
+        let mut snapshot = Self::take(path)?;
+        snapshot.reader.table = FORMER;
+        Ok(snapshot)
     }
 
     /// As [`Database::scan`].
@@ -152,23 +165,31 @@ impl Database {
 
     fn try_apply(&mut self, batch: &Batch) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        {
-            let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO kv (key, value) VALUES (?1, ?2)")?;
-            let mut delete = transaction.prepare_cached("DELETE FROM kv WHERE key = ?1")?;
-            for change in &batch.changes {
-                match change {
-                    Change::Put(row) => put.execute(params![row.key, row.value])?,
-                    Change::Delete { key } => delete.execute(params![key])?,
-                };
-            }
-        }
+        put_all(&transaction, batch)?;
+        transaction.commit()
+    }
+
+    /// Puts this batch in the place of everything, which is kept beside it. What was kept so before is
+    /// gone. All of that or nothing.
+    pub(super) fn replace(&mut self, batch: &Batch) -> Result<(), StorageFault> {
+        self.try_replace(batch).map_err(fault)
+    }
+
+    fn try_replace(&mut self, batch: &Batch) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(&format!(
+            "DROP TABLE IF EXISTS {FORMER};
+             ALTER TABLE {TABLE} RENAME TO {FORMER};
+             CREATE TABLE {TABLE} (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
+        ))?;
+        put_all(&transaction, batch)?;
         transaction.commit()
     }
 
     /// Rows with `from <= key < to` in key order, up to and including the first one with which the
     /// values reach `bytes_max`.
     pub(super) fn scan(&self, from: &[u8], to: &[u8], bytes_max: usize) -> Result<Vec<Row>, StorageFault> {
-        scan(&self.connection, from, to, bytes_max).map_err(fault)
+        scan(&self.connection, TABLE, from, to, bytes_max).map_err(fault)
     }
 
     /// Whether nothing was ever stored.
@@ -188,9 +209,21 @@ impl Database {
     }
 }
 
-fn scan(connection: &Connection, from: &[u8], to: &[u8], bytes_max: usize) -> rusqlite::Result<Vec<Row>> {
-    let mut statement =
-        connection.prepare_cached("SELECT key, value FROM kv WHERE key >= ?1 AND key < ?2 ORDER BY key")?;
+fn put_all(transaction: &rusqlite::Transaction<'_>, batch: &Batch) -> rusqlite::Result<()> {
+    let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO kv (key, value) VALUES (?1, ?2)")?;
+    let mut delete = transaction.prepare_cached("DELETE FROM kv WHERE key = ?1")?;
+    for change in &batch.changes {
+        match change {
+            Change::Put(row) => put.execute(params![row.key, row.value])?,
+            Change::Delete { key } => delete.execute(params![key])?,
+        };
+    }
+    Ok(())
+}
+
+fn scan(connection: &Connection, table: &str, from: &[u8], to: &[u8], bytes_max: usize) -> rusqlite::Result<Vec<Row>> {
+    let query = format!("SELECT key, value FROM {table} WHERE key >= ?1 AND key < ?2 ORDER BY key");
+    let mut statement = connection.prepare_cached(&query)?;
     let mut found = statement.query(params![from, to])?;
     let mut rows = Vec::new();
     let mut bytes = 0_usize;

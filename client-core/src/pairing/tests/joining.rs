@@ -257,7 +257,7 @@ impl World {
 
 fn joining(link: InviteLink) -> Joining {
     let relay = link.relay();
-    Joining { invite: Invite::Link(link), relay, device_name: "phone".into() }
+    Joining { invite: Invite::Link(link), relay, device_name: "phone".into(), bring_data: false }
 }
 
 fn secrets() -> Secrets {

@@ -148,6 +148,10 @@ pub struct Join {
     /// Join without asking whose group it is, which is asked at a terminal only
     #[arg(long)]
     pub yes: bool,
+    /// From a home with a group in which this device is alone, or which it has left: bring along what
+    /// it wrote there
+    #[arg(long, conflicts_with = "passphrase")]
+    pub bring_data: bool,
     /// Lock the home under a passphrase from its first moment
     #[arg(long)]
     pub passphrase: bool,

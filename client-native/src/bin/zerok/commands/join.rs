@@ -19,13 +19,18 @@ pub async fn run(global: &Global, options: &Join) -> Result<(), Failure> {
     join.relay.clone_from(&options.relay);
     join.relay_key = options.relay_key;
     join.transport = global.transport;
-    if options.passphrase {
+    let mut lines = Lines::default();
+    join.bring_data = options.bring_data || wants_to_bring(global, options, &mut lines).await?;
+    if join.bring_data {
+        join.passphrase = secret::of_home(&global.home).await?;
+    } else if options.passphrase {
         join.passphrase = Some(secret::chosen(secret::HOME, secret::NEW).await?);
     }
     if let Some(name) = &options.name {
         join.device_name.clone_from(name);
     }
-    let client = joined(Client::begin_join(join).await.map_err(explained)?, options).await?;
+    let bring_data = join.bring_data;
+    let client = joined(Client::begin_join(join).await.map_err(explained)?, options, &mut lines).await?;
 
     let deadline = tokio::time::Instant::now() + ANNOUNCE_TIMEOUT;
     let announced = wait_for(&client, deadline, |status| status.caught_up && status.outbox_count == 0).await;
@@ -34,7 +39,8 @@ pub async fn run(global: &Global, options: &Join) -> Result<(), Failure> {
     if let Err(error) = announced {
         eprintln!("The other devices learn of this one at its next contact with the relay ({error}).");
     }
-    eprintln!("{} has joined the group at {}.", status.device_name, status.relay.url);
+    let along = if bring_data { ", and what it had written comes along" } else { "" };
+    eprintln!("{} has joined the group at {}{along}.", status.device_name, status.relay.url);
     if global.output.json {
         global.output.line(String::new, || {
             json!({
@@ -54,7 +60,23 @@ fn explained(error: ClientError) -> Failure {
     if needs_relay { failure.context("give --relay URL, or set ZEROK_RELAY") } else { failure }
 }
 
-async fn joined(mut joining: Joining, options: &Join) -> Result<Client, Failure> {
+/// A home that holds a group is joined from only if its person wants that; asked at a terminal.
+async fn wants_to_bring(global: &Global, options: &Join, lines: &mut Lines) -> Result<bool, Failure> {
+    if options.passphrase || !std::io::stdin().is_terminal() || Client::is_locked(&global.home).is_err() {
+        return Ok(false);
+    }
+    eprint!(
+        "{} holds a group already. Leave it, and bring along what this device wrote? [y/N] ",
+        global.home.display()
+    );
+    Ok(is_yes(lines.next().await))
+}
+
+fn is_yes(line: Option<String>) -> bool {
+    matches!(line.as_deref().map(str::trim), Some("y" | "Y" | "yes"))
+}
+
+async fn joined(mut joining: Joining, options: &Join, lines: &mut Lines) -> Result<Client, Failure> {
     loop {
         match next(&mut joining).await? {
             JoinEvent::ShowDigits(digits) => {
@@ -64,7 +86,7 @@ async fn joined(mut joining: Joining, options: &Join) -> Result<Client, Failure>
                 let GroupOffered { inviter, relay, members } = offered;
                 let members: Vec<String> = members.iter().map(|member| shown(member)).collect();
                 eprintln!("{:?} lets this device into its group on {relay} ({}).", shown(&inviter), members.join(", "));
-                if options.yes || !std::io::stdin().is_terminal() || asked_person(&mut joining).await? {
+                if options.yes || !std::io::stdin().is_terminal() || asked_person(&mut joining, lines).await? {
                     joining.confirm().await?;
                 } else {
                     joining.cancel().await?;
@@ -87,11 +109,10 @@ async fn next(joining: &mut Joining) -> Result<JoinEvent, Failure> {
 }
 
 /// Asks at the terminal; fails as soon as the inviting device has gone.
-async fn asked_person(joining: &mut Joining) -> Result<bool, Failure> {
-    let mut lines = Lines::default();
+async fn asked_person(joining: &mut Joining, lines: &mut Lines) -> Result<bool, Failure> {
     eprint!("Join it? [y/N] ");
     tokio::select! {
-        line = lines.next() => Ok(matches!(line.as_deref().map(str::trim), Some("y" | "Y" | "yes"))),
+        line = lines.next() => Ok(is_yes(line)),
         event = next(joining) => match event {
             Err(failure) => {
                 eprintln!();
