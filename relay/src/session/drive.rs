@@ -99,8 +99,13 @@ async fn drive(core: Arc<Core>, link: Link, peer: Peer) {
     let Link { mut reader, writer } = link;
     let mut session = Session::new(core.clone(), peer);
     let mut writing = Writing::Idle(writer);
+    // Nobody looks at the session's clock while the store is asked: a database that hangs would hold
+    // the session, and all that it holds, for ever.
+    let patience = Duration::from_millis(core.limits.dead_after_ms);
     let said_goodbye = loop {
-        writing.beside(pin!(session.work())).await;
+        if timeout(patience, writing.beside(pin!(session.work()))).await.is_err() {
+            return abandon(session, writing).await;
+        }
         if writing.is_idle()
             && let Some(message) = session.poll_transmit()
         {
@@ -121,8 +126,11 @@ async fn drive(core: Arc<Core>, link: Link, peer: Peer) {
                 let mut received = received;
                 let mut taken = 0;
                 let ended = loop {
-                    if writing.beside(pin!(take_in(&mut session, received))).await {
-                        break true;
+                    let taken_in = timeout(patience, writing.beside(pin!(take_in(&mut session, received)))).await;
+                    match taken_in {
+                        Ok(false) => {}
+                        Ok(true) => break true,
+                        Err(_) => return abandon(session, writing).await,
                     }
                     // What has arrived together is appended together.
                     taken += 1;
@@ -145,12 +153,22 @@ async fn drive(core: Arc<Core>, link: Link, peer: Peer) {
             () = sleep(wait) => session.handle_timeout(),
         }
     };
-    Box::pin(session.leave()).await;
+    // Whatever is not told to the other party of a mailbox by then, its end tells.
+    let _ = timeout(patience, Box::pin(session.leave())).await;
     tracing::debug!("ended");
     if said_goodbye {
         // A socket that is closed over unread bytes is reset, and the goodbye may be lost.
         let _ = timeout(LINGER, async { while let Ok(Some(_)) = reader.recv(usize::MAX).await {} }).await;
     }
+}
+
+/// Ends a session in the middle of a request. What it had handed to the writer is committed or not;
+/// the client that heard no answer says it again.
+async fn abandon(session: Session, writing: Writing) {
+    drop(session);
+    tracing::debug!("ended: the store does not answer");
+    let why = "the relay's storage does not answer: connect again";
+    Box::pin(writing.say_goodbye(Close::new(Close::TIMEOUT, why))).await;
 }
 
 /// Whether the link has ended.

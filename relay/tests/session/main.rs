@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod everywhere;
+mod hanging;
 mod hello;
 mod instances;
 mod limits;
