@@ -27,6 +27,8 @@ pub const OUTGOING_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of envelopes read from the store at a time. Small enough that a page is soon sent, large
 /// enough that a catch-up is bound by the link.
 pub const PAGE_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of an entry by which a reader's first page is asked for.
+pub const PAGE_ENTRY_BYTES: usize = 1024;
 /// Bytes of items put into one `Entries`, unless a single one is larger: such a frame, its header
 /// and its length fill one Noise message, so that none is sent for a few bytes left over.
 pub const ENTRIES_BYTES_TARGET: usize = NOISE_PLAINTEXT_BYTES_MAX - 16;
@@ -42,6 +44,13 @@ pub const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const COMMIT_ENVELOPES_MAX: usize = 4_000;
 /// Devices of which one commit notes something, for the same reason.
 pub const COMMIT_NOTES_MAX: usize = 1_000;
+/// Where much comes a commit begins this long after the one before it at the earliest, so that what
+/// comes in between shares its cost, and its way to whoever follows. Half of that is what an append
+/// waits longer on average; at rest none does.
+pub const COMMIT_PACE: Duration = Duration::from_millis(2);
+/// Appends in the batch before from which on much comes. Fewer may all be one device that waits for
+/// each answer, and would get it later for nothing.
+pub const COMMIT_SIBLINGS: usize = 3;
 /// Bytes that rotations may take beyond a log's quota: a full log must not keep a device from being
 /// removed. A rotation of 65 devices takes less than 100 KiB; without an end to it a member could
 /// fill the disk by rotating.
@@ -275,8 +284,8 @@ limits! {
         "New logs made from one address in a day.";
     dead_after_ms = 60 * SECOND_MS, in LIVE_CLIENT_SILENT_MS_MAX + SECOND_MS..=HOUR_MS,
         "A link on which no byte came for this long is dead. A live client pings after 25 s.";
-    envelope_bytes_max = ENVELOPE_BYTES_MAX_DEFAULT as u64, in 4 * KIB..=ENVELOPE_BYTES_MAX_CEILING as u64,
-        "Largest envelope: a blob of 1 MiB with what sealing adds.";
+    envelope_bytes_max = ENVELOPE_BYTES_MAX_DEFAULT as u64, in 16 * KIB..=ENVELOPE_BYTES_MAX_CEILING as u64,
+        "Largest envelope: a blob of 1 MiB with what sealing adds. Members' certificates and what they have seen take some KiB, so much less would lock groups out.";
     push_envelopes_max = PUSH_ENVELOPES_MAX as u64, in 1..=PUSH_ENVELOPES_MAX as u64,
         "Envelopes in one Push.";
     push_bytes_in_flight_max = 4 * MIB,

@@ -127,7 +127,7 @@ impl Log {
             let (blob_id, envelope) = self.entries[cursor as usize - 1].clone();
             bytes += envelope.len();
             page.push(StoredEntry::Present { cursor, blob_id, envelope });
-            if bytes >= request.bytes_max {
+            if bytes >= request.bytes_max || page.len() == request.count_max {
                 break;
             }
         }

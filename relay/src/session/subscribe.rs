@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use zerok_sync_protocol::diverged::Diverged;
 use zerok_sync_protocol::frame::LogState;
-use zerok_sync_protocol::limits::ENTRIES_ITEMS_MAX;
 use zerok_sync_protocol::{BlobId, ErrorCode, RelayFrame, Timeline};
 
 use super::member::Member;
@@ -107,7 +106,7 @@ impl Member {
         wire: &mut Wire,
         request: PageRequest,
     ) -> Result<(), StoreError> {
-        let page = core.store.read(self.group, request.from, request.bytes_max, ENTRIES_ITEMS_MAX).await?;
+        let page = core.store.read(self.group, request.from, request.bytes_max, request.count_max).await?;
         let Some(subscription) = &mut self.subscription else { return Ok(()) };
         let mut delivered = 0;
         let taken = subscription.take_page(request, &page, &mut self.own, |frame, entries| {

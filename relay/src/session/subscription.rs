@@ -5,13 +5,14 @@
 //! alone, and one entry may overdraw it.
 
 use bytes::Bytes;
+use zerok_sync_protocol::envelope::ENVELOPE_BYTES_MIN;
 use zerok_sync_protocol::frame::{EntriesEncoder, EntryItem, ITEM_OVERHEAD_BYTES_MAX};
 use zerok_sync_protocol::limits::ENTRIES_ITEMS_MAX;
 use zerok_sync_protocol::{BlobId, Timeline};
 
 use super::own::OwnCursors;
 use crate::hub::{Found, Seat};
-use crate::limits::{ENTRIES_BYTES_TARGET, PAGE_BYTES_MAX};
+use crate::limits::{ENTRIES_BYTES_TARGET, PAGE_BYTES_MAX, PAGE_ENTRY_BYTES};
 use crate::store::StoredEntry;
 
 /// See the module's documentation.
@@ -27,6 +28,9 @@ pub(super) struct Subscription {
     follow: bool,
     /// `CaughtUp` is owed once the head is reached.
     behind: bool,
+    /// Bytes of an entry, on average of the page before: so many are asked for as fill a page. A
+    /// database looks at all that is asked for, not only at what fits.
+    entry_bytes: usize,
 }
 
 /// What is to be done for a reader.
@@ -49,6 +53,7 @@ pub(super) enum Step {
 pub(super) struct PageRequest {
     pub(super) from: u64,
     pub(super) bytes_max: usize,
+    pub(super) count_max: usize,
     /// The head that was known when the page was asked for.
     head: u64,
 }
@@ -62,7 +67,15 @@ impl Subscription {
     /// A reader behind `after`, where `last` stands.
     pub(super) fn new(timeline: Timeline, after: u64, last: BlobId, credit: u64, follow: bool) -> Self {
         // `after` was compared with the log: it is at most the head.
-        Self { timeline, next: after + 1, last: Some(last), credit: signed(credit), follow, behind: true }
+        Self {
+            timeline,
+            next: after + 1,
+            last: Some(last),
+            credit: signed(credit),
+            follow,
+            behind: true,
+            entry_bytes: PAGE_ENTRY_BYTES,
+        }
     }
 
     /// The next cursor to send.
@@ -104,9 +117,17 @@ impl Subscription {
                     self.behind = true;
                     return Step::Wait;
                 };
-                Step::Read(PageRequest { from: self.next, bytes_max: credit.min(PAGE_BYTES_MAX), head })
+                Step::Read(self.page(credit, head))
             }
         }
+    }
+
+    fn page(&self, credit: usize, head: u64) -> PageRequest {
+        let bytes_max = credit.min(PAGE_BYTES_MAX);
+        let count = bytes_max / self.entry_bytes;
+        // Looking at a quarter too many costs less than another page for those that were missing.
+        let count_max = (count + count / 4 + 1).min(ENTRIES_ITEMS_MAX);
+        PageRequest { from: self.next, bytes_max, count_max, head }
     }
 
     /// Cuts a page into `Entries`, as many as the credit is for.
@@ -123,6 +144,8 @@ impl Subscription {
         if page.first().map(StoredEntry::cursor) != Some(self.next) {
             return Err(Misplaced);
         }
+        let bytes: usize = page.iter().map(StoredEntry::bytes).sum();
+        self.entry_bytes = (bytes / page.len()).max(ENVELOPE_BYTES_MIN);
         let mut rest = page;
         while self.credit > 0 && !rest.is_empty() {
             let budget = usize::try_from(self.credit).unwrap_or(usize::MAX).min(ENTRIES_BYTES_TARGET);
@@ -177,6 +200,36 @@ fn item_of(entry: &StoredEntry, is_own: impl Fn(u64) -> bool) -> EntryItem {
         }
         StoredEntry::Absent { cursor, blob_id, reason } => {
             EntryItem::Absent { cursor: *cursor, blob_id: *blob_id, reason: reason.clone() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_entries_are_asked_for_as_fill_a_page_whatever_their_size() {
+        let mut reader = Subscription::new(Timeline([1; 8]), 0, BlobId([0; 32]), u64::MAX, true);
+        for bytes in [ENVELOPE_BYTES_MIN, 16 * 1024, 1_000_000, 2_000] {
+            let request = reader.page(usize::MAX, u64::MAX);
+            let page: Vec<StoredEntry> = (0..request.count_max as u64)
+                .scan(0, |taken, index| {
+                    *taken += bytes;
+                    let cursor = request.from + index;
+                    let envelope = Bytes::from(vec![0; bytes]);
+                    (*taken < request.bytes_max + bytes).then_some(StoredEntry::Present {
+                        cursor,
+                        blob_id: BlobId([0; 32]),
+                        envelope,
+                    })
+                })
+                .collect();
+            reader.take_page(request, &page, &mut OwnCursors::default(), |_, _| ()).expect("it is at its place");
+
+            let filled = PAGE_BYTES_MAX.div_ceil(bytes);
+            let asked = reader.page(usize::MAX, u64::MAX).count_max;
+            assert!((filled..=filled * 5 / 4 + 1).contains(&asked), "{asked} of {bytes} bytes");
         }
     }
 }

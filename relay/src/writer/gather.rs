@@ -1,12 +1,14 @@
 //! From what waits in a loop's inbox to a batch, bounded in envelopes, bytes and logs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 use zerok_sync_protocol::NoisePublicKey;
 
 use super::{Job, PendingAppend};
-use crate::limits::{COMMIT_BYTES_MAX, COMMIT_ENVELOPES_MAX, COMMIT_NOTES_MAX};
+use crate::limits::{COMMIT_BYTES_MAX, COMMIT_ENVELOPES_MAX, COMMIT_NOTES_MAX, COMMIT_SIBLINGS};
 use crate::metrics::Metrics;
 use crate::store::{DeviceNote, GroupKey, Result};
 
@@ -16,8 +18,26 @@ pub(super) struct Gather {
     /// Did not fit into the batch before.
     left_over: Option<Job>,
     ended: bool,
+    last: Last,
+    /// [`crate::limits::COMMIT_PACE`].
+    pace: Duration,
     groups_max: usize,
     metrics: Metrics,
+}
+
+/// The batch before.
+struct Last {
+    taken: Option<Instant>,
+    appends: usize,
+}
+
+impl Last {
+    /// Until when a batch of so many appends waits for more, if it does.
+    fn waits_until(&self, appends: usize, pace: Duration) -> Option<Instant> {
+        // As many again may have come meanwhile: so the size finds that of what comes in one pace.
+        let until = self.taken? + pace;
+        (self.appends >= COMMIT_SIBLINGS && appends < 2 * self.appends && Instant::now() < until).then_some(until)
+    }
 }
 
 /// What is committed at once.
@@ -37,12 +57,12 @@ pub(super) struct PendingNote {
 }
 
 impl Gather {
-    pub(super) fn new(jobs: mpsc::Receiver<Job>, groups_max: usize, metrics: Metrics) -> Self {
-        Self { jobs, left_over: None, ended: false, groups_max, metrics }
+    pub(super) fn new(jobs: mpsc::Receiver<Job>, groups_max: usize, pace: Duration, metrics: Metrics) -> Self {
+        Self { jobs, left_over: None, ended: false, last: Last { taken: None, appends: 0 }, pace, groups_max, metrics }
     }
 
-    /// Waits for something to do and takes all that is there; `None` once the writer is closed and
-    /// everything was taken.
+    /// Waits for something to do and takes all that is there, and where much comes what comes within
+    /// a pace; `None` once the writer is closed and everything was taken.
     pub(super) async fn next(&mut self) -> Option<Gathered> {
         let mut gathered = Gathered::default();
         let mut next = match self.left_over.take() {
@@ -63,8 +83,13 @@ impl Gather {
                 self.metrics.append_queue.dec();
             }
             gathered.add(job);
-            next = self.jobs.try_recv().ok();
+            next = match (self.jobs.try_recv(), self.last.waits_until(gathered.appends.len(), self.pace)) {
+                (Ok(job), _) => Some(job),
+                (Err(_), Some(until)) => timeout_at(until, self.jobs.recv()).await.ok().flatten(),
+                (Err(_), None) => None,
+            };
         }
+        self.last = Last { taken: Some(Instant::now()), appends: gathered.appends.len() };
         (!gathered.is_empty()).then_some(gathered)
     }
 }
@@ -174,7 +199,7 @@ mod tests {
             inbox.try_send(job).expect("the inbox has room for what a test sends");
         }
         drop(inbox);
-        let mut gather = Gather::new(waiting, groups_max, Metrics::new());
+        let mut gather = Gather::new(waiting, groups_max, Duration::ZERO, Metrics::new());
         let mut batches = Vec::new();
         while let Some(gathered) = gather.next().await {
             let numbers = gathered.appends.iter().map(|append| append.request.now_ms).collect();
@@ -244,6 +269,36 @@ mod tests {
         assert_eq!(batches(jobs, 1).await, [(vec![0], 0), (vec![1], 0)]);
     }
 
+    /// The size of the batch after one of `before` appends, if one append waits then and five others
+    /// come soon after.
+    async fn batch_after(before: usize, pace: Duration) -> usize {
+        let (inbox, waiting) = mpsc::channel(WRITER_INBOX_MAX);
+        let mut gather = Gather::new(waiting, 1_000, pace, Metrics::new());
+        let send = |number| inbox.try_send(append(number, number, 1, 1)).expect("there is room");
+        (0..before as u64).for_each(send);
+        gather.next().await.expect("there is something");
+        send(1_000);
+        let (gathered, ()) = tokio::join!(biased; gather.next(), async { (1_001..1_006).for_each(send) });
+        gathered.expect("there is something").appends.len()
+    }
+
+    const LONG: Duration = Duration::from_secs(3_600);
+
+    #[tokio::test]
+    async fn where_much_comes_what_comes_within_a_pace_shares_a_commit() {
+        assert_eq!(batch_after(COMMIT_SIBLINGS, LONG).await, 2 * COMMIT_SIBLINGS, "and twice as much is enough");
+    }
+
+    #[tokio::test]
+    async fn where_little_comes_nobody_waits_for_others() {
+        assert_eq!(batch_after(COMMIT_SIBLINGS - 1, LONG).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_pace_after_the_batch_before_nobody_waits() {
+        assert_eq!(batch_after(100, Duration::ZERO).await, 1);
+    }
+
     #[tokio::test]
     async fn the_notes_of_a_device_become_one_that_loses_nothing_and_answers_all() {
         let (inbox, waiting) = mpsc::channel(10);
@@ -262,7 +317,8 @@ mod tests {
             inbox.try_send(Job::Note(changed, answer)).expect("there is room");
         }
 
-        let gathered = Gather::new(waiting, 10, Metrics::new()).next().await.expect("there is something");
+        let gathered =
+            Gather::new(waiting, 10, Duration::ZERO, Metrics::new()).next().await.expect("there is something");
 
         assert_eq!(gathered.notes.len(), 3, "another device and another log are their own");
         let PendingNote { note, answers } = &gathered.notes[&(key(1), NoisePublicKey([1; 32]))];

@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout};
 use zerok_sync_protocol::NoisePublicKey;
 
 use crate::hub::Hub;
-use crate::limits::{COMMIT_WAIT_MAX, RelayLimits, WRITER_INBOX_MAX, WRITER_WAIT_MAX};
+use crate::limits::{COMMIT_PACE, COMMIT_WAIT_MAX, RelayLimits, WRITER_INBOX_MAX, WRITER_WAIT_MAX};
 use crate::metrics::Metrics;
 use crate::store::{Append, AppendRequest, DeviceNote, GroupCommit, GroupKey, Result, StoreError};
 use crate::store_log::StoreLog;
@@ -92,7 +92,7 @@ impl Writer {
         let (inboxes, loops) = (0..store.writers().max(1))
             .map(|_| {
                 let (inbox, jobs) = mpsc::channel(WRITER_INBOX_MAX);
-                let gather = gather::Gather::new(jobs, groups_max, metrics.clone());
+                let gather = gather::Gather::new(jobs, groups_max, COMMIT_PACE, metrics.clone());
                 let run = run::Loop {
                     store: store.clone(),
                     hub: hub.clone(),
