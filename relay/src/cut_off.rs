@@ -5,6 +5,7 @@
 //! What is cut off in mid-commit is neither lost nor doubled: the writer finishes it, and the client
 //! that heard no answer pushes it again.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -20,7 +21,7 @@ impl CutOff {
 
     /// Runs a connection to its end, or until it is cut off.
     pub(crate) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(self.begun().run(connection));
+        tokio::spawn(self.begun().run(Box::pin(connection)));
     }
 
     /// A connection that somebody else's task will run.
@@ -44,8 +45,9 @@ impl CutOff {
 pub(crate) struct Begun(watch::Receiver<bool>);
 
 impl Begun {
-    /// Runs it to its end, or until it is cut off.
-    pub(crate) async fn run(self, connection: impl Future<Output = ()>) {
+    /// Runs it to its end, or until it is cut off. Boxed: a future that is handed on is otherwise kept
+    /// twice, as what was handed over and where it runs.
+    pub(crate) async fn run(self, connection: Pin<Box<impl Future<Output = ()>>>) {
         let Self(mut cut) = self;
         tokio::select! {
             () = connection => {}

@@ -1,5 +1,6 @@
 //! The WebSocket listener: `GET /v1/ws`, one binary message per link message.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -48,7 +49,11 @@ pub(crate) async fn upgrade(
     let speaks = request.selected_protocol().is_some();
     let App { core, .. } = app;
     let begun = client.cut_off.begun();
-    request.on_upgrade(move |socket| begun.run(serve(socket, core, client, speaks)))
+    request.on_upgrade(move |socket| {
+        // In a task of its own: that of the upgrade keeps room for all that an upgrade needs.
+        tokio::spawn(begun.run(Box::pin(serve(socket, core, client, speaks))));
+        ready(())
+    })
 }
 
 /// A client's session, from the answer on.
