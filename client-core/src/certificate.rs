@@ -147,7 +147,7 @@ pub enum CertificateError {
     /// The inviter it names did not sign it, or signed it for another group.
     #[error("the invitation was not signed by the device it names")]
     BadSignature,
-    /// The entry is not a `JOIN`, or not its sender's first.
+    /// The entry is not a `JOIN` or `PAPER`, or not its sender's first.
     #[error("a device joins with its first entry")]
     NotAFirstEntry,
     /// The entry was written by another device than the certificate is for.
@@ -198,14 +198,14 @@ impl JoinCertificate {
     }
 
     /// The certificate in a joiner's first entry, with everything checked that those two show: an
-    /// authenticated `JOIN` of seq 1, by the device on the card, sealed under the certificate's
+    /// authenticated `JOIN` or `PAPER` of seq 1, by the device on the card, sealed under the certificate's
     /// epoch, signed by the inviter it names. Left to the caller: that the inviter is a member
     /// there, and that the sender tag is free.
     ///
     /// # Errors
     /// [`CertificateError`].
     pub fn of_entry(entry: &Authenticated) -> Result<Self, CertificateError> {
-        if entry.kind != Kind::JOIN || entry.seq != 1 || !entry.prev.is_zero() {
+        if !matches!(entry.kind, Kind::JOIN | Kind::PAPER) || entry.seq != 1 || !entry.prev.is_zero() {
             return Err(CertificateError::NotAFirstEntry);
         }
         let certificate = Self::from_bytes(&entry.body)?;

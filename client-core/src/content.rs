@@ -110,6 +110,11 @@ impl Kind {
     /// The sender leaves the group: its last entry.
     pub const LEAVE: Self = Self(10);
 
+    /// As [`Self::JOIN`], of a paper device: recovery words.
+    pub const PAPER: Self = Self(11);
+    /// What any device needs to put a paper's slot back where a relay lost it.
+    pub const ANCHOR: Self = Self(12);
+
     /// From here on a device that does not know a kind may skip the entry.
     pub const SKIPPABLE_FROM: u16 = 128;
 
@@ -118,8 +123,8 @@ impl Kind {
     #[must_use]
     pub const fn support(self) -> KindSupport {
         match self.0 {
-            1..=10 => KindSupport::Known,
-            0 | 11..Self::SKIPPABLE_FROM => KindSupport::UpdateNeeded,
+            1..=12 => KindSupport::Known,
+            0 | 13..Self::SKIPPABLE_FROM => KindSupport::UpdateNeeded,
             Self::SKIPPABLE_FROM.. => KindSupport::Skip,
         }
     }
@@ -149,6 +154,8 @@ impl std::fmt::Debug for Kind {
             Self::COMMIT => f.write_str("Commit"),
             Self::RELAYS => f.write_str("Relays"),
             Self::LEAVE => f.write_str("Leave"),
+            Self::PAPER => f.write_str("Paper"),
+            Self::ANCHOR => f.write_str("Anchor"),
             Self(other) => write!(f, "Kind({other})"),
         }
     }
@@ -175,7 +182,7 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_can_be_skipped_from_128_on_and_stops_the_device_below() {
-        let support: Vec<_> = [0, 1, 10, 11, 127, 128, u16::MAX].map(|kind| Kind(kind).support()).to_vec();
+        let support: Vec<_> = [0, 1, 12, 13, 127, 128, u16::MAX].map(|kind| Kind(kind).support()).to_vec();
         use KindSupport::{Known, Skip, UpdateNeeded};
         assert_eq!(support, [UpdateNeeded, Known, Known, UpdateNeeded, UpdateNeeded, Skip, Skip]);
     }

@@ -107,6 +107,19 @@ pub enum MembershipError {
     /// There is nobody to leave to.
     #[error("this is the group's only device: there is no group to leave, remove its data instead")]
     LastDevice,
+    /// There is no place for the paper.
+    #[error(
+        "the group has as many devices as it can have, and recovery words take the place of one: remove a device first"
+    )]
+    GroupFull,
+    /// Words that are, or were, a device of the group.
+    #[error("these recovery words were used in this group before: make new ones")]
+    WordsUsed,
+    /// Words that were made before are still on their way.
+    #[error(
+        "recovery words were made on this device a moment ago and are still being enrolled: let it reach the relay"
+    )]
+    WordsUnderWay,
     /// Not a name.
     #[error("a device's name has 1 to 64 characters on one line, without control characters")]
     NotAName,

@@ -7,6 +7,7 @@ use crate::id::DeviceId;
 use crate::invite::Invite;
 use crate::io::StorageFault;
 use crate::pairing::Digits;
+use crate::recovery::restorer::RestoreError;
 
 /// Something the app may want to know. Entries themselves are never in an event: they are read
 /// from storage at the app's own pace, so a slow app costs no memory.
@@ -86,6 +87,10 @@ pub enum Event {
     Joined,
     /// Joining ended without a group; nothing was stored.
     JoinFailed(JoinError),
+    /// Restoring: the group's state is stored; open an `Engine` on it.
+    Restored,
+    /// Restoring ended without a group; nothing was stored.
+    RestoreFailed(RestoreError),
     /// A device became a member.
     MemberJoined {
         /// Its identity.

@@ -78,6 +78,10 @@ secret!(
     ReceiptKey
 );
 secret!(
+    /// Noise static of a paper device: opens the sessions that write its slot.
+    PaperNoiseKey
+);
+secret!(
     /// Seals rows of the local store; leaves the device only in an export file that holds its identity.
     StoreKey
 );
@@ -111,6 +115,10 @@ travels!(
 travels!(
     /// In export files that hold a device's identity.
     StoreKey
+);
+travels!(
+    /// In `ANCHOR` entries and one row: any device puts a paper's slot back.
+    PaperNoiseKey
 );
 
 /// The keys derived from one epoch's secret for one group.

@@ -60,6 +60,11 @@ pub const PAIRING_COMMITMENT: &[u8] = b"0k-sync/1 sas";
 /// HKDF from the pairing channel: the two digits.
 pub const PAIRING_DIGITS: &[u8] = b"0k-sync/1 digits";
 
+/// HKDF from the recovery words' entropy: seals the paper's anchor.
+pub const ANCHOR_KEY: &[u8] = b"0k-sync/1 anchor_key";
+/// Associated data of a sealed anchor.
+pub const ANCHOR: &[u8] = b"0k-sync/1 anchor";
+
 /// First bytes of the associated data of a sealed row in the local store.
 pub const STORE_ROW: &[u8] = b"0k-sync/1 store";
 /// HKDF from a stretched passphrase: locks the store key.
@@ -88,6 +93,7 @@ mod tests {
         PAIRING_DIGITS,
         STORE_LOCK,
         EXPORT,
+        ANCHOR_KEY,
     ];
     const HASHED: &[&[u8]] = &[GROUP, WRAP_TAG, OBSERVED, PAIRING_COMMITMENT, zerok_sync_protocol::label::LOG_NAME];
 

@@ -3,10 +3,11 @@
 //! Bytes, time and randomness go in; bytes, storage batches and events come out. The same code runs
 //! in a browser and in a desktop process; [`io`] is the contract with whoever drives it.
 //!
-//! Two machines are driven: a [`Joiner`] from a link or code to a stored membership, and an [`Engine`] for
-//! the rest of its life. Below them, bottom up: [`keys`], [`seal`] and [`epoch`] (cryptography as
+//! Three machines are driven: a [`Joiner`] from a link or code to a stored membership, a [`Restorer`] from
+//! recovery words to one, and an [`Engine`] for the rest of its life. Below them, bottom up: [`keys`], [`seal`] and [`epoch`] (cryptography as
 //! composed by the protocol), [`content`] and [`observed`] (what entries say), [`certificate`] and
-//! [`genesis`] (who may write), [`pairing`], [`link`] and [`code`] (how somebody new comes in).
+//! [`genesis`] (who may write), [`pairing`], [`link`] and [`code`] (how somebody new comes in),
+//! [`recovery`] (how somebody who lost everything comes back).
 //!
 //! "Decrypted" and "authenticated" are different types: only a [`seal::Authenticated`] entry, whose
 //! signature was checked or which a signed successor vouches for, ever reaches the app.
@@ -37,6 +38,7 @@ mod origin;
 mod pad;
 pub mod pairing;
 pub mod passphrase;
+pub mod recovery;
 pub mod relay_link;
 pub mod seal;
 pub mod store_lock;
@@ -55,3 +57,7 @@ pub use invite::{Invite, InviteError, InviteKind};
 pub use io::{Input, Machine, Now, Output};
 pub use link::InviteLink;
 pub use pairing::{Digits, Joiner, Joining};
+pub use recovery::Recovery;
+pub use recovery::restorer::{RestoreError, Restorer, Restoring};
+pub use recovery::sheet::RecoverySheet;
+pub use recovery::words::{LikelySlip, RecoveryDraft, RecoveryWords, UnknownWord, WordsError};

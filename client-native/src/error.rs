@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use zerok_sync_core::export::ExportError;
 use zerok_sync_core::io::StorageFault;
-use zerok_sync_core::{InviteError, JoinError, MembershipError, OpenError, Problem, PushError};
+use zerok_sync_core::{InviteError, JoinError, MembershipError, OpenError, Problem, PushError, RestoreError};
 
 use crate::storage::StorageError;
 
@@ -33,6 +33,9 @@ pub enum ClientError {
     /// Pairing ended without a new device.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// The words brought no group back.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     /// The blob was not taken.
     #[error(transparent)]
     Push(#[from] PushError),

@@ -21,7 +21,8 @@
 //! ```
 //!
 //! A home comes into being with [`Client::found`] (the first device) or [`Client::join`] (every
-//! other one, with a link or a code from [`Client::invite`]); the `zerok` command line does the same.
+//! other one, with a link or a code from [`Client::invite`]), or with [`Client::restore`] when every
+//! device is lost and the words of [`Client::create_recovery`] are not; the `zerok` command line does the same.
 //!
 //! This crate holds drivers only: sockets, files and timers around `zerok-sync-core`, which decides
 //! everything. Inside out: `driver` (the loop), `link` (WebSocket and iroh), `storage` (SQLite),
@@ -39,7 +40,7 @@ mod storage;
 
 pub use client::{
     Archive, Client, Entries, EntriesOptions, ExportOptions, FoundOptions, GroupOffered, ImportOptions, Invitation,
-    InviteEvent, InviteOptions, JoinEvent, JoinOptions, Joining, OpenOptions, PushReceipt,
+    InviteEvent, InviteOptions, JoinEvent, JoinOptions, Joining, OpenOptions, PushReceipt, RestoreOptions,
 };
 pub use device_name::default_device_name;
 pub use error::ClientError;
@@ -51,10 +52,11 @@ pub use zerok_sync_core::id::DeviceId;
 pub use zerok_sync_core::io::{RelayAddress, StorageFault};
 pub use zerok_sync_core::link::LinkError;
 pub use zerok_sync_core::passphrase::{Passphrase, PassphraseError};
+pub use zerok_sync_core::recovery::words::WORDS_TEXT_BYTES_MAX as RECOVERY_TEXT_BYTES_MAX;
 pub use zerok_sync_core::{
     AuditReport, AuditedSender, Connection, Digits, Entry, GrantedDevice, IntegrityEvent, Invite, InviteError,
-    InviteKind, InviteLink, JoinError, Member, MembershipError, OpenError, PairingCode, Problem, PushError,
-    RelayStatus, Status,
+    InviteKind, InviteLink, JoinError, LikelySlip, Member, MembershipError, OpenError, PairingCode, Problem, PushError,
+    Recovery, RecoveryDraft, RecoverySheet, RecoveryWords, RelayStatus, RestoreError, Status, UnknownWord, WordsError,
 };
 pub use zerok_sync_protocol::limits::BLOB_BYTES_MAX;
 pub use zerok_sync_protocol::{BlobId, ErrorCode, NoisePublicKey};

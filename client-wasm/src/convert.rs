@@ -6,7 +6,7 @@
 
 use js_sys::{Array, Object, Reflect};
 use wasm_bindgen::prelude::*;
-use zerok_sync_core::{Connection, Entry, Event, IntegrityEvent, Status};
+use zerok_sync_core::{Connection, Entry, Event, IntegrityEvent, Recovery, RecoveryDraft, RecoverySheet, Status};
 
 use crate::driver::js_bytes;
 use crate::failure::failure;
@@ -64,6 +64,8 @@ pub(crate) fn event(event: &Event) -> Object {
         }
         Event::Joined => ("joined", &[]),
         Event::JoinFailed(error) => ("join_failed", &[("failure", failure(error).into())]),
+        Event::Restored => ("restored", &[]),
+        Event::RestoreFailed(error) => ("restore_failed", &[("failure", failure(error).into())]),
         Event::MemberJoined { device, name } => ("member_joined", &[("device", hex(device)), ("name", name.into())]),
         Event::MemberRemoved { device, name } => ("member_removed", &[("device", hex(device)), ("name", name.into())]),
         Event::KeysChanged { by } => ("keys_changed", &[("by", hex(by))]),
@@ -86,6 +88,26 @@ pub(crate) fn event(event: &Event) -> Object {
     result
 }
 
+/// `RecoveryDraft`.
+pub(crate) fn recovery_draft(draft: &RecoveryDraft, sheet: &RecoverySheet) -> Object {
+    let words: Array = draft.words.list().into_iter().map(JsValue::from).collect();
+    let asked: Array = draft.asked.iter().map(|place| number(*place as u64)).collect();
+    object(&[
+        ("words", words.into()),
+        ("asked", asked.into()),
+        ("text", sheet.text().as_str().into()),
+        ("html", sheet.html().as_str().into()),
+    ])
+}
+
+fn recovery(recovery: Recovery) -> &'static str {
+    match recovery {
+        Recovery::None => "none",
+        Recovery::UnderWay => "under_way",
+        Recovery::Ready { .. } => "ready",
+    }
+}
+
 /// `CoreStatus`.
 pub(crate) fn status(status: &Status) -> Object {
     let members: Array = status
@@ -100,6 +122,7 @@ pub(crate) fn status(status: &Status) -> Object {
                 ("joinedAt", number(member.joined_at_ms)),
                 ("lastWroteAt", member.last_wrote_at_ms.map_or(JsValue::UNDEFINED, number)),
                 ("leaving", member.leaving.into()),
+                ("paper", member.paper.into()),
             ])
         })
         .collect();
@@ -121,6 +144,8 @@ pub(crate) fn status(status: &Status) -> Object {
         ("unknownAtRelay", number(status.unknown_at_relay as u64)),
         ("rotations", number(status.rotations)),
         ("rotating", status.rotating.into()),
+        ("recovery", recovery(status.recovery).into()),
+        ("needsRecoveryWords", status.needs_recovery_words().into()),
         ("position", number(status.position)),
         ("processed", number(status.processed)),
         ("relayHead", status.relay_head.map_or(JsValue::UNDEFINED, number)),

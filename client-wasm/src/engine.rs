@@ -7,14 +7,14 @@ use js_sys::{Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 use zerok_sync_core::io::{Input, RelayAddress, Row, StorageFault};
 use zerok_sync_core::keys::StoreKey;
-use zerok_sync_core::{Engine, FormerEntry, Founding, InviteKind, Secrets};
+use zerok_sync_core::{Engine, FormerEntry, Founding, InviteKind, Secrets, WordsError};
 use zerok_sync_protocol::NoisePublicKey;
 
 use crate::clock::now;
 use crate::convert;
 use crate::driver::{Driver, js_bytes, read_rows, write_batch};
 use crate::failure::{InvalidArgument, thrown};
-use crate::host::{CoreStatus, Entries, Host, KeyRange, Rows};
+use crate::host::{CoreRecoveryDraft, CoreStatus, Entries, Host, KeyRange, Rows};
 
 /// One membership of one group, driven by JavaScript's event loop.
 #[wasm_bindgen]
@@ -140,6 +140,37 @@ impl CoreEngine {
     #[wasm_bindgen(js_name = broughtAll)]
     pub fn brought_all(&self) {
         self.driver.call(Engine::brought_all);
+    }
+
+    /// New recovery words: `{ words, asked, text, html }`, the last two a sheet to print.
+    #[wasm_bindgen(js_name = draftRecovery)]
+    #[must_use]
+    pub fn draft_recovery(&self) -> CoreRecoveryDraft {
+        let draft = self.driver.call(|engine, _| engine.draft_recovery());
+        let sheet = self.driver.read(|engine| engine.recovery_sheet(draft.words.clone()));
+        convert::recovery_draft(&draft, &sheet).unchecked_into()
+    }
+
+    /// Makes words good; `status` tells when they are.
+    ///
+    /// # Errors
+    /// `invalid_words`, `words_used`, `busy`, `group_full`, `not_yet`, `left`, `stopped`.
+    #[wasm_bindgen(js_name = enrolRecovery)]
+    pub fn enrol_recovery(&self, words: &str) -> Result<(), JsValue> {
+        let words = words.parse().map_err(|error: WordsError| thrown(&error))?;
+        self.driver.call(|engine, now| engine.enrol_recovery(now, words)).map_err(|error| thrown(&error))
+    }
+
+    /// Whether a restored group's log was read to its end; `false` for not yet.
+    ///
+    /// # Errors
+    /// What is wrong with it: then nothing of it is to be kept.
+    pub fn restored(&self) -> Result<bool, JsValue> {
+        match self.driver.read(|engine| engine.status().restored()) {
+            None => Ok(false),
+            Some(Ok(())) => Ok(true),
+            Some(Err(error)) => Err(thrown(&error)),
+        }
     }
 
     /// Opens an invitation by link.

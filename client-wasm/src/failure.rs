@@ -7,7 +7,9 @@ use zerok_sync_core::export::ExportError;
 use zerok_sync_core::io::StorageFault;
 use zerok_sync_core::passphrase::PassphraseError;
 use zerok_sync_core::store_lock::{StoredKeyError, UnlockError};
-use zerok_sync_core::{InviteError, JoinError, MembershipError, OpenError, Problem, PushError};
+use zerok_sync_core::{
+    InviteError, JoinError, MembershipError, OpenError, Problem, PushError, RestoreError, WordsError,
+};
 
 use crate::convert::object;
 
@@ -171,9 +173,41 @@ impl Failure for MembershipError {
             Self::OwnDevice => "own_device",
             Self::LastDevice => "last_device",
             Self::NotAName => "invalid_argument",
+            Self::GroupFull => "group_full",
+            Self::WordsUnderWay => "busy",
+            Self::WordsUsed => "words_used",
             Self::NotYet => "not_yet",
             Self::Left => "left",
             Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl Failure for WordsError {
+    fn code(&self) -> &'static str {
+        "invalid_words"
+    }
+}
+
+impl Failure for RestoreError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownWords { .. } => "unknown_words",
+            Self::AnchorLost => "anchor_lost",
+            Self::NotYourGroup => "not_your_group",
+            Self::OlderState => "older_state",
+            Self::NotTheLog | Self::LogIncomplete => "log_incomplete",
+            Self::KeysChanged => "keys_changed",
+            Self::Relay(problem) => problem.code(),
+            Self::Cancelled => "cancelled",
+            _ => "internal",
+        }
+    }
+
+    fn relay_code(&self) -> Option<u16> {
+        match self {
+            Self::Relay(problem) => problem.relay_code(),
+            _ => None,
         }
     }
 }

@@ -5,8 +5,8 @@
 //! TypeScript, through the narrow [`host`] interface: storage in the browser is promises, and
 //! promises and their cleanup are written most plainly where they are native.
 //!
-//! [`driver`] runs the loop that the core prescribes for both machines; [`engine`] and [`joiner`]
-//! are the classes that JavaScript sees; [`convert`] makes plain objects of the core's types, [`lock`] is the key under a passphrase, [`export`] a file with everything, [`former`] what a
+//! [`driver`] runs the loop that the core prescribes for all machines; [`engine`], [`joiner`]
+//! and [`recovery`] hold the classes that JavaScript sees; [`convert`] makes plain objects of the core's types, [`lock`] is the key under a passphrase, [`export`] a file with everything, [`former`] what a
 //! device had before it joined.
 
 mod clock;
@@ -20,6 +20,7 @@ mod host;
 mod joiner;
 mod lock;
 mod qr;
+mod recovery;
 mod socket;
 #[cfg(feature = "vectors")]
 mod vectors;

@@ -529,6 +529,43 @@ scenario("what a device wrote alone comes along when it joins, once and in its o
   assert.equal(await bring(await a.invite()), "already_in_group");
 });
 
+scenario("d_rec_01: 24 words bring the group back in another browser when this one is gone", async () => {
+  const a = await device("laptop");
+  await a.createGroup();
+  await a.until(() => client.status.group.connection === "live");
+  assert.equal(await a.page.evaluate(() => client.status.group.needsRecoveryWords), true);
+  const draft = await a.page.evaluate(async () => {
+    const draft = client.draftRecovery();
+    await client.createRecovery(draft.words);
+    return draft;
+  });
+  assert.equal(draft.words.length, 24);
+  assert.equal(draft.asked.length, 3);
+  assert.ok(draft.html.includes(relay.url) && draft.text.includes(draft.words[0]));
+  const { needsRecoveryWords, recovery, members } = (await a.status()).group;
+  assert.deepEqual([needsRecoveryWords, recovery], [false, "ready"]);
+  assert.deepEqual(members.map(({ paper }) => paper).sort(), [false, true]);
+  assert.equal(await attempt(a, "createRecovery", draft.words), "words_used");
+  await a.pushToRelay("kept");
+  assert.equal(await attempt(a, "rotate"), undefined);
+  await a.page.context().close();
+
+  const b = await device("phone");
+  const wrong = await b.page.evaluate(async (words) => {
+    const { checkRecoveryWords } = await import("/client/index.js");
+    const typed = words.with(6, "abandom").join(" ");
+    return checkRecoveryWords(typed).catch(({ code, message }) => `${code}: ${message}`);
+  }, draft.words);
+  assert.match(wrong, /^invalid_words: word 7, "abandom".*abandon/);
+  assert.equal(await attempt(b, "restore", "abandon ".repeat(23) + "art"), "unknown_words");
+  assert.equal((await b.status()).state, "empty");
+  assert.equal(await attempt(b, "restore", draft.words.join("\n").toUpperCase()), undefined);
+  await b.follow();
+  assert.deepEqual(await b.texts(1), ["kept"]);
+  assert.equal(await attempt(b, "revoke", "laptop"), undefined);
+  assert.deepEqual((await b.status()).group.integrity, []);
+});
+
 scenario("nothing in these pages failed uncaught", async () => {
   const [a, b] = await pairOfDevices();
   await a.push("x");

@@ -35,6 +35,8 @@ export type CoreEvent =
   | { readonly type: "confirm_join"; readonly inviter: string; readonly relay: string; readonly members: string[] }
   | { readonly type: "joined" }
   | { readonly type: "join_failed"; readonly failure: Failure }
+  | { readonly type: "restored" }
+  | { readonly type: "restore_failed"; readonly failure: Failure }
   | { readonly type: "member_joined"; readonly device: string; readonly name: string }
   | { readonly type: "member_removed"; readonly device: string; readonly name: string }
   | { readonly type: "keys_changed"; readonly by: string }

@@ -11,11 +11,12 @@ import { lockDatabase } from "./lock.js";
 import { MachineHost } from "./machine-host.js";
 import { openStorage } from "./open-storage.js";
 import { type Pushed, Pushes } from "./pushes.js";
+import type { RecoveryDraft } from "./recovery.js";
 import type { GroupStatus, IntegrityFinding, Member, Status } from "./status.js";
 import { randomBytes, type Storage } from "./storage.js";
 import { Tier } from "./tier.js";
 import { watchForWake } from "./wake.js";
-import { CoreEngine, CoreFormer, CoreJoiner, lockRandomBytes, lockStoreKey, unlockStoreKey } from "./zerok_sync_wasm.js";
+import { CoreEngine, CoreFormer, CoreJoiner, CoreRestorer, lockRandomBytes, lockStoreKey, unlockStoreKey } from "./zerok_sync_wasm.js";
 
 /** How to open a client. */
 export interface ClientOptions {
@@ -57,6 +58,12 @@ export interface JoinOptions {
    * group stays as it is, and it is back if joining fails.
    */
   readonly bringData?: boolean;
+  /** Gives up. */
+  readonly signal?: AbortSignal;
+}
+
+/** How to restore. */
+export interface RestoreOptions {
   /** Gives up. */
   readonly signal?: AbortSignal;
 }
@@ -129,6 +136,7 @@ export class Client {
   #stoppedBy: ZerokError | undefined;
   #group: OpenGroup | undefined;
   #joining: Joining | undefined;
+  #restoring: Deferred<void> | undefined;
   #invitation: PendingInvitation | undefined;
 
   private constructor(options: ClientOptions, storage: Storage, unlock: () => void) {
@@ -386,6 +394,95 @@ export class Client {
     await this.#until((status) => status.problem?.code === "left");
   }
 
+  /**
+   * New recovery words: show them once and ask for the words that `asked` names; then call
+   * `createRecovery`. Nothing is stored or sent.
+   */
+  draftRecovery(): RecoveryDraft {
+    return callCore(() => this.#openOrThrow().core.draftRecovery());
+  }
+
+  /**
+   * Makes words good: from then on they bring the group back when every device is lost. Words made
+   * before are void then. Resolves when the relay has what a restore needs; until it can be reached
+   * the wish stays stored and is carried out by itself.
+   *
+   * @example
+   * const { words, asked, html } = client.draftRecovery();
+   * await showAndAsk(words, asked, html);
+   * await client.createRecovery(words);
+   */
+  async createRecovery(words: string | readonly string[]): Promise<void> {
+    const text = typeof words === "string" ? words : words.join(" ");
+    callCore(() => this.#openOrThrow().core.enrolRecovery(text));
+    await this.#until((status) => status.recovery === "ready");
+  }
+
+  /**
+   * Brings a group back from its words, as a new device of it, from this client's relay. Resolves
+   * when the whole log was read. On any failure nothing was stored, and the words are as good as
+   * before. The lost devices are still members: `revoke` them.
+   */
+  async restore(words: string | readonly string[], { signal }: RestoreOptions = {}): Promise<void> {
+    this.#expectEmpty();
+    this.#enter("joining");
+    const text = typeof words === "string" ? words : words.join(" ");
+    const restored = new Deferred<void>();
+    const host = new MachineHost<CoreRestorer>(
+      this.#storage,
+      (events) => {
+        for (const event of events) {
+          if (event.type === "restored") restored.resolve();
+          if (event.type === "restore_failed" || event.type === "storage_failed") {
+            restored.reject(ZerokError.from(event.failure));
+          }
+        }
+      },
+      (error) => restored.reject(error),
+    );
+    let restorer: CoreRestorer | undefined;
+    const cancel = () => restorer?.cancel();
+    try {
+      signal?.throwIfAborted();
+      const { relayKey } = this.#options;
+      const relay = originOf(this.#options.relay);
+      const opened = callCore(() =>
+        CoreRestorer.open(host, this.#storage.storeKey, randomBytes(32), text, relay, relayKey, this.#deviceName),
+      );
+      restorer = host.attach(opened);
+      this.#restoring = restored;
+      signal?.addEventListener("abort", cancel);
+      host.tick();
+      await restored.promise;
+      host.stop();
+      await this.#openNewGroup();
+    } catch (error) {
+      host.stop();
+      throw this.#backToEmpty(error);
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+      this.#restoring = undefined;
+    }
+    try {
+      await this.#until(() => callCore(() => this.#openOrThrow().core.restored()));
+    } catch (error) {
+      await this.#forgetGroup();
+      throw asZerokError(error);
+    }
+  }
+
+  /** Empties the storage: what was stored is not the group that was meant. */
+  async #forgetGroup(): Promise<void> {
+    const group = this.#group;
+    if (group === undefined) return;
+    this.#group = undefined;
+    group.core.close();
+    await group.host.settle();
+    const { keys } = await this.#storage.scan(new Uint8Array([0]), new Uint8Array([255]), Number.MAX_SAFE_INTEGER);
+    await this.#storage.commit(keys, keys.map(() => undefined));
+    this.#enter("empty");
+  }
+
   /** Gives this device another name. Resolves when that is durable here; the others hear of it as of any entry. */
   async rename(name: string): Promise<void> {
     const { core, pushes } = this.#openOrThrow();
@@ -417,8 +514,14 @@ export class Client {
     const done = new Deferred<void>();
     const look = () => {
       const group = this.#groupStatus();
+      let ended: boolean;
+      try {
+        ended = group !== undefined && reached(group);
+      } catch (error) {
+        return done.reject(asZerokError(error));
+      }
       if (group === undefined) done.reject(this.#stoppedBy ?? new ZerokError("closed", "this client was closed"));
-      else if (reached(group)) done.resolve();
+      else if (ended) done.resolve();
       else if (group.problem?.code === "revoked" || group.problem?.code === "left") done.reject(group.problem);
     };
     const stop = this.on("status", look);
@@ -647,6 +750,7 @@ export class Client {
     group?.processed.refuseAll(error);
     this.#invitation?.fail(error);
     this.#joining?.joined.reject(error);
+    this.#restoring?.reject(error);
     this.#enter(state);
   }
 

@@ -25,7 +25,17 @@ export type ZerokErrorCode =
   | "cancelled"
   | "invalid_peer"
   | "already_in_group"
+  // recovery
+  | "invalid_words"
+  | "unknown_words"
+  | "words_used"
+  | "anchor_lost"
+  | "not_your_group"
+  | "older_state"
+  | "log_incomplete"
+  | "keys_changed"
   // the group
+  | "group_full"
   | "no_such_device"
   | "ambiguous_device"
   | "own_device"

@@ -11,6 +11,7 @@ export {
   type ClientOptions,
   type GroupOffered,
   type JoinOptions,
+  type RestoreOptions,
   type Warning,
 } from "./client.js";
 export type { EntriesOptions } from "./entries.js";
@@ -22,4 +23,5 @@ export type { Invitation, InvitedDevice, InviteOptions, WaitingJoiner } from "./
 export { type InviteText, readInvite } from "./invite-text.js";
 export type { Pushed } from "./pushes.js";
 export type { QrCode } from "./qr.js";
+export { checkRecoveryWords, type RecoveryDraft } from "./recovery.js";
 export type { Connection, GrantedDevice, GroupStatus, IntegrityFinding, Member, Status, StorageKind } from "./status.js";

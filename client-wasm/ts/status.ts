@@ -17,6 +17,8 @@ export interface Member {
   readonly lastWroteAt: number | undefined;
   /** It has said that it leaves. */
   readonly leaving: boolean;
+  /** It is no device: it is the recovery words. */
+  readonly paper: boolean;
 }
 
 /** A device that was let in from here and has not arrived: `rotate` takes that back. */
@@ -58,6 +60,10 @@ export interface GroupStatus {
   readonly rotations: number;
   /** A change of keys was asked for here and is still to be carried out. */
   readonly rotating: boolean;
+  /** Whether there are words that bring the group back when every device is lost. */
+  readonly recovery: "none" | "under_way" | "ready";
+  /** This is the group's only device, and there are no words: ask the person to make some. */
+  readonly needsRecoveryWords: boolean;
   /** The highest position stored on this device. */
   readonly position: number;
   /** The highest position the app said it has processed. */

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use zerok_sync_core::io::{Batch, Change, CommitId, LinkId, Machine, Row};
-use zerok_sync_core::{Engine, Event, Joiner, Now};
+use zerok_sync_core::{Engine, Event, Joiner, Now, Restorer};
 
 use super::network::Run;
 use super::world::Loss;
@@ -18,6 +18,8 @@ pub enum Running {
     Engine(Box<Engine>),
     /// A device on its way into the group.
     Joiner(Box<Joiner>),
+    /// A device on its way back into it, with nothing but the words.
+    Restorer(Box<Restorer>),
 }
 
 impl Running {
@@ -27,6 +29,7 @@ impl Running {
             Self::Nothing => None,
             Self::Engine(engine) => Some(&mut **engine),
             Self::Joiner(joiner) => Some(&mut **joiner),
+            Self::Restorer(restorer) => Some(&mut **restorer),
         }
     }
 
@@ -35,6 +38,7 @@ impl Running {
             Self::Nothing => None,
             Self::Engine(engine) => engine.next_deadline_ms(),
             Self::Joiner(joiner) => joiner.next_deadline_ms(),
+            Self::Restorer(restorer) => restorer.next_deadline_ms(),
         }
     }
 }

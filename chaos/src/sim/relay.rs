@@ -69,6 +69,8 @@ pub struct Relay {
     pub forgot_names: bool,
     /// Names that belong to a log of somebody else's, which has moved on without any device here.
     pub squatted: BTreeSet<AuthPublicKey>,
+    /// What each device keeps in its slot.
+    pub slots: BTreeMap<NoisePublicKey, Bytes>,
     /// Answer this many pushes with a refusal …
     pub refuse_pushes: u32,
     /// … of their envelope at this index, by default the second, and thereby of all behind it.
@@ -135,6 +137,7 @@ impl Relay {
             epoch_envelope: None,
             forgot_names: false,
             squatted: BTreeSet::new(),
+            slots: BTreeMap::new(),
             refuse_pushes: 0,
             refuse_index: 1,
             lose_acks: 0,
@@ -232,6 +235,7 @@ impl Relay {
     pub fn wipe(&mut self) {
         self.log = None;
         self.epoch_envelope = None;
+        self.slots.clear();
         self.rewrites += 1;
         self.restart();
     }
@@ -319,7 +323,7 @@ impl Relay {
     fn on_frame(&mut self, conn: Conn, frame: ClientFrame) {
         match frame {
             ClientFrame::Hello { who, create, .. } => self.on_hello(conn, &who, create),
-            ClientFrame::Create { epoch_envelope, envelopes, .. } => {
+            ClientFrame::Create { allow, epoch_envelope, envelopes } => {
                 if self.log.as_ref().is_some_and(|log| !log.timeline.is_zero()) {
                     // Another member was faster.
                     return self.fail(conn, ErrorCode::RotationConflict);
@@ -332,6 +336,7 @@ impl Relay {
                     .map(|envelope| Stored { blob_id: blob_id(&envelope), envelope: Some(envelope) });
                 if let Some(log) = &mut self.log {
                     log.entries = entries.collect();
+                    log.allow.extend(allow.into_vec());
                     log.timeline = Timeline(self.rng.next_u64().to_le_bytes());
                 }
                 self.welcome(conn);
@@ -403,6 +408,11 @@ impl Relay {
                 let allow = allow.into_vec();
                 self.on_rotate(conn, Rotation { expect_gen, next, proof, allow, epoch_envelope });
             }
+            ClientFrame::SlotPut { data } => {
+                if let Some(device) = self.device(conn) {
+                    self.slots.insert(device, data);
+                }
+            }
             ClientFrame::Ping {} => self.send(conn, &RelayFrame::Pong {}),
             _ => {}
         }
@@ -429,7 +439,7 @@ impl Relay {
     fn on_hello(&mut self, conn: Conn, who: &Who, create: bool) {
         let Some(Session { phase: Some(Phase::Open(stream)), .. }) = self.sessions.get(&conn) else { return };
         match who {
-            Who::Guest {} => self.send(conn, &welcome(None, Vec::new())),
+            Who::Guest {} => self.send(conn, &welcome(None, Bytes::new(), Vec::new())),
             Who::Member { auth_public, signature } => {
                 assert!(hello::verify(auth_public, &stream.handshake_hash(), create, signature), "members sign");
                 match &self.log {
@@ -473,7 +483,8 @@ impl Relay {
             session.superseded = false;
         }
         let allow = self.log.iter().flat_map(|log| log.allow.iter().copied()).collect();
-        self.send(conn, &welcome(state, allow));
+        let slot = self.slot(conn);
+        self.send(conn, &welcome(state, slot, allow));
     }
 
     fn on_push(&mut self, conn: Conn, push: u64, envelopes: Vec<Bytes>, resume: bool) {
@@ -652,7 +663,7 @@ fn pages(items: Vec<EntryItem>, items_max: usize) -> Vec<Vec<EntryItem>> {
     pages
 }
 
-fn welcome(log: Option<LogState>, allow: Vec<NoisePublicKey>) -> RelayFrame {
+fn welcome(log: Option<LogState>, slot: Bytes, allow: Vec<NoisePublicKey>) -> RelayFrame {
     RelayFrame::Welcome {
         minor: 0,
         log,
@@ -663,7 +674,7 @@ fn welcome(log: Option<LogState>, allow: Vec<NoisePublicKey>) -> RelayFrame {
             idle_days_max: 0,
         },
         usage: Usage { group_bytes: 0 },
-        slot: Bytes::new(),
+        slot,
         allow: List::try_from(allow).expect("a test has few devices"),
     }
 }

@@ -11,7 +11,8 @@ use zerok_sync_core::keyring::Keyring;
 use zerok_sync_core::keys::{EpochSecret, Membership, MembershipSeed, StoreKey};
 use zerok_sync_core::store_seal;
 use zerok_sync_core::{
-    Engine, Entry, Event, Founding, Input, IntegrityEvent, Invite, InviteKind, Joiner, Joining, Now, Secrets,
+    Engine, Entry, Event, Founding, Input, IntegrityEvent, Invite, InviteKind, Joiner, Joining, Now, RecoveryWords,
+    Restorer, Restoring, Secrets,
 };
 use zerok_sync_protocol::{EpochId, wire};
 
@@ -230,6 +231,43 @@ impl World {
         let joiner = Joiner::new(self.now_at(device), secrets, joining);
         self.devices[device].running = Running::Joiner(Box::new(joiner));
         self.drain(device);
+    }
+
+    /// Makes recovery words on a device and lets them be enrolled.
+    ///
+    /// # Panics
+    /// When the engine refuses.
+    pub fn make_words(&mut self, device: usize) -> RecoveryWords {
+        let words = self.engine(device).draft_recovery().words;
+        let now = self.now_at(device);
+        self.engine(device).enrol_recovery(now, words.clone()).expect("a member");
+        self.drain(device);
+        words
+    }
+
+    /// Starts to restore on a new, empty device; its index.
+    pub fn begin_restoring(&mut self, words: RecoveryWords, name: &str) -> usize {
+        let device = self.add_device();
+        let secrets = self.new_run(device);
+        let relay = RelayAddress { url: URL.into(), key: None };
+        let restoring = Restoring { words, relay, device_name: name.into() };
+        let restorer = Restorer::new(self.now_at(device), secrets, restoring);
+        self.devices[device].running = Running::Restorer(Box::new(restorer));
+        self.drain(device);
+        device
+    }
+
+    /// Restores on a new device and starts it; its index.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn restore(&mut self, words: RecoveryWords, name: &str) -> usize {
+        let device = self.begin_restoring(words, name);
+        self.settle();
+        assert!(self.devices[device].events.contains(&Event::Restored), "{:?}", self.devices[device].events);
+        self.start(device);
+        self.settle();
+        device
     }
 
     /// Opens the device's engine from its storage and goes online.

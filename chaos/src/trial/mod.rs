@@ -649,6 +649,7 @@ impl Trial {
                 self.inspector.learn(self.world.keys(device).0);
                 self.world.devices[device].running = Running::Nothing;
             }
+            Event::Restored | Event::RestoreFailed(_) => self.wrong(device, "nobody restores here"),
             Event::JoinFailed(_) => {
                 self.world.devices[device].running = Running::Nothing;
                 if !self.world.devices[device].storage.is_empty() {

@@ -117,7 +117,8 @@ impl Engine {
         match joined {
             Some(certificate) => {
                 let card = certificate.card().clone();
-                self.add_member(card.keys, &card.name, Some(certificate), entry.sent_at_ms);
+                let paper = entry.kind == Kind::PAPER;
+                self.add_member(card.keys, &card.name, Some(certificate), entry.sent_at_ms, paper);
                 Admission::Member
             }
             None => Admission::Refused,
@@ -130,9 +131,10 @@ impl Engine {
         name: &str,
         certificate: Option<JoinCertificate>,
         joined_at_ms: u64,
+        paper: bool,
     ) {
         let device = keys.device;
-        let member = MemberRow { keys, name: name.to_owned(), certificate, joined_at_ms, leaving: false };
+        let member = MemberRow { keys, name: name.to_owned(), certificate, joined_at_ms, leaving: false, paper };
         self.effects.put(hot_key(hot::MEMBER, &device.0), wire::encode(&member));
         self.members.insert(device, member);
         self.grant_arrived(&device);
@@ -222,6 +224,7 @@ impl Engine {
             Kind::RENAME => self.take_name(entry),
             Kind::LEAVE => self.on_leave(entry.sender),
             Kind::INCIDENT => self.on_incident(entry),
+            Kind::ANCHOR => self.on_anchor(entry),
             _ => {}
         }
         if entry.sender == self.me.device() {

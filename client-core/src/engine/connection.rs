@@ -75,6 +75,10 @@ pub(super) struct Open {
     pub(super) redirects: u32,
     /// The epoch by whose name this device asked last, or was let in.
     pub(super) hello_by: EpochId,
+    /// The session is the paper's, not this device's ([`super::recovering`]) …
+    as_paper: bool,
+    /// … and its slot was written.
+    pub(super) slot_put: bool,
     /// The keys moved on while the session was live: pushes wait for the next `Welcome`.
     pub(super) superseded: bool,
     /// Noise keys the relay admits, until they have been looked at.
@@ -184,6 +188,11 @@ impl Open {
     /// Which link this is.
     pub(super) const fn link(&self) -> LinkId {
         self.link
+    }
+
+    /// The relay's key.
+    pub(super) const fn relay_key(&self) -> NoisePublicKey {
+        self.relay_key
     }
 
     /// Queues a frame; it is sealed at the end of the step.
@@ -331,7 +340,8 @@ impl Engine {
         }
         let frame_bytes_max = ENVELOPE_BYTES_MAX_DEFAULT as usize + FRAME_OVERHEAD_BYTES_MAX;
         let address = self.relays[at].address();
-        match RelayLink::connect(now, &self.me.noise, &address, frame_bytes_max, &mut self.rng) {
+        let (noise, as_paper) = self.next_static(at);
+        match RelayLink::connect(now, &noise, &address, frame_bytes_max, &mut self.rng) {
             Ok(relay) => {
                 self.relays[at].session.state = State::Open(Box::new(Open {
                     link,
@@ -344,6 +354,8 @@ impl Engine {
                     hello_attempt: 0,
                     redirects: 0,
                     hello_by: EpochId::ZERO,
+                    as_paper,
+                    slot_put: false,
                     superseded: false,
                     allow: Vec::new(),
                     resending: None,
@@ -406,6 +418,10 @@ impl Engine {
             State::Open(open) if open.phase == Phase::Live => now.mono_ms - open.since_ms,
             _ => 0,
         };
+        let was_paper = matches!(&self.relays[at].session.state, State::Open(open) if open.as_paper);
+        if std::mem::take(&mut self.relays[at].paper_next) || was_paper {
+            self.postpone_paper(now);
+        }
         // All of it begins again in the next session, from what is stored.
         self.relays[at].forget_questions();
         let delay_ms = self.relays[at].session.backoff.next_delay_ms(lived_ms, at_least_ms, &mut self.rng);
@@ -449,6 +465,9 @@ impl Engine {
 
     fn on_frame(&mut self, now: Now, at: RelayAt, frame: RelayFrame) -> Result<(), Problem> {
         let State::Open(open) = &mut self.relays[at].session.state else { return Ok(()) };
+        if open.as_paper {
+            return self.on_paper_frame(now, at, frame);
+        }
         match (open.phase, frame) {
             (_, RelayFrame::Pong {}) => Ok(()),
             (_, RelayFrame::Bye { retry_after_ms }) => {

@@ -114,7 +114,7 @@ impl Engine {
             self.genesis_shown(placed.at, accepted.sender);
             for founder in accepted.members() {
                 // Named by its first own entry.
-                self.add_member(founder.clone(), "founder", None, accepted.sent_at_ms);
+                self.add_member(founder.clone(), "founder", None, accepted.sent_at_ms, false);
             }
             self.extend_chain(accepted.sender, 1, blob_id, accepted.sent_at_ms);
         } else {

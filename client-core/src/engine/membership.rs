@@ -48,7 +48,7 @@ impl Engine {
     /// [`MembershipError`]; nothing changed.
     pub fn leave(&mut self, now: Now) -> Result<(), MembershipError> {
         self.check_acts()?;
-        if self.members.len() < 2 {
+        if self.members.values().filter(|member| !member.paper).count() < 2 {
             return Err(MembershipError::LastDevice);
         }
         self.cancel_invite(now);
@@ -112,7 +112,8 @@ impl Engine {
     /// of their identities.
     fn plan_farewell(&mut self, now: Now) {
         let me = self.me.device();
-        let before_me = self.members.iter().filter(|(device, member)| !member.leaving && **device < me).count();
+        let before_me =
+            self.members.iter().filter(|(device, member)| !member.leaving && !member.paper && **device < me).count();
         self.farewell_ms = Some(now.mono_ms + LEAVE_TURN_MS * before_me as u64);
     }
 

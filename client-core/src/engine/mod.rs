@@ -17,6 +17,7 @@
 //! | [`inviting`] | letting another device in |
 //! | [`bringing`] | what a device had written before it joined |
 //! | [`rotating`], [`membership`], [`resending`] | changing the keys, removing and leaving, telling relays that missed it |
+//! | [`recovering`] | enrolling recovery words |
 //! | [`audit`] | verifying everything stored, again |
 //!
 //! Invariants: what is in memory may be ahead of disk, but nothing that rests on it gets out
@@ -40,6 +41,7 @@ pub(crate) mod opening;
 mod outbox;
 mod reading;
 mod rechecking;
+mod recovering;
 mod relay;
 mod repairing;
 mod resending;
@@ -72,6 +74,7 @@ use effects::Effects;
 use inviting::Invitation;
 use mirror::MirrorWriter;
 use outbox::Outbox;
+use recovering::Paper;
 use relay::Relays;
 use rotating::Rotation;
 use rows::{
@@ -104,6 +107,8 @@ pub struct Engine {
     leaving: Option<LeavingRow>,
     /// A change of keys that is wanted.
     rotation: Option<Rotation>,
+    /// Recovery words that are being enrolled.
+    paper: Option<Paper>,
     /// When it is this device's turn to remove who leaves.
     farewell_ms: Option<u64>,
     /// Every epoch accepted, genesis first.
@@ -177,7 +182,8 @@ impl Machine for Engine {
         if self.stopped {
             return None;
         }
-        self.sessions_deadline_ms().into_iter().chain(self.farewell_deadline_ms()).min()
+        let deadlines = [self.sessions_deadline_ms(), self.farewell_deadline_ms(), self.recovery_deadline_ms()];
+        deadlines.into_iter().flatten().min()
     }
 }
 
@@ -226,6 +232,7 @@ impl Engine {
     /// Ends every step: uses what became possible, lets outputs go, and writes what changed.
     fn step(&mut self, now: Now) {
         self.plan_repairs(now);
+        self.pump_recovery(now);
         self.pump_rotation(now);
         self.pump_outbox(now);
         self.owe_rows();

@@ -11,6 +11,7 @@ use super::connection::random;
 use super::effects::Effects;
 use super::mirror::MirrorWriter;
 use super::outbox::Outbox;
+use super::recovering::Paper;
 use super::relay::{Relay, Relays};
 use super::rotating::Rotation;
 use super::rows::{
@@ -108,6 +109,7 @@ impl Engine {
             bringing: rows.one(hot::BRINGING, "bringing")?,
             leaving: rows.one(hot::LEAVING, "leaving")?,
             rotation: rows.sealed(hot::ROTATION, "rotation", &secrets.store_key)?.map(Rotation::stored),
+            paper: rows.sealed(hot::PAPER, "recovery words", &secrets.store_key)?.map(Paper::stored),
             farewell_ms: None,
             epochs: rows.many(hot::EPOCH, "epoch", |_| Some(()))?.into_iter().map(|((), epoch)| epoch).collect(),
             removed: rows.many(hot::REMOVED, "removed device", DeviceId::from_slice)?.into_iter().collect(),

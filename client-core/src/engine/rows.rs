@@ -28,9 +28,10 @@ use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
 use crate::io::{Batch, RelayAddress};
 use crate::keyring::Keyring;
-use crate::keys::{EpochSecret, MemberKeys, MembershipSeed, StoreKey};
+use crate::keys::{EpochSecret, MemberKeys, MembershipSeed, PaperNoiseKey, StoreKey};
 use crate::observed::FoldHash;
 use crate::pairing::{GrantedMember, HistoryStart};
+use crate::recovery::words::RecoveryWords;
 use crate::store_seal;
 
 /// Format of this file; a newer one is refused, never guessed at.
@@ -84,6 +85,8 @@ pub(crate) mod hot {
     pub(crate) const LEAVING: u8 = b'l';
     /// [`super::GrantedRow`] by `DeviceId`, until the device arrives or the keys change.
     pub(crate) const GRANTED: u8 = b'n';
+    /// [`super::PaperRow`], sealed: recovery words on their way, or what their slot takes.
+    pub(crate) const PAPER: u8 = b'w';
     /// [`crate::event::IntegrityEvent`] by number.
     pub(crate) const FINDING: u8 = b'x';
 }
@@ -249,6 +252,8 @@ wire_struct! {
         observed: Option<Observed>,
         /// Who is there by the inviter's word: shown until the log says it.
         members: Vec<GrantedMember>,
+        /// An epoch that must be among the log's: the anchor's, after a restore. Zero for none.
+        epoch_blob_id: BlobId,
     }
 }
 
@@ -265,6 +270,8 @@ wire_struct! {
         joined_at_ms: u64,
         /// It has said that it leaves: the next change of keys removes it.
         leaving: bool,
+        /// It is no device but recovery words.
+        paper: bool,
     }
 }
 
@@ -339,6 +346,54 @@ wire_struct! {
         envelope: Bytes,
         /// Noise keys of the devices that stay.
         allow: Vec<NoisePublicKey>,
+    }
+}
+
+wire_enum! {
+    /// Recovery words on their way to being good; sealed under the store key.
+    pub enum PaperRow {
+        /// To become a member, and to be wrapped the next epoch.
+        0 => Enrolling {
+            /// The words.
+            words: RecoveryWords,
+            /// The epoch its first entry is sealed under; zero before it is sealed.
+            epoch: EpochId,
+            /// Its first entry: these bytes never change within the epoch.
+            envelope: Bytes,
+        },
+        /// A member with a wrap; its slot is written wherever it is not known to stand. The words are
+        /// forgotten.
+        1 => Anchored {
+            /// What that takes.
+            anchor: AnchorBody,
+            /// Whether the other devices have been given it.
+            announced: bool,
+        },
+    }
+}
+
+wire_struct! {
+    /// What any device needs to write a paper's slot, also as the body of an `ANCHOR` entry by who
+    /// made the words.
+    pub struct AnchorBody {
+        /// The paper.
+        device: DeviceId,
+        /// Its Noise static: opens the sessions that may write its slot, and nothing else.
+        noise: PaperNoiseKey,
+        /// [`crate::recovery::anchor`], sealed under the words.
+        slot: Bytes,
+        /// Where it is known to stand.
+        stands: Vec<AnchorStands>,
+    }
+}
+
+wire_struct! {
+    /// A relay that has shown the anchor.
+    pub struct AnchorStands {
+        /// Which.
+        relay: NoisePublicKey,
+        /// In which of its histories: another one may have lost it.
+        timeline: Timeline,
     }
 }
 

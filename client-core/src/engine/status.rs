@@ -11,6 +11,8 @@ use crate::error::{MembershipError, Problem};
 use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
 use crate::io::RelayAddress;
+use crate::recovery::Recovery;
+use crate::recovery::restorer::RestoreError;
 
 /// Digits of an identity that name a device, at least: a device called "b" is not to be mistaken
 /// for one in sixteen of the others.
@@ -48,6 +50,8 @@ pub struct Member {
     pub last_wrote_at_ms: Option<u64>,
     /// It has said that it leaves.
     pub leaving: bool,
+    /// It is no device: it is the recovery words.
+    pub paper: bool,
 }
 
 /// A device that was let in from this one and has not been heard of. Changing the keys takes it
@@ -88,6 +92,10 @@ pub struct Status {
     pub rotations: u64,
     /// A change of keys was asked for on this device and is still to be carried out.
     pub rotating: bool,
+    /// Whether there are words that bring the group back when every device is lost.
+    pub recovery: Recovery,
+    /// It has not yet found in the log all that it was told of when it came into the group.
+    pub joining: bool,
     /// Highest position of an entry stored here; 0 for none.
     pub position: u64,
     /// Highest position the app said it has processed.
@@ -148,6 +156,31 @@ impl RelayStatus {
 }
 
 impl Status {
+    /// Whether the loss of one device would lose the group, and words would prevent that.
+    #[must_use]
+    pub fn needs_recovery_words(&self) -> bool {
+        let devices = self.members.iter().filter(|member| !member.paper).count();
+        devices == 1 && self.recovery == Recovery::None && !self.joining
+    }
+
+    /// How a restored device's first reading of the log has ended, if it has: with all that the words
+    /// vouch for, and this device a member, or without.
+    #[must_use]
+    pub fn restored(&self) -> Option<Result<(), RestoreError>> {
+        match &self.problem {
+            Some(Problem::Revoked | Problem::EpochNotOpened) => return Some(Err(RestoreError::KeysChanged)),
+            // What is away now may be there in a moment.
+            Some(Problem::Unreachable(_)) | None => {}
+            Some(problem) => return Some(Err(problem.clone().into())),
+        }
+        let is_member = self.members.iter().any(|member| member.own);
+        match self.caught_up {
+            true if self.joining => Some(Err(RestoreError::LogIncomplete)),
+            true if is_member && self.outbox_count == 0 => Some(Ok(())),
+            _ => None,
+        }
+    }
+
     /// The device of this name, or whose identity begins so (four digits at least).
     ///
     /// # Errors
@@ -214,6 +247,8 @@ impl Engine {
             epoch: self.keyring.current().id,
             rotations: self.epochs.len().saturating_sub(1) as u64,
             rotating: self.is_rotating(),
+            recovery: self.recovery(),
+            joining: self.joining.is_some(),
             position: self.progress.position,
             processed: self.progress.processed,
             relay_head: open.map(|open| open.head),
@@ -236,6 +271,7 @@ impl Engine {
             joined_at_ms: 0,
             last_wrote_at_ms: None,
             leaving: false,
+            paper: false,
         });
         let listed = |(device, member): (&DeviceId, &MemberRow)| Member {
             device: *device,
@@ -244,6 +280,7 @@ impl Engine {
             joined_at_ms: member.joined_at_ms,
             last_wrote_at_ms: self.chains.get(device).map(|chain| chain.sent_at_ms),
             leaving: member.leaving,
+            paper: member.paper,
         };
         // What was read counts.
         let members: BTreeMap<DeviceId, Member> =

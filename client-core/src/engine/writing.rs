@@ -323,7 +323,9 @@ impl Engine {
         let covered = joining.frontier.iter().all(|item| {
             self.chains.keys().any(|device| device.tag() == item.tag && self.has_seen(device, item.seq, item.hash))
         });
-        if covered && self.members.contains_key(&joining.inviter) {
+        let anchored =
+            joining.epoch_blob_id.is_zero() || self.epochs.iter().any(|epoch| epoch.blob_id == joining.epoch_blob_id);
+        if covered && anchored && self.members.contains_key(&joining.inviter) {
             self.joining = None;
             self.effects.delete(rows::hot_key(rows::hot::JOINING, &[]));
         }

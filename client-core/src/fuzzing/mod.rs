@@ -16,6 +16,7 @@ use crate::seal::{self, EnvelopeKeys, OpenFailure};
 use crate::store_lock::StoredKey;
 
 pub use crate::pairing::fuzzing::{invite_link, pairing, pairing_code};
+pub use crate::recovery::fuzzing::{recovery_slot, recovery_words};
 
 /// An entry's envelope. Mode 0: raw bytes; they never authenticate. Mode 1: the *content* (array
 /// and signature) inside a well-made envelope; it may open, and is nobody's. Input: mode (1) ‖ bytes.
@@ -165,6 +166,7 @@ mod tests {
                 vec![("bare", vec![9; 32]), ("browser", locked(Cost::Browser)), ("native", locked(Cost::Native))]
             }
             "export_file" => crate::export::seeds(),
+            "recovery_words" | "recovery_slot" => crate::recovery::fuzzing::seeds(target),
             other => crate::pairing::fuzzing::seeds(other),
         }
     }
@@ -197,6 +199,16 @@ mod tests {
     #[test]
     fn pairings_hold_under_mutation() {
         exercise(&corpus("pairing"), 300, pairing);
+    }
+
+    #[test]
+    fn recovery_words_hold_under_mutation() {
+        exercise(&corpus("recovery_words"), 500, recovery_words);
+    }
+
+    #[test]
+    fn recovery_slots_hold_under_mutation() {
+        exercise(&corpus("recovery_slot"), 2_000, recovery_slot);
     }
 
     #[test]

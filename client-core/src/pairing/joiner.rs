@@ -19,7 +19,7 @@ use zerok_sync_protocol::limits::{
     DEAD_AFTER_PING_MS, DEAD_AFTER_WAKE_PING_MS, FRAME_BYTES_MAX_GUEST, MAILBOX_TTL_MS, MINOR_MAX, MINOR_MIN,
     PING_AFTER_IDLE_MS,
 };
-use zerok_sync_protocol::{ClientFrame, ErrorCode, MailboxId, RelayFrame, wire};
+use zerok_sync_protocol::{BlobId, ClientFrame, ErrorCode, MailboxId, RelayFrame, wire};
 
 use super::joiner_pairing::{JoinerPairing, JoinerStep};
 use super::{Granted, pairing_psk};
@@ -320,8 +320,13 @@ impl Joiner {
     /// The grant becomes this device's first state.
     fn store(&mut self, pairing: Box<JoinerPairing>, granted: Granted) {
         let inviter = granted.inviter.device;
-        let joining =
-            JoiningRow { frontier: granted.frontier, inviter, observed: granted.observed, members: granted.members };
+        let joining = JoiningRow {
+            frontier: granted.frontier,
+            inviter,
+            observed: granted.observed,
+            members: granted.members,
+            epoch_blob_id: BlobId::ZERO,
+        };
         let state = InitialState {
             seed: &self.seed,
             genesis: granted.genesis.bytes().clone(),

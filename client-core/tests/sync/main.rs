@@ -11,6 +11,7 @@ mod invitations;
 mod pages;
 mod pairing;
 mod reconnecting;
+mod recovery;
 mod refusals;
 mod rotations;
 mod writing;

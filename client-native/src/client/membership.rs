@@ -59,7 +59,7 @@ impl Client {
     }
 
     /// Waits for a status; what the relay says against this device ends the wait.
-    async fn until(&self, mut reached: impl FnMut(&Status) -> bool) -> Result<(), ClientError> {
+    pub(super) async fn until(&self, mut reached: impl FnMut(&Status) -> bool) -> Result<(), ClientError> {
         let mut status = self.status();
         let settled = status
             .wait_for(|status| reached(status) || matches!(status.problem, Some(Problem::Revoked | Problem::Left)))

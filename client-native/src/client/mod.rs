@@ -12,6 +12,7 @@ mod lock;
 mod membership;
 mod open;
 mod push;
+mod recovery;
 mod repair;
 mod verify;
 
@@ -31,6 +32,7 @@ pub use invite::{Invitation, InviteEvent, InviteOptions};
 pub use join::{GroupOffered, JoinEvent, JoinOptions, Joining};
 pub use open::{FoundOptions, OpenOptions};
 pub use push::PushReceipt;
+pub use recovery::RestoreOptions;
 
 use crate::clock::Clock;
 use crate::driver::{COMMANDS_MAX, Command, Driver};

@@ -17,7 +17,7 @@ pub(super) struct Rotation {
 }
 
 impl Relay {
-    fn device(&self, conn: Conn) -> Option<NoisePublicKey> {
+    pub(super) fn device(&self, conn: Conn) -> Option<NoisePublicKey> {
         match self.sessions.get(&conn)?.phase.as_ref()? {
             Phase::Open(stream) => Some(stream.remote_static()),
             Phase::First | Phase::Final(_) => None,
@@ -27,6 +27,11 @@ impl Relay {
     fn is_listed(&self, conn: Conn) -> bool {
         let device = self.device(conn);
         self.log.as_ref().is_some_and(|log| device.is_some_and(|device| log.allow.contains(&device)))
+    }
+
+    /// What the session's device keeps here.
+    pub(super) fn slot(&self, conn: Conn) -> Bytes {
+        self.device(conn).and_then(|device| self.slots.get(&device).cloned()).unwrap_or_default()
     }
 
     /// A member proved the current key.
@@ -45,7 +50,7 @@ impl Relay {
     pub(super) fn supersede(&mut self, conn: Conn, otherwise: ErrorCode) {
         match self.epoch_envelope.clone().filter(|_| self.is_listed(conn)) {
             Some(epoch_envelope) => {
-                let slot = Bytes::new();
+                let slot = self.slot(conn);
                 self.send(conn, &RelayFrame::Superseded { epoch_envelope, slot, more: 0 });
             }
             None => self.fail(conn, otherwise),

@@ -26,6 +26,10 @@ impl Engine {
         if let State::Open(open) = &mut self.relays[at].session.state {
             open.phase = Phase::Hello;
             open.hello_attempt = 0;
+            if open.as_paper {
+                // Nothing is made and nothing found out as the paper.
+                return self.hello_as_member(at, self.keyring.current().id, false);
+            }
         }
         self.try_hello(at);
     }
@@ -86,8 +90,12 @@ impl Engine {
             return match &relay.row.creation {
                 Some(creation) if open.phase == Phase::Hello => {
                     open.phase = Phase::Creating;
+                    // Who has the group's keys comes in anyhow; the paper, who has not, by this list only.
+                    let members = self.members.values().map(|member| member.keys.noise);
+                    let others = members.filter(|noise| *noise != self.me.keys.noise);
+                    let allow: Vec<_> = std::iter::once(self.me.keys.noise).chain(others).collect();
                     let frame = ClientFrame::Create {
-                        allow: List::try_from(vec![self.me.keys.noise]).expect("one fits"),
+                        allow: List::try_from(allow).expect("a group has no more members than the list places"),
                         epoch_envelope: creation.epoch_envelope.clone(),
                         envelopes: List::empty(),
                     };

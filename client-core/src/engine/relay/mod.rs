@@ -65,6 +65,8 @@ pub(super) struct Relay {
     /// It forgot the log, and an older name of the log is somebody else's there: only the newest one
     /// is asked by.
     pub(super) squatted: bool,
+    /// The next link to it is the paper's ([`super::recovering`]).
+    pub(super) paper_next: bool,
     /// Its log is compared with what was read of it: nothing else goes on meanwhile.
     pub(super) comparison: Option<Comparison>,
     /// Its log is to be read again from the first cursor …
@@ -164,6 +166,7 @@ impl Relay {
             problem: None,
             doubted: false,
             squatted: false,
+            paper_next: false,
             comparison: None,
             put_back: 0,
             recheck_wanted: None,

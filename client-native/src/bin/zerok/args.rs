@@ -66,6 +66,9 @@ pub enum Command {
     Rotate(Rotate),
     /// Take this device out of the group; what it has stays readable here
     Leave(Leave),
+    /// Recovery words: make them, look after them, bring a lost group back with them
+    #[command(subcommand)]
+    Recovery(Recovery),
     /// Check everything stored on this device and at the relays once more
     Verify,
     /// Put back what the relays lost, as far as this device has it
@@ -224,6 +227,46 @@ pub struct Rotate {
 pub struct Leave {
     /// How long to wait for the relay; what was asked for is carried out later otherwise
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+#[derive(Subcommand)]
+pub enum Recovery {
+    /// Make 24 words that bring the group back when every device is lost; older words are void then
+    Create(RecoveryCreate),
+    /// Say whether there are words
+    Status,
+    /// Bring the group back from its words, which are read from standard input, into an empty home
+    Restore(RecoveryRestore),
+}
+
+#[derive(Args)]
+pub struct RecoveryCreate {
+    /// Do not ask for three of the words: for scripts
+    #[arg(long)]
+    pub yes: bool,
+    /// Write a sheet to be printed, with words and relays: text, or HTML if the name ends so. Print
+    /// it and delete it
+    #[arg(long, value_name = "FILE")]
+    pub sheet: Option<PathBuf>,
+    /// How long to wait for the relay; the words are made good later otherwise
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+#[derive(Args)]
+pub struct RecoveryRestore {
+    /// A relay that the sheet names
+    #[arg(long, env = "ZEROK_RELAY", value_name = "URL")]
+    pub relay: String,
+    /// The relay's key, as the sheet has it; needed over plain http to another machine
+    #[arg(long, value_name = "HEX")]
+    pub relay_key: Option<NoisePublicKey>,
+    /// What the new device is called [default: this machine's name]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// How long the whole log may take
+    #[arg(long, default_value = "10m", value_parser = parse_duration)]
     pub timeout: Duration,
 }
 

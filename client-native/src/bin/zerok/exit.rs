@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use zerok_sync::{
-    ClientError, ErrorCode, ExportError, IntegrityEvent, JoinError, MembershipError, Problem, PushError, StorageError,
+    ClientError, ErrorCode, ExportError, IntegrityEvent, JoinError, MembershipError, Problem, PushError, RestoreError,
+    StorageError,
 };
 
 /// The exit codes, part of the interface.
@@ -94,9 +95,13 @@ fn exit_of(error: &ClientError) -> Exit {
         ClientError::Relay(problem) | ClientError::PushRefused(problem) => exit_of_problem(problem),
         ClientError::TimedOut(problem) => problem.as_ref().map_or(Exit::NoRelay, exit_of_problem),
         ClientError::Join(error) => exit_of_join(error),
+        ClientError::Restore(error) => exit_of_restore(error),
         ClientError::Push(PushError::TooLarge { .. }) => Exit::Limit,
         ClientError::Push(PushError::Left) | ClientError::Membership(MembershipError::Left) => Exit::NotAuthorised,
-        ClientError::Membership(MembershipError::Stopped | MembershipError::NotYet) => Exit::Other,
+        ClientError::Membership(MembershipError::GroupFull) => Exit::Limit,
+        ClientError::Membership(
+            MembershipError::Stopped | MembershipError::NotYet | MembershipError::WordsUnderWay,
+        ) => Exit::Other,
         ClientError::Membership(_) => Exit::Usage,
         _ => Exit::Other,
     }
@@ -112,6 +117,20 @@ fn exit_of_join(error: &JoinError) -> Exit {
         | JoinError::Refused
         | JoinError::Declined => Exit::NotAuthorised,
         JoinError::Relay(problem) => exit_of_problem(problem),
+        _ => Exit::Other,
+    }
+}
+
+fn exit_of_restore(error: &RestoreError) -> Exit {
+    match error {
+        RestoreError::UnknownWords { .. } => Exit::NotAuthorised,
+        // A relay that offers something else than it should.
+        RestoreError::AnchorLost
+        | RestoreError::NotYourGroup
+        | RestoreError::OlderState
+        | RestoreError::NotTheLog
+        | RestoreError::LogIncomplete => Exit::Integrity,
+        RestoreError::Relay(problem) => exit_of_problem(problem),
         _ => Exit::Other,
     }
 }
@@ -208,6 +227,9 @@ mod tests {
             (ClientError::Join(JoinError::WrongCode), 5),
             (ClientError::Join(JoinError::WrongDigits), 5),
             (ClientError::Invite(zerok_sync::InviteError::RelayNeeded), 2),
+            (ClientError::Restore(RestoreError::NotYourGroup), 4),
+            (ClientError::Restore(RestoreError::UnknownWords { relay: String::new() }), 5),
+            (ClientError::Restore(Problem::Unreachable(String::new()).into()), 3),
             (refused(ErrorCode::GroupQuotaExceeded), 6),
             (ClientError::Push(PushError::TooLarge { bytes: 2, bytes_max: 1 }), 6),
             (ClientError::Closed, 1),

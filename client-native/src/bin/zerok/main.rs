@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Arguments, Command};
+use args::{Arguments, Command, Recovery};
 use exit::Failure;
 
 fn main() -> ExitCode {
@@ -49,6 +49,9 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Rotate(options) => commands::membership::rotate(&global, options).await,
         Command::Leave(options) => commands::membership::leave(&global, options).await,
         Command::Repair(options) => commands::repair::run(&global, options).await,
+        Command::Recovery(Recovery::Create(options)) => commands::recovery::create(&global, options).await,
+        Command::Recovery(Recovery::Status) => commands::recovery::status(&global).await,
+        Command::Recovery(Recovery::Restore(options)) => commands::recovery::restore(&global, options).await,
         Command::Verify => commands::verify::run(&global).await,
         Command::Export(options) => commands::export::export(&global, options).await,
         Command::Import(options) => commands::export::import(&global, options).await,

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{REPORT_TIMEOUT, Session, catch_up, shown};
+use super::{REPORT_TIMEOUT, Session, catch_up, recovery, shown};
 use crate::args::Global;
 use crate::exit::Failure;
 
@@ -12,12 +12,16 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
         eprintln!("zerok: as of the last contact with the relay ({error})");
     }
     let status = session.client.status().borrow().clone();
+    recovery::nag(&status);
     let printed = status.members.iter().try_for_each(|member| {
         let name = shown(&member.name);
         global.output.line(
             || {
                 let own = if member.own { " (this device)" } else { "" };
                 let leaving = if member.leaving { " (leaving)" } else { "" };
+                if member.paper {
+                    return format!("{}  {name} (on paper)  made {}", member.device, time(member.joined_at_ms));
+                }
                 let heard = member.last_wrote_at_ms.map_or_else(String::new, |ms| format!(", last wrote {}", time(ms)));
                 format!("{}  {name}{own}{leaving}  joined {}{heard}", member.device, time(member.joined_at_ms))
             },
@@ -29,6 +33,7 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
                     "joined_at": member.joined_at_ms,
                     "last_wrote_at": member.last_wrote_at_ms,
                     "leaving": member.leaving,
+                    "paper": member.paper,
                 })
             },
         )
@@ -52,7 +57,7 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
 }
 
 /// A device's clock, in UTC.
-fn time(unix_ms: u64) -> String {
+pub fn time(unix_ms: u64) -> String {
     let (days, minutes) = (unix_ms / 86_400_000, unix_ms / 60_000 % 1_440);
     // Howard Hinnant's civil_from_days, for days since 1970.
     let z = days + 719_468;

@@ -3,6 +3,7 @@
 use serde_json::json;
 use zerok_sync::{Client, FoundOptions};
 
+use super::recovery;
 use crate::args::{Global, Init};
 use crate::exit::Failure;
 use crate::secret;
@@ -26,6 +27,7 @@ pub async fn run(global: &Global, options: &Init) -> Result<(), Failure> {
         "{} has founded a group at {}. Let another device in with: zerok invite --code",
         status.device_name, status.relay.url
     );
+    recovery::nag(&status);
     if global.output.json {
         global.output.line(String::new, || {
             json!({

@@ -10,6 +10,7 @@ pub mod newcomers;
 pub mod passphrase;
 pub mod pull;
 pub mod push;
+pub mod recovery;
 pub mod repair;
 pub mod status;
 pub mod verify;

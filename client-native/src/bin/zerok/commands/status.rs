@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use zerok_sync::{Connection, Status};
 
 use super::newcomers::Newcomers;
-use super::{REPORT_TIMEOUT, Session, catch_up};
+use super::{REPORT_TIMEOUT, Session, catch_up, recovery};
 use crate::args::Global;
 use crate::exit::{Failure, describe};
 
@@ -15,6 +15,7 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
     let _ = catch_up(&session.client, REPORT_TIMEOUT).await;
     let status = session.client.status().borrow().clone();
     let joined = newcomers.tell(&status);
+    recovery::nag(&status);
     let printed = global.output.line(|| text(&status), || object(&status, joined));
     session.close(printed.map_err(Failure::from)).await
 }
@@ -23,7 +24,8 @@ fn text(status: &Status) -> String {
     let mut lines = vec![
         format!("device     {} ({})", status.device_name, status.device),
         format!("relay      {} ({})", status.relay.url, connection(status)),
-        format!("devices    {}", status.members.len()),
+        format!("devices    {}", status.members.iter().filter(|member| !member.paper).count()),
+        format!("recovery   {}", recovery::told(&status)),
         format!("position   {} (processed {})", status.position, status.processed),
         format!("outbox     {} waiting ({} bytes)", status.outbox_count, status.outbox_bytes),
     ];
@@ -41,7 +43,8 @@ fn object(status: &Status, joined: Vec<Value>) -> Value {
         "relay": status.relay.url,
         "relay_key": status.relay.key.map(|key| key.to_string()),
         "relay_head": status.relay_head,
-        "devices": status.members.len(),
+        "devices": status.members.iter().filter(|member| !member.paper).count(),
+        "recovery": recovery::word(&status),
         "joined": joined,
         "position": status.position,
         "processed": status.processed,
