@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use zerok_sync_core::io::RelayAddress;
 use zerok_sync_core::keys::StoreKey;
 use zerok_sync_core::{
-    Event, Recovery, RecoveryDraft, RecoverySheet, RecoveryWords, RestoreError, Restorer, Restoring, Secrets,
+    Event, Recovery, RecoveryDraft, RecoverySheet, RecoveryWords, RestoreError, Restorer, Restoring, Secrets, Status,
 };
 use zerok_sync_protocol::NoisePublicKey;
 
@@ -84,8 +84,10 @@ impl Client {
     /// [`ClientError::Membership`], [`ClientError::Relay`] if the relay does not let this device in
     /// any more, [`ClientError::StorageFailed`], [`ClientError::Closed`].
     pub async fn create_recovery(&self, words: RecoveryWords) -> Result<(), ClientError> {
+        let paper = words.membership().device();
         self.ask(move |engine, now| engine.enrol_recovery(now, words)).await??;
-        self.until(|status| matches!(status.recovery, Recovery::Ready { .. })).await
+        let is_there = |status: &Status| status.members.iter().any(|member| member.device == paper);
+        self.until(|status| is_there(status) && matches!(status.recovery, Recovery::Ready { .. })).await
     }
 
     /// Restores a group from its words into an empty home, as a new device of it. Leaves nothing

@@ -27,7 +27,7 @@ pub async fn run(global: &Global, options: &Init) -> Result<(), Failure> {
         "{} has founded a group at {}. Let another device in with: zerok invite --code",
         status.device_name, status.relay.url
     );
-    recovery::nag(&status);
+    recovery::nag_alone();
     if global.output.json {
         global.output.line(String::new, || {
             json!({

@@ -20,10 +20,15 @@ const COLUMNS: usize = 4;
 /// Says what a group of one device is lacking.
 pub fn nag(status: &Status) {
     if status.needs_recovery_words() {
-        eprintln!(
-            "zerok: this is the group's only device: if it is lost, so is the group. Make recovery words with: zerok recovery create"
-        );
+        nag_alone();
     }
+}
+
+/// The same, where it is known that there is no other device.
+pub fn nag_alone() {
+    eprintln!(
+        "zerok: this is the group's only device: if it is lost, so is the group. Make recovery words with: zerok recovery create"
+    );
 }
 
 /// For `status`.
