@@ -447,7 +447,7 @@ export class Client {
       const { relayKey } = this.#options;
       const relay = originOf(this.#options.relay);
       const opened = callCore(() =>
-        CoreRestorer.open(host, this.#storage.storeKey, randomBytes(32), text, relay, relayKey, this.#deviceName),
+        CoreRestorer.open(host, this.#storeKey, randomBytes(32), text, relay, relayKey, this.#deviceName),
       );
       restorer = host.attach(opened);
       this.#restoring = restored;

@@ -250,7 +250,7 @@ fn d_rec_01_words_of_nobody_are_told_apart_from_a_relay_that_is_away() {
 fn d_rec_01_a_group_that_the_relay_made_up_is_refused() {
     // Given another group, which even wraps its keys to this paper …
     let (mut world, words) = group_with_words(1);
-    let (mut other, _) = group_of_seed(1, 1);
+    let (other, _) = group_of_seed(1, 1);
     let paper = words.membership().keys;
     let faked = epoch_wrapped_to(&other, &paper);
     world.relay.log = other.relay.log.clone();

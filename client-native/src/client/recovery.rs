@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use zerok_sync_core::io::RelayAddress;
-use zerok_sync_core::keys::StoreKey;
+use zerok_sync_core::passphrase::Passphrase;
 use zerok_sync_core::{
     Event, Recovery, RecoveryDraft, RecoverySheet, RecoveryWords, RestoreError, Restorer, Restoring, Secrets, Status,
 };
@@ -39,6 +39,8 @@ pub struct RestoreOptions {
     pub device_name: String,
     /// How to reach the relay.
     pub transport: Transport,
+    /// Locks the home.
+    pub passphrase: Option<Passphrase>,
     /// How long the whole log may take.
     pub timeout: Duration,
 }
@@ -53,6 +55,7 @@ impl RestoreOptions {
             relay_key: None,
             device_name: crate::default_device_name(),
             transport: Transport::default(),
+            passphrase: None,
             timeout: RESTORE_TIMEOUT,
         }
     }
@@ -100,8 +103,7 @@ impl Client {
     pub async fn restore(options: RestoreOptions) -> Result<Self, ClientError> {
         let url = crate::link::normal_origin(&options.relay)
             .ok_or_else(|| ClientError::NotARelayAddress(options.relay.clone()))?;
-        let Opened { storage, store_key } = Storage::create(&options.home).await?;
-        let store_key = StoreKey::from_bytes(*store_key);
+        let Opened { storage, store_key } = Storage::create(&options.home, options.passphrase).await?;
         let secrets = match secrets(store_key.clone()) {
             Ok(secrets) => secrets,
             Err(error) => {

@@ -265,6 +265,9 @@ pub struct RecoveryRestore {
     /// What the new device is called [default: this machine's name]
     #[arg(long)]
     pub name: Option<String>,
+    /// Lock the home under a passphrase from its first moment
+    #[arg(long)]
+    pub passphrase: bool,
     /// How long the whole log may take
     #[arg(long, default_value = "10m", value_parser = parse_duration)]
     pub timeout: Duration,

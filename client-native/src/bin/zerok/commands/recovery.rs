@@ -10,6 +10,7 @@ use super::devices::time;
 use super::{REPORT_TIMEOUT, Session, catch_up, shown, wait_for};
 use crate::args::{Global, RecoveryCreate, RecoveryRestore};
 use crate::exit::{Exit, Failure, exit_of_problem};
+use crate::secret;
 use crate::terminal::Lines;
 
 /// Wrong answers after which the words were not written down.
@@ -189,6 +190,11 @@ pub async fn status(global: &Global) -> Result<(), Failure> {
 }
 
 pub async fn restore(global: &Global, options: &RecoveryRestore) -> Result<(), Failure> {
+    // Before anything is read from standard input, which may be the terminal that this is typed at.
+    let passphrase = match options.passphrase {
+        true => Some(secret::chosen(secret::HOME, secret::NEW).await?),
+        false => None,
+    };
     let words = read_words().await?;
     let mut restore = RestoreOptions::new(&global.home, words, &options.relay);
     restore.relay_key = options.relay_key;
@@ -197,6 +203,7 @@ pub async fn restore(global: &Global, options: &RecoveryRestore) -> Result<(), F
     if let Some(name) = &options.name {
         restore.device_name.clone_from(name);
     }
+    restore.passphrase = passphrase;
     let client = Client::restore(restore).await?;
     let status = client.status().borrow().clone();
     let lost: Vec<_> = status.members.iter().filter(|member| !member.own && !member.paper).collect();
