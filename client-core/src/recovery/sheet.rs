@@ -86,7 +86,7 @@ impl RecoverySheet {
     }
 }
 
-const _: () = assert!(WORDS % COLUMNS == 0);
+const _: () = assert!(WORDS.is_multiple_of(COLUMNS));
 
 /// Text inside an element.
 fn escaped(text: &str) -> String {

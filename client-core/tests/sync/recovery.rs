@@ -190,7 +190,7 @@ fn the_words_are_forgotten_once_they_are_enrolled_and_never_stored_in_clear() {
         world.devices[0].storage.values().any(|row| row.windows(secret.len()).any(|part| part == secret))
     };
     assert!(!holds(&world, words.expose()));
-    assert!(world.devices[0].storage.contains_key(&b"\x01w".to_vec()), "the wish is durable");
+    assert!(world.devices[0].storage.contains_key(b"\x01w".as_slice()), "the wish is durable");
     world.relay_up = true;
     world.advance(120_000);
     assert!(is_ready(&mut world, 0));

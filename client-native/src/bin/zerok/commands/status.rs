@@ -25,7 +25,7 @@ fn text(status: &Status) -> String {
         format!("device     {} ({})", status.device_name, status.device),
         format!("relay      {} ({})", status.relay.url, connection(status)),
         format!("devices    {}", status.members.iter().filter(|member| !member.paper).count()),
-        format!("recovery   {}", recovery::told(&status)),
+        format!("recovery   {}", recovery::told(status)),
         format!("position   {} (processed {})", status.position, status.processed),
         format!("outbox     {} waiting ({} bytes)", status.outbox_count, status.outbox_bytes),
     ];
@@ -44,7 +44,7 @@ fn object(status: &Status, joined: Vec<Value>) -> Value {
         "relay_key": status.relay.key.map(|key| key.to_string()),
         "relay_head": status.relay_head,
         "devices": status.members.iter().filter(|member| !member.paper).count(),
-        "recovery": recovery::word(&status),
+        "recovery": recovery::word(status),
         "joined": joined,
         "position": status.position,
         "processed": status.processed,
