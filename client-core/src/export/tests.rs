@@ -3,7 +3,7 @@
 use zerok_sync_protocol::{BlobId, Timeline};
 
 use super::record::Record;
-use super::stream::HEADER_BYTES;
+use super::stream::{HEADER_BYTES, Sealer};
 use super::*;
 use crate::engine::mirror::{self, MirrorWriter, Place, Records};
 use crate::engine::opening::Belonging;
@@ -218,6 +218,36 @@ fn chunks_cannot_change_places_come_twice_or_come_from_another_file() {
     let foreign = &other[HEADER_BYTES..HEADER_BYTES + one.len()];
     // The same passphrase, salt and nonce: only here, where nothing is random, is that one stream.
     assert_ne!(foreign, *one);
+}
+
+/// A file with these records, sealed as it should be.
+fn sealed(records: &[Record]) -> Vec<u8> {
+    let mut sealer = Sealer::new(&passphrase(), Cost::Browser, &[5; EXPORT_RANDOM_BYTES]);
+    let (mut file, mut plain) = (sealer.header().to_vec(), Vec::new());
+    records.iter().for_each(|record| record.write(&mut plain));
+    sealer.write(&plain, &mut file);
+    sealer.finish(&mut file);
+    file
+}
+
+#[test]
+fn who_knows_the_passphrase_can_still_not_leave_records_out_or_mix_them() {
+    let records = read(&exported(database(3), false), 5_000, passphrase()).expect("just written");
+    assert_eq!(read(&sealed(&records), 5_000, passphrase()), Ok(records.clone()));
+    let [group, one, two, three, end] = &records[..] else { panic!("three entries: {}", records.len()) };
+    for mixed in [
+        vec![group, one, two, three],
+        vec![group, one, three, end],
+        vec![group, two, one, three, end],
+        vec![group, group, one, two, three, end],
+        vec![one, two, three, end],
+        vec![group, one, two, three, end, end],
+        vec![],
+    ] {
+        let mixed: Vec<Record> = mixed.into_iter().cloned().collect();
+        let refused = read(&sealed(&mixed), 5_000, passphrase());
+        assert!(matches!(refused, Err(ExportError::Malformed(_))), "{refused:?}");
+    }
 }
 
 #[test]
