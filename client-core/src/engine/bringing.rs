@@ -56,7 +56,7 @@ impl FormerGroup {
     /// # Errors
     /// [`JoinError::AlreadyInGroup`].
     pub fn check_free(&self) -> Result<(), JoinError> {
-        if self.of.left || self.of.members.len() < 2 { Ok(()) } else { Err(JoinError::AlreadyInGroup) }
+        if self.of.left || self.of.devices < 2 { Ok(()) } else { Err(JoinError::AlreadyInGroup) }
     }
 
     /// Storage keys `from <= key < to` of the rows that may hold own entries, in the order in which
@@ -151,7 +151,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::engine::rows::{LeavingRow, MemberRow};
     use crate::engine::{Founding, Secrets};
+    use crate::fixtures::membership;
     use crate::io::{Batch, Change, Input, Machine, Output, RelayAddress};
 
     const NOW: Now = Now { mono_ms: 0, wall_ms: 0 };
@@ -243,6 +245,27 @@ mod tests {
             assert_eq!(queued(&disk), ["one", "two", "three"], "after {crash_after} commits");
             assert_eq!(open(&disk).bringing(), None);
         }
+    }
+
+    #[test]
+    fn a_group_may_be_gone_from_that_nobody_else_is_in_or_that_was_left() {
+        let with = |others: &[(u8, bool)], left| {
+            let mut disk = founded();
+            for &(byte, paper) in [(1, false)].iter().chain(others) {
+                let (keys, name) = (membership(byte).keys, byte.to_string());
+                let device = keys.device;
+                let row = MemberRow { keys, name, certificate: None, joined_at_ms: 0, leaving: false, paper };
+                disk.insert(hot_key(hot::MEMBER, &device.0), wire::encode(&row));
+            }
+            if left {
+                disk.insert(hot_key(hot::LEAVING, &[]), wire::encode(&LeavingRow { seq: 3 }));
+            }
+            FormerGroup::open(key(), hot_rows(&disk)).expect("a group").check_free()
+        };
+        assert_eq!(with(&[], false), Ok(()));
+        assert_eq!(with(&[(2, true)], false), Ok(()), "a paper waits for nobody");
+        assert_eq!(with(&[(2, false)], false), Err(JoinError::AlreadyInGroup));
+        assert_eq!(with(&[(2, false)], true), Ok(()));
     }
 
     #[test]

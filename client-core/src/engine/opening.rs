@@ -147,6 +147,8 @@ pub(crate) struct Belonging {
     pub(crate) device: DeviceId,
     pub(crate) device_name: String,
     pub(crate) members: Vec<(DeviceId, String)>,
+    /// How many of them run: a paper does not.
+    pub(crate) devices: usize,
     /// The home relay first.
     pub(crate) relays: Vec<RelayAddress>,
     /// It has said that it leaves.
@@ -165,6 +167,7 @@ impl Belonging {
             genesis: identity.genesis,
             keyring,
             device_name: group.device_name,
+            devices: members.iter().filter(|(_, member)| !member.paper).count(),
             members: members.into_iter().map(|(device, member)| (device, member.name)).collect(),
             relays: rows.relays()?.iter().map(Relay::address).collect(),
             left: rows.one::<rows::LeavingRow>(hot::LEAVING, "leaving")?.is_some(),
