@@ -52,6 +52,7 @@ fn an_honest_relay_with_every_fault_raises_nothing_and_loses_nothing() {
         "joins completed",
         "links cut",
         "partitions",
+        "pushes known to be everywhere",
         "pushes refused",
         "relay restarts",
         "removals read",

@@ -52,9 +52,12 @@ pub enum Problem {
     /// This device left the group.
     #[error("this device has left the group: what it has stays readable here")]
     Left,
-    /// The log holds entries of this device that it did not write.
-    #[error("this device was restored from an older copy, or copied: to keep its history in one piece, pair it again")]
-    OlderCopy,
+    /// The log, or this device's own receipt at the relay, tells of entries of this device that it did
+    /// not write: it was restored from an older copy, or copied.
+    #[error(
+        "this device was restored from an older copy, or copied: it reads, and sends nothing, so that its history stays in one piece. Invite it again from another device, into a new home, and remove this one there; if it is the group's only device and no other copy of it is in use, approve it"
+    )]
+    NeedsApproval,
     /// The relay has no log of this group, and this device nothing to make one of.
     #[error(
         "the relay no longer has this group's log, and this device has read nothing to put back: start a device that has"
@@ -87,6 +90,25 @@ pub enum PushError {
     Left,
 }
 
+/// Why a whisper was not said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WhisperError {
+    /// Longer than [`crate::statement::WHISPER_BODY_BYTES_MAX`].
+    #[error("this whisper is {bytes} bytes; the limit is {bytes_max}: push it instead")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// No relay is there, this device has not caught up with it, or it is the group's only one.
+    #[error("nobody can hear that now: this device is not connected, or the group has no other device")]
+    NotConnected,
+    /// Too many in a second.
+    #[error("this device whispers too often: wait a second")]
+    TooOften,
+}
+
 /// Why a change to the group was not begun. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MembershipError {
@@ -104,6 +126,14 @@ pub enum MembershipError {
     /// A device does not remove itself.
     #[error("that is this device itself: to take it out of the group, leave")]
     OwnDevice,
+    /// Nothing is wrong with this device.
+    #[error("there is nothing to approve: this device may write")]
+    NothingToApprove,
+    /// Who is to be sure that no copy writes as well is a person at another device.
+    #[error(
+        "the group has other devices: invite this one again from one of them, into a new home, and remove this one there"
+    )]
+    NotAlone,
     /// There is nobody to leave to.
     #[error("this is the group's only device: there is no group to leave, remove its data instead")]
     LastDevice,

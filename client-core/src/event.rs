@@ -1,5 +1,6 @@
 //! What the core tells the app: doorbells, answers, and accusations with their evidence.
 
+use bytes::Bytes;
 use zerok_sync_protocol::{BlobId, NoisePublicKey, wire_enum};
 
 use crate::error::{JoinError, Problem};
@@ -27,6 +28,12 @@ pub enum Event {
     },
     /// Every push up to this number is durable at the relay.
     PushesAcked {
+        /// Highest push number.
+        push: u64,
+    },
+    /// Every push up to this number is durable on every other device, as each has said in a receipt or
+    /// an entry that it signed. While there is no other device: durable at the relay.
+    PushesEverywhere {
         /// Highest push number.
         push: u64,
     },
@@ -117,6 +124,13 @@ pub enum Event {
     UnknownDeviceAtRelay {
         /// As the relay knows it.
         noise_key: NoisePublicKey,
+    },
+    /// Another device that is there says something of the app's, which is stored nowhere.
+    Whispered {
+        /// Who.
+        device: DeviceId,
+        /// What.
+        data: Bytes,
     },
     /// A relay lacks something that this device has, and gets it back.
     Repairing {

@@ -5,7 +5,8 @@
 //!
 //! Three machines are driven: a [`Joiner`] from a link or code to a stored membership, a [`Restorer`] from
 //! recovery words to one, and an [`Engine`] for the rest of its life. Below them, bottom up: [`keys`], [`seal`] and [`epoch`] (cryptography as
-//! composed by the protocol), [`content`] and [`observed`] (what entries say), [`certificate`] and
+//! composed by the protocol), [`content`] and [`observed`] (what entries say), [`statement`] (what is said
+//! outside the log), [`certificate`] and
 //! [`genesis`] (who may write), [`pairing`], [`link`] and [`code`] (how somebody new comes in),
 //! [`recovery`] (how somebody who lost everything comes back).
 //!
@@ -41,6 +42,7 @@ pub mod passphrase;
 pub mod recovery;
 pub mod relay_link;
 pub mod seal;
+pub mod statement;
 pub mod store_lock;
 pub mod store_seal;
 #[cfg(any(test, feature = "vectors"))]
@@ -49,9 +51,9 @@ pub mod vectors;
 pub use code::PairingCode;
 pub use engine::{
     Audit, AuditReport, AuditedSender, Backoff, Connection, Engine, Entry, EntryReader, FormerEntry, FormerGroup,
-    Founding, GrantedDevice, Member, RelayStatus, Secrets, Status, StoredEntries,
+    Founding, GrantedDevice, Member, RelayStatus, STALE_AFTER_MS, Secrets, Status, StoredEntries,
 };
-pub use error::{JoinError, MembershipError, OpenError, Problem, PushError};
+pub use error::{JoinError, MembershipError, OpenError, Problem, PushError, WhisperError};
 pub use event::{Event, IntegrityEvent};
 pub use invite::{Invite, InviteError, InviteKind};
 pub use io::{Input, Machine, Now, Output};

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use zerok_sync_core::export::ExportError;
 use zerok_sync_core::io::StorageFault;
-use zerok_sync_core::{InviteError, JoinError, MembershipError, OpenError, Problem, PushError, RestoreError};
+use zerok_sync_core::{
+    InviteError, JoinError, MembershipError, OpenError, Problem, PushError, RestoreError, WhisperError,
+};
 
 use crate::storage::StorageError;
 
@@ -39,6 +41,9 @@ pub enum ClientError {
     /// The blob was not taken.
     #[error(transparent)]
     Push(#[from] PushError),
+    /// The whisper was not said.
+    #[error(transparent)]
+    Whisper(#[from] WhisperError),
     /// A change to the group was not begun.
     #[error(transparent)]
     Membership(#[from] MembershipError),

@@ -40,7 +40,8 @@ mod storage;
 
 pub use client::{
     Archive, Client, Entries, EntriesOptions, ExportOptions, FoundOptions, GroupOffered, ImportOptions, Invitation,
-    InviteEvent, InviteOptions, JoinEvent, JoinOptions, Joining, OpenOptions, PushReceipt, RestoreOptions,
+    InviteEvent, InviteOptions, JoinEvent, JoinOptions, Joining, OpenOptions, PushReceipt, RestoreOptions, Whisper,
+    Whispers,
 };
 pub use device_name::default_device_name;
 pub use error::ClientError;
@@ -53,10 +54,12 @@ pub use zerok_sync_core::io::{RelayAddress, StorageFault};
 pub use zerok_sync_core::link::LinkError;
 pub use zerok_sync_core::passphrase::{Passphrase, PassphraseError};
 pub use zerok_sync_core::recovery::words::WORDS_TEXT_BYTES_MAX as RECOVERY_TEXT_BYTES_MAX;
+pub use zerok_sync_core::statement::WHISPER_BODY_BYTES_MAX;
 pub use zerok_sync_core::{
     AuditReport, AuditedSender, Connection, Digits, Entry, GrantedDevice, IntegrityEvent, Invite, InviteError,
     InviteKind, InviteLink, JoinError, LikelySlip, Member, MembershipError, OpenError, PairingCode, Problem, PushError,
-    Recovery, RecoveryDraft, RecoverySheet, RecoveryWords, RelayStatus, RestoreError, Status, UnknownWord, WordsError,
+    Recovery, RecoveryDraft, RecoverySheet, RecoveryWords, RelayStatus, RestoreError, Status, UnknownWord,
+    WhisperError, WordsError,
 };
 pub use zerok_sync_protocol::limits::BLOB_BYTES_MAX;
 pub use zerok_sync_protocol::{BlobId, ErrorCode, NoisePublicKey};

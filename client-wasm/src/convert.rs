@@ -8,6 +8,7 @@ use js_sys::{Array, Object, Reflect};
 use wasm_bindgen::prelude::*;
 use zerok_sync_core::{Connection, Entry, Event, IntegrityEvent, Recovery, RecoveryDraft, RecoverySheet, Status};
 
+use crate::clock::now;
 use crate::driver::js_bytes;
 use crate::failure::failure;
 
@@ -45,6 +46,7 @@ pub(crate) fn event(event: &Event) -> Object {
         Event::ProcessedStored { position } => ("processed_stored", &[("position", number(*position))]),
         Event::PushesStored { push } => ("pushes_stored", &[("push", number(*push))]),
         Event::PushesAcked { push } => ("pushes_acked", &[("push", number(*push))]),
+        Event::PushesEverywhere { push } => ("pushes_everywhere", &[("push", number(*push))]),
         Event::PushRefused { push, problem } => {
             ("push_refused", &[("push", number(*push)), ("failure", failure(problem).into())])
         }
@@ -70,6 +72,7 @@ pub(crate) fn event(event: &Event) -> Object {
         Event::MemberRemoved { device, name } => ("member_removed", &[("device", hex(device)), ("name", name.into())]),
         Event::KeysChanged { by } => ("keys_changed", &[("by", hex(by))]),
         Event::Left => ("left", &[]),
+        Event::Whispered { device, data } => ("whispered", &[("device", hex(device)), ("data", js_bytes(data).into())]),
         Event::UnknownDeviceAtRelay { noise_key } => ("unknown_device_at_relay", &[("noiseKey", hex(noise_key))]),
         Event::Repairing { relay, examined, uploaded, done } => (
             "repairing",
@@ -110,6 +113,7 @@ fn recovery(recovery: Recovery) -> &'static str {
 
 /// `CoreStatus`.
 pub(crate) fn status(status: &Status) -> Object {
+    let now_ms = now().wall_ms;
     let members: Array = status
         .members
         .iter()
@@ -121,6 +125,10 @@ pub(crate) fn status(status: &Status) -> Object {
                 ("own", member.own.into()),
                 ("joinedAt", number(member.joined_at_ms)),
                 ("lastWroteAt", member.last_wrote_at_ms.map_or(JsValue::UNDEFINED, number)),
+                ("lastHeardAt", member.last_heard_at_ms.map_or(JsValue::UNDEFINED, number)),
+                ("stale", member.is_stale(now_ms).into()),
+                ("online", member.online.into()),
+                ("hasPush", number(member.has_push)),
                 ("leaving", member.leaving.into()),
                 ("paper", member.paper.into()),
             ])
@@ -153,6 +161,7 @@ pub(crate) fn status(status: &Status) -> Object {
         ("outboxBytes", number(status.outbox_bytes)),
         ("storedPush", number(status.stored_push)),
         ("ackedPush", number(status.acked_push)),
+        ("everywherePush", number(status.everywhere_push)),
         ("problem", status.problem.as_ref().map_or(JsValue::UNDEFINED, |problem| failure(problem).into())),
         ("integrity", integrity.into()),
     ])

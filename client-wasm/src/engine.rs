@@ -121,6 +121,23 @@ impl CoreEngine {
         self.driver.call(|engine, now| engine.leave(now)).map_err(|error| thrown(&error))
     }
 
+    /// Lets the group's only device go on, which was restored from an older copy.
+    ///
+    /// # Errors
+    /// `nothing_to_approve`, `not_alone`, `not_yet`, `stopped`.
+    pub fn approve(&self) -> Result<(), JsValue> {
+        self.driver.call(|engine, now| engine.approve(now)).map_err(|error| thrown(&error))
+    }
+
+    /// Says something to the devices that are there.
+    ///
+    /// # Errors
+    /// `too_large`, `not_connected`, `too_often`.
+    pub fn whisper(&self, data: &[u8]) -> Result<(), JsValue> {
+        let data = Bytes::copy_from_slice(data);
+        self.driver.call(|engine, now| engine.whisper(now, data)).map_err(|error| thrown(&error))
+    }
+
     /// Gives this device another name.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use zerok_sync_core::io::StorageFault;
 use zerok_sync_core::passphrase::PassphraseError;
 use zerok_sync_core::store_lock::{StoredKeyError, UnlockError};
 use zerok_sync_core::{
-    InviteError, JoinError, MembershipError, OpenError, Problem, PushError, RestoreError, WordsError,
+    InviteError, JoinError, MembershipError, OpenError, Problem, PushError, RestoreError, WhisperError, WordsError,
 };
 
 use crate::convert::object;
@@ -165,6 +165,16 @@ impl Failure for PushError {
     }
 }
 
+impl Failure for WhisperError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "too_large",
+            Self::NotConnected => "not_connected",
+            Self::TooOften => "too_often",
+        }
+    }
+}
+
 impl Failure for MembershipError {
     fn code(&self) -> &'static str {
         match self {
@@ -172,6 +182,8 @@ impl Failure for MembershipError {
             Self::Ambiguous { .. } => "ambiguous_device",
             Self::OwnDevice => "own_device",
             Self::LastDevice => "last_device",
+            Self::NothingToApprove => "nothing_to_approve",
+            Self::NotAlone => "not_alone",
             Self::NotAName => "invalid_argument",
             Self::GroupFull => "group_full",
             Self::WordsUnderWay => "busy",
@@ -224,6 +236,7 @@ impl Failure for Problem {
             Self::EpochNotOpened => "epoch_not_opened",
             Self::Revoked => "revoked",
             Self::Left => "left",
+            Self::NeedsApproval => "needs_approval",
             Self::UpdateNeeded => "update_needed",
             Self::ProtocolViolation(_) => "protocol_violation",
             // The core may learn of more before this crate does.

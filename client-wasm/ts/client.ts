@@ -86,9 +86,18 @@ export interface ClientEvents {
   member: Pick<Member, "device" | "name">;
   /** A device is no member any more. */
   removed: Pick<Member, "device" | "name">;
+  /** Another device that is there said something, which is stored nowhere: see `whisper`. */
+  whisper: Whisper;
   /** A relay or a member did something an honest one does not do. */
   integrity: IntegrityFinding;
   warning: Warning;
+}
+
+/** Something that another device said to whoever is there. */
+export interface Whisper {
+  /** Who said it: its identity in this group, as hex. */
+  readonly device: string;
+  readonly data: Uint8Array;
 }
 
 /** Bytes of rows that are read at a time while entries are brought along. */
@@ -509,6 +518,24 @@ export class Client {
     await this.#storage.replaceKey(stored);
   }
 
+  /**
+   * Says something to the group's devices that are there, such as a cursor's place or "is typing":
+   * sealed and signed, stored nowhere, at most 1,024 bytes and ten a second. It may be lost; the
+   * others get it as `on("whisper")`.
+   */
+  whisper(data: Uint8Array): void {
+    callCore(() => this.#openOrThrow().core.whisper(data));
+  }
+
+  /**
+   * Lets this device go on if it is the group's only one and was restored from an older copy
+   * (`needs_approval`). Only if no other copy of its database is in use.
+   */
+  async approve(): Promise<void> {
+    callCore(() => this.#openOrThrow().core.approve());
+    await this.#until((status) => status.problem?.code !== "needs_approval");
+  }
+
   /** Waits for a status of the group; what the relay says against this device ends the wait. */
   #until(reached: (status: GroupStatus) => boolean): Promise<void> {
     const done = new Deferred<void>();
@@ -555,6 +582,11 @@ export class Client {
   /** The group's devices. */
   get members(): readonly Member[] {
     return this.#groupStatus()?.members ?? [];
+  }
+
+  /** The group's other devices that are there now, by their own word. */
+  get onlineDevices(): readonly Member[] {
+    return this.members.filter((member) => member.online && !member.own);
   }
 
   /** Listens; returns the function that stops listening. */
@@ -638,8 +670,9 @@ export class Client {
     const core = host.attach(
       callCore(() => CoreEngine.open(host, this.#storeKey, randomBytes(32), rows)),
     );
-    const { position, processed } = core.status();
-    this.#group = { core, host, doorbell: new Doorbell(position), pushes: new Pushes(), processed: new Tier(processed) };
+    const { position, processed, everywherePush } = core.status();
+    const pushes = new Pushes(everywherePush);
+    this.#group = { core, host, doorbell: new Doorbell(position), pushes, processed: new Tier(processed) };
     if (core.isBringing()) await this.#bringAlong(this.#group);
     callCore(() => core.start());
     this.#enter("open");
@@ -671,6 +704,12 @@ export class Client {
           break;
         case "pushes_acked":
           group.pushes.onAcked(event.push);
+          break;
+        case "pushes_everywhere":
+          group.pushes.onEverywhere(event.push);
+          break;
+        case "whispered":
+          this.#emitter.emit("whisper", { device: event.device, data: event.data });
           break;
         case "push_refused":
           group.pushes.onRefused(event.push, ZerokError.from(event.failure));

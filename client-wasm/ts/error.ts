@@ -9,6 +9,7 @@ export type ZerokErrorCode =
   | "refused"
   | "epoch_not_opened"
   | "revoked"
+  | "needs_approval"
   | "update_needed"
   | "protocol_violation"
   // pairing
@@ -40,6 +41,8 @@ export type ZerokErrorCode =
   | "ambiguous_device"
   | "own_device"
   | "last_device"
+  | "nothing_to_approve"
+  | "not_alone"
   | "not_yet"
   | "left"
   // this device
@@ -53,6 +56,8 @@ export type ZerokErrorCode =
   | "storage_full"
   | "storage_failed"
   | "too_large"
+  | "not_connected"
+  | "too_often"
   | "stopped"
   | "closed"
   | "busy"

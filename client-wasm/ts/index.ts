@@ -13,6 +13,7 @@ export {
   type JoinOptions,
   type RestoreOptions,
   type Warning,
+  type Whisper,
 } from "./client.js";
 export type { EntriesOptions } from "./entries.js";
 export type { Entry } from "./entry.js";
@@ -21,7 +22,7 @@ export { ZerokError, type ZerokErrorCode } from "./error.js";
 export { init, type WasmSource } from "./init.js";
 export type { Invitation, InvitedDevice, InviteOptions, WaitingJoiner } from "./invitation.js";
 export { type InviteText, readInvite } from "./invite-text.js";
-export type { Pushed } from "./pushes.js";
+export type { Durability, Pushed } from "./pushes.js";
 export type { QrCode } from "./qr.js";
 export { checkRecoveryWords, type RecoveryDraft } from "./recovery.js";
 export type { Connection, GrantedDevice, GroupStatus, IntegrityFinding, Member, Status, StorageKind } from "./status.js";

@@ -11,18 +11,40 @@ export interface Pushed {
    * client sends it whenever it can.
    */
   readonly atRelay: Promise<void>;
+  /**
+   * Resolves once it is durable there: on this device, at the relay (as `atRelay`), or on every other
+   * device of the group, as each has said in its own signed words. The last takes as long as somebody
+   * is away; with no other device it is the same as `relay`.
+   *
+   * @example
+   * const pushed = await client.push(blob);
+   * await pushed.durable("all-devices");
+   */
+  durable(tier: Durability): Promise<void>;
 }
+
+/** How far a push has come. */
+export type Durability = "local" | "relay" | "all-devices";
 
 /** Who waits for which push to become durable, here and at the relay. */
 export class Pushes {
   readonly #local = new Tier(0);
   readonly #relay = new Tier(0);
+  readonly #everywhere: Tier;
+
+  constructor(everywhere: number) {
+    this.#everywhere = new Tier(everywhere);
+  }
 
   /** Waits for the local tier of a push just made. */
   async stored(number: number): Promise<Pushed> {
     const atRelay = this.#relay.wait(number);
     await this.#local.wait(number);
-    return { number, atRelay };
+    const durable = async (tier: Durability) => {
+      if (tier !== "local") await atRelay;
+      if (tier === "all-devices") await this.#everywhere.wait(number);
+    };
+    return { number, atRelay, durable };
   }
 
   onStored(number: number): void {
@@ -33,6 +55,10 @@ export class Pushes {
     this.#relay.reached(number);
   }
 
+  onEverywhere(number: number): void {
+    this.#everywhere.reached(number);
+  }
+
   onRefused(number: number, error: ZerokError): void {
     this.#relay.refuse(number, error);
   }
@@ -41,5 +67,6 @@ export class Pushes {
   end(error: ZerokError): void {
     this.#local.refuseAll(error);
     this.#relay.refuseAll(error);
+    this.#everywhere.refuseAll(error);
   }
 }

@@ -15,6 +15,14 @@ export interface Member {
   readonly joinedAt: number;
   /** Its clock when it wrote the latest entry that is here. */
   readonly lastWroteAt: number | undefined;
+  /** Its clock when it signed the latest entry or receipt that is here: no relay can make it newer. */
+  readonly lastHeardAt: number | undefined;
+  /** Another device that was not heard from for a day: off, or a relay keeps back what it sends. */
+  readonly stale: boolean;
+  /** It is there now, by its own word. */
+  readonly online: boolean;
+  /** The highest push number of this device that it has said it has. */
+  readonly hasPush: number;
   /** It has said that it leaves. */
   readonly leaving: boolean;
   /** It is no device: it is the recovery words. */
@@ -73,9 +81,10 @@ export interface GroupStatus {
   /** Pushes that the relay has not confirmed yet, and their bytes. */
   readonly outboxCount: number;
   readonly outboxBytes: number;
-  /** The highest push number durable here, and at the relay. */
+  /** The highest push number durable here, at the relay, and on every other device. */
   readonly storedPush: number;
   readonly ackedPush: number;
+  readonly everywherePush: number;
   /** What keeps this device from being live. */
   readonly problem: ZerokError | undefined;
   /** What was found in this run. */

@@ -4,6 +4,7 @@
 //! tested with the real one.
 
 mod membership;
+mod notices;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +55,8 @@ pub struct Log {
     pub timeline: Timeline,
     /// Cursor 1 first.
     pub entries: Vec<Stored>,
+    /// Each device's newest receipt, which lies in its slot, and up to where it has read.
+    pub receipts: BTreeMap<NoisePublicKey, (u64, Bytes)>,
 }
 
 /// The relay. See the module's documentation.
@@ -83,6 +86,14 @@ pub struct Relay {
     pub no_stubs: bool,
     /// Most items of one `Entries`.
     pub page_items: usize,
+    /// Take receipts, and show them to nobody.
+    pub drops_receipts: bool,
+    /// How many receipts it was sent.
+    pub receipts_taken: u64,
+    /// Pass no whispers on.
+    pub hush: bool,
+    /// Every whisper that was passed on, for whoever replays them.
+    pub whispers: Vec<Bytes>,
     /// Keep every envelope that arrives, also of refused pushes, for [`Relay::take_received`].
     pub keeps_received: bool,
     /// What it does wrong on purpose.
@@ -144,6 +155,10 @@ impl Relay {
             swallow_acks: false,
             no_stubs: false,
             page_items: 50,
+            drops_receipts: false,
+            receipts_taken: 0,
+            hush: false,
+            whispers: Vec::new(),
             keeps_received: false,
             defect: None,
             received: Vec::new(),
@@ -223,6 +238,8 @@ impl Relay {
         let fresh = Timeline(self.rng.next_u64().to_le_bytes());
         if let Some(log) = &mut self.log {
             log.entries.truncate(log.entries.len().saturating_sub(entries).max(1));
+            // An older copy has older receipts; here none.
+            log.receipts.clear();
             if declared {
                 log.timeline = fresh;
             }
@@ -413,6 +430,8 @@ impl Relay {
                     self.slots.insert(device, data);
                 }
             }
+            ClientFrame::Ack { cursor, receipt } => self.on_ack(conn, cursor, receipt),
+            ClientFrame::Whisper { data } => self.on_whisper(conn, data),
             ClientFrame::Ping {} => self.send(conn, &RelayFrame::Pong {}),
             _ => {}
         }
@@ -457,6 +476,7 @@ impl Relay {
                             restricted: false,
                             timeline: Timeline::ZERO,
                             entries: Vec::new(),
+                            receipts: BTreeMap::new(),
                         });
                         self.admit(conn);
                     }
@@ -482,9 +502,13 @@ impl Relay {
             session.auth_gen = state.as_ref().map_or(0, |state| state.auth_gen);
             session.superseded = false;
         }
+        let again = self.sessions.get(&conn).is_some_and(|session| session.next.is_some());
         let allow = self.log.iter().flat_map(|log| log.allow.iter().copied()).collect();
-        let slot = self.slot(conn);
+        let slot = self.slot_of(conn);
         self.send(conn, &welcome(state, slot, allow));
+        if !again {
+            self.show_receipts(conn);
+        }
     }
 
     fn on_push(&mut self, conn: Conn, push: u64, envelopes: Vec<Bytes>, resume: bool) {

@@ -14,7 +14,7 @@ use zerok_sync_core::{
     Engine, Entry, Event, Founding, Input, IntegrityEvent, Invite, InviteKind, Joiner, Joining, Now, RecoveryWords,
     Restorer, Restoring, Secrets,
 };
-use zerok_sync_protocol::{EpochId, wire};
+use zerok_sync_protocol::{EpochId, RelayFrame, wire};
 
 use super::defect::Defect;
 use super::device::{Device, Link, Running};
@@ -378,6 +378,12 @@ impl World {
     pub fn wipe_relay(&mut self) {
         self.relay.wipe();
         self.restart_relay();
+    }
+
+    /// The relay says something to every session there is, of its own.
+    pub fn relay_says(&mut self, frame: &RelayFrame) {
+        let answers = self.relay.say_to_all(frame);
+        self.post_all(answers);
     }
 
     /// The engine that runs on a device.

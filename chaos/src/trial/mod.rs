@@ -554,6 +554,20 @@ impl Trial {
         }
     }
 
+    /// A device that its sender takes for a member and that has not stored its entry.
+    fn who_lacks(&self, sender: usize, push: u64) -> Option<usize> {
+        let status = self.world.devices[sender].engine()?.status();
+        let others = status.members.iter().filter(|member| !member.own && !member.leaving);
+        let of = |id: DeviceId| self.persons.iter().position(|person| person.id == Some(id));
+        // The last row of the index of the sender's entries says how far it goes.
+        let (from, to) = ([&[4][..], &status.device.0].concat(), [&[4][..], &status.device.0, &[0xff; 9]].concat());
+        others.filter_map(|member| of(member.device)).find(|device| {
+            let last = self.world.devices[*device].rows(&from, &to).last();
+            let seq = last.and_then(|row| Some(u64::from_be_bytes(*row.key.last_chunk()?)));
+            seq.is_none_or(|seq| seq < push)
+        })
+    }
+
     /// Looks at everything that the last step brought.
     fn observe(&mut self) {
         if let Err(fault) = self.inspector.inspect(&mut self.world.relay) {
@@ -602,6 +616,13 @@ impl Trial {
                     self.wrong(device, format!("push {push} is acknowledged, and the relay has {at_relay}"));
                 }
             }
+            Event::PushesEverywhere { push } => {
+                self.count("pushes known to be everywhere");
+                if let Some(lacking) = self.who_lacks(device, push) {
+                    self.wrong(device, format!("push {push} is everywhere, and device {lacking} has it not"));
+                }
+            }
+            Event::Whispered { .. } => self.wrong(device, "nobody whispered"),
             Event::StatusChanged => {
                 let problem = self.world.devices[device].engine().and_then(|engine| engine.status().problem);
                 match problem {

@@ -100,6 +100,12 @@ impl Trial {
         if standing != status.stored_push {
             return Err(format!("pushed up to {}, and the relay has {standing}", status.stored_push));
         }
+        if status.everywhere_push != standing {
+            return Err(format!("pushed up to {standing}, known to be everywhere up to {}", status.everywhere_push));
+        }
+        if let Some(away) = status.members.iter().find(|member| !member.online) {
+            return Err(format!("{} is there, and is not taken for online", away.device));
+        }
         // Each signature again: dear, so at one device of the group.
         if self.seed % self.plan.devices as u64 == device as u64 {
             let mut audit = engine.audit();

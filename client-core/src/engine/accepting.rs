@@ -138,6 +138,7 @@ impl Engine {
         self.effects.put(hot_key(hot::MEMBER, &device.0), wire::encode(&member));
         self.members.insert(device, member);
         self.grant_arrived(&device);
+        self.receipts.recount();
         self.event(Event::MemberJoined { device, name: name.to_owned() });
         self.event(Event::StatusChanged);
     }
@@ -215,6 +216,7 @@ impl Engine {
         self.extend_chain(entry.sender, entry.seq, blob_id, entry.sent_at_ms);
         self.progress.lamport = self.progress.lamport.max(entry.lamport);
         let missing_deps = self.note_seen(&entry.seen);
+        self.note_seen_by(entry.sender, &entry.seen);
         if self.members.contains_key(&entry.sender) {
             self.vouch_for_removed(&entry.seen);
         }

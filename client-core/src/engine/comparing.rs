@@ -352,6 +352,8 @@ impl super::relay::Relay {
             row.set_whole_to(Place::default());
             row.rebuilding = true;
         }
+        // Orders of the one before are compared no more: what became of it is told, or was declared.
+        self.suspicions.retain(|finding| !matches!(finding, IntegrityEvent::Forked { .. }));
         self.changed = true;
         self.forget_what_was_shown();
     }

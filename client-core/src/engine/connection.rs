@@ -18,6 +18,8 @@ use zerok_sync_protocol::{BlobId, ClientFrame, EpochId, ErrorCode, NoisePublicKe
 
 use super::Engine;
 use super::backoff::Backoff;
+use super::presence::Presence;
+use super::receipts::Said;
 use super::relay::{Relay, RelayAt};
 use super::repairing::SUSPICION_MS;
 use super::resending::Resending;
@@ -99,6 +101,10 @@ pub(super) struct Open {
     pub(super) mailboxes_given_up: usize,
     /// The relay refused a push: the earliest time for the next.
     pub(super) push_again_ms: u64,
+    /// The last receipt of this session.
+    pub(super) receipt: Option<Said>,
+    /// Who else is there.
+    pub(super) presence: Presence,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,6 +227,7 @@ impl Engine {
 
     /// Says goodbye and goes offline. What was pushed stays in the outbox.
     pub fn close(&mut self, now: Now) {
+        self.send_last_receipts(now);
         self.hang_up();
         self.event(Event::StatusChanged);
         self.step(now);
@@ -229,6 +236,7 @@ impl Engine {
     /// Says goodbye everywhere and plans no other link.
     pub(super) fn hang_up(&mut self) {
         for at in self.relays.all() {
+            self.say_bye(at);
             if let Some(open) = self.relays[at].session.live() {
                 open.send(&ClientFrame::Bye {});
             }
@@ -260,7 +268,9 @@ impl Engine {
         let rechecks = self.relays.iter().filter_map(|relay| relay.recheck_at_ms);
         let suspicions = self.relays.iter().filter_map(|relay| Some(relay.suspected_ms? + SUSPICION_MS));
         let sessions = self.relays.all().filter_map(|at| self.session_deadline_ms(at));
-        sessions.chain(repairs).chain(rechecks).chain(suspicions).min()
+        let receipts = self.relays.all().filter_map(|at| self.receipt_due_ms(at));
+        let presence = self.relays.all().filter_map(|at| self.presence_due_ms(at));
+        sessions.chain(receipts).chain(presence).chain(repairs).chain(rechecks).chain(suspicions).min()
     }
 
     fn session_deadline_ms(&self, at: RelayAt) -> Option<u64> {
@@ -368,6 +378,8 @@ impl Engine {
                     credit_used: 0,
                     mailboxes_given_up: 0,
                     push_again_ms: 0,
+                    receipt: None,
+                    presence: Presence::new(&mut self.rng),
                 }));
                 self.event(Event::StatusChanged);
             }
@@ -485,8 +497,9 @@ impl Engine {
             }
             (Phase::Live, RelayFrame::Restricted { head }) => self.on_restricted(at, head),
             (Phase::Live, RelayFrame::Rotated { auth_gen, .. }) => self.on_rotated(at, auth_gen),
-            (Phase::Hello | Phase::Creating, RelayFrame::Welcome { log: Some(log), limits, allow, .. }) => {
+            (Phase::Hello | Phase::Creating, RelayFrame::Welcome { log: Some(log), limits, allow, slot, .. }) => {
                 open.allow = allow.into_vec();
+                self.check_own_slot(&slot);
                 self.on_welcome(now, at, log, limits);
                 Ok(())
             }
@@ -512,8 +525,14 @@ impl Engine {
                 self.on_mailbox_closed(at);
                 Ok(())
             }
-            // Meant for later protocol steps of this version; nothing here waits for them.
-            (Phase::Live, RelayFrame::Acked { .. } | RelayFrame::Whispered { .. }) => Ok(()),
+            (Phase::Live, RelayFrame::Acked { device, receipt, .. }) => {
+                self.on_acked(at, device, receipt.as_deref());
+                Ok(())
+            }
+            (Phase::Live, RelayFrame::Whispered { data }) => {
+                self.on_whispered(now, at, &data);
+                Ok(())
+            }
             _ => Err(Problem::ProtocolViolation("a message that does not belong here")),
         }
     }
@@ -566,6 +585,7 @@ impl Engine {
             Some(ErrorCode::DeviceRevoked) => {
                 return self.lose(now, at, Some(Problem::Revoked), REFUSED_RETRY_MS);
             }
+            Some(ErrorCode::RateLimited) if self.whispers_refused(now, at, retry_after_ms) => return,
             Some(ErrorCode::Diverged) if self.relays[at].session.live_ref().is_some() => {
                 return self.diverged(now, at);
             }

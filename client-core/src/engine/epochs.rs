@@ -126,6 +126,7 @@ impl Engine {
                 self.remove_member(removed);
             }
             self.note_seen(&accepted.seen);
+            self.note_seen_by(accepted.sender, &accepted.seen);
             self.vouch_for_removed(&accepted.seen);
             self.void_grants();
         }

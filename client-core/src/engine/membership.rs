@@ -104,6 +104,7 @@ impl Engine {
         if let Some(member) = self.members.get_mut(&device) {
             member.leaving = true;
             self.effects.put(hot_key(hot::MEMBER, &device.0), wire::encode(member));
+            self.receipts.recount();
             self.event(Event::StatusChanged);
         }
     }
@@ -145,6 +146,7 @@ impl Engine {
         let device = removed.device;
         let Some(member) = self.members.remove(&device) else { return };
         self.effects.delete(hot_key(hot::MEMBER, &device.0));
+        self.forget_receipts_of(&device);
         // What was delivered already cannot be taken back.
         let (last_seq, last_hash) = match self.chains.get(&device) {
             Some(chain) if chain.seq > removed.last_seq => (chain.seq, SeenHash::of(&chain.blob_id)),

@@ -14,8 +14,10 @@
 //! | [`outbox`], [`writing`] | own entries: queued, sealed at the first send, pushed, acknowledged |
 //! | [`reading`], [`accepting`], [`epochs`] | the relay's log: verified page by page, ordered per sender, delivered |
 //! | [`comparing`], [`rechecking`], [`repairing`], [`incident`] | a relay that lost something: found out, put right, told |
+//! | [`receipts`], [`presence`] | what this device has and the others have; who is there now |
 //! | [`inviting`] | letting another device in |
 //! | [`bringing`] | what a device had written before it joined |
+//! | [`approving`] | a copy of this device that is to go on |
 //! | [`rotating`], [`membership`], [`resending`] | changing the keys, removing and leaving, telling relays that missed it |
 //! | [`recovering`] | enrolling recovery words |
 //! | [`audit`] | verifying everything stored, again |
@@ -25,6 +27,7 @@
 //! sender's in order; no decision about what to send depends on whether something decrypted.
 
 mod accepting;
+mod approving;
 mod audit;
 mod backoff;
 pub(crate) mod bringing;
@@ -39,7 +42,9 @@ mod membership;
 pub(crate) mod mirror;
 pub(crate) mod opening;
 mod outbox;
+mod presence;
 mod reading;
+mod receipts;
 mod rechecking;
 mod recovering;
 mod relay;
@@ -62,7 +67,7 @@ pub use audit::{Audit, AuditReport, AuditedSender};
 pub use bringing::{FormerEntry, FormerGroup};
 pub use entries::{Entry, EntryReader, StoredEntries};
 pub use opening::{Founding, Secrets};
-pub use status::{Connection, GrantedDevice, Member, RelayStatus, Status};
+pub use status::{Connection, GrantedDevice, Member, RelayStatus, STALE_AFTER_MS, Status};
 
 use crate::error::{OpenError, PushError};
 use crate::event::{Event, IntegrityEvent};
@@ -74,6 +79,7 @@ use effects::Effects;
 use inviting::Invitation;
 use mirror::MirrorWriter;
 use outbox::Outbox;
+use receipts::Receipts;
 use recovering::Paper;
 use relay::Relays;
 use rotating::Rotation;
@@ -141,6 +147,11 @@ pub struct Engine {
     outbox_loaded: u64,
     lookups: BTreeMap<ScanId, reading::Lookup>,
     scans: u64,
+
+    /// What other devices have, by their own word.
+    receipts: Receipts,
+    /// A copy that was approved reads its outbox.
+    approval: Option<ScanId>,
 
     relays: Relays,
     links: u64,
@@ -235,6 +246,9 @@ impl Engine {
         self.pump_recovery(now);
         self.pump_rotation(now);
         self.pump_outbox(now);
+        self.pump_receipts(now);
+        self.pump_presence(now);
+        self.tell_everywhere();
         self.owe_rows();
         self.transmit();
         if self.effects.may_flush() {
@@ -247,7 +261,8 @@ impl Engine {
     /// the batch leaves: so they are written once for a batch and not once for a change.
     fn owe_rows(&mut self) {
         let progress = self.progress_changed || self.relays.iter().any(|relay| relay.changed);
-        if progress || !self.chains_changed.is_empty() || !self.mirror.is_empty() {
+        let heard = !self.chains_changed.is_empty() || self.receipts.has_changes();
+        if progress || heard || !self.mirror.is_empty() {
             self.effects.owe();
         }
     }
@@ -257,6 +272,9 @@ impl Engine {
             if let Some(chain) = self.chains.get(&device) {
                 self.effects.put(hot_key(hot::CHAIN, &device.0), wire::encode(chain));
             }
+        }
+        for (key, value) in self.receipts.take_rows() {
+            self.effects.put(key, value);
         }
         for Row { key, value } in self.mirror.take() {
             self.effects.put(key, value);
@@ -330,7 +348,7 @@ impl Engine {
     fn on_scanned(&mut self, now: Now, id: ScanId, rows: Vec<Row>) {
         if let Some((_, from)) = self.outbox_scan.take_if(|(scan, _)| *scan == id) {
             self.load_outbox(from, rows);
-        } else if self.missed_rotation_read(id, &rows) {
+        } else if self.missed_rotation_read(id, &rows) || self.approval_read(id, &rows) {
         } else if let Some(lookup) = self.lookups.remove(&id) {
             let known = rows.first().and_then(|run| mirror::indexed(run, &lookup.sender, lookup.seq));
             self.judge(&lookup, known.map(|(blob_id, _)| blob_id));

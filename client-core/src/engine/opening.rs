@@ -11,6 +11,7 @@ use super::connection::random;
 use super::effects::Effects;
 use super::mirror::MirrorWriter;
 use super::outbox::Outbox;
+use super::receipts::{KnownRow, Receipts};
 use super::recovering::Paper;
 use super::relay::{Relay, Relays};
 use super::rotating::Rotation;
@@ -129,6 +130,10 @@ impl Engine {
             progress_changed: false,
             lookups: BTreeMap::new(),
             scans: 0,
+            receipts: Receipts::restore(
+                rows.many::<KnownRow, _>(hot::KNOWN, "receipt", DeviceId::from_slice)?.into_iter().collect(),
+            ),
+            approval: None,
             relays: rows.relays()?,
             links: 0,
             invitation: None,

@@ -16,7 +16,7 @@ use super::connection::CREDIT_BYTES;
 use super::relay::{Pushed, RelayAt};
 use super::rows::JoiningRow;
 use super::{Engine, mirror};
-use crate::content::{KindSupport, SeenHash};
+use crate::content::{KindSupport, Observed, SeenHash};
 use crate::error::Problem;
 use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
@@ -77,6 +77,7 @@ impl Engine {
         }
         if self.relays[at].caught_up() {
             self.report_gaps();
+            self.open_receipts_ahead(at);
         }
         result
     }
@@ -244,14 +245,19 @@ impl Engine {
         let first = !std::mem::replace(&mut open.caught_up, true);
         self.relays[at].doubted = false;
         self.relays[at].squatted = false;
-        let Some(open) = self.relays[at].session.live() else { return Ok(()) };
-        open.send(&ClientFrame::Ack { cursor, receipt: None });
+        // The session's first receipt says the same, at the end of this step.
+        if self.receipt_due_ms(at) != Some(0)
+            && let Some(open) = self.relays[at].session.live()
+        {
+            open.send(&ClientFrame::Ack { cursor, receipt: None });
+        }
         if first {
             self.judge_suspicions(at);
             self.take_back_acks(at);
         }
         self.report_gaps();
         if first {
+            self.open_receipts_ahead(at);
             self.compare_allow_list(at);
             self.event(Event::StatusChanged);
         }
@@ -328,11 +334,17 @@ impl Engine {
 
     /// Compares what another device observed on this relay with what this one was shown.
     pub(super) fn compare_observed(&mut self, entry: &Authenticated) {
-        let Some(pair) = &entry.observed else { return };
+        if let Some(pair) = &entry.observed {
+            self.compare_pair(entry.sender, pair);
+        }
+    }
+
+    /// The same, of a pair that an entry or a receipt names.
+    pub(super) fn compare_pair(&mut self, observer: DeviceId, pair: &Observed) {
         let Some(at) = self.relays.by_tag(pair.relay) else { return };
         let relay = &mut self.relays[at];
-        if relay.row.timeline == pair.timeline && relay.contradicts(entry.sender, pair.cursor, pair.hash) {
-            self.suspect(at, IntegrityEvent::Forked { observer: entry.sender, cursor: pair.cursor });
+        if relay.row.timeline == pair.timeline && relay.contradicts(observer, pair.cursor, pair.hash) {
+            self.suspect(at, IntegrityEvent::Forked { observer, cursor: pair.cursor });
         }
     }
 

@@ -335,7 +335,8 @@ impl Engine {
     /// [`Problem::ProtocolViolation`].
     pub(super) fn on_paper_frame(&mut self, now: Now, at: RelayAt, frame: RelayFrame) -> Result<(), Problem> {
         match frame {
-            RelayFrame::Pong {} => {}
+            // Who is there, and has what, this device hears as itself.
+            RelayFrame::Pong {} | RelayFrame::Acked { .. } | RelayFrame::Whispered { .. } => {}
             RelayFrame::Welcome { log: Some(log), slot, .. } => self.on_paper_welcome(now, at, log.timeline, &slot),
             // Whether it is stored the log shows; if not, the next attempt waits its time.
             RelayFrame::PushAck { .. } => self.end_paper_session(now, at, false),

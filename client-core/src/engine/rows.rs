@@ -87,6 +87,8 @@ pub(crate) mod hot {
     pub(crate) const GRANTED: u8 = b'n';
     /// [`super::PaperRow`], sealed: recovery words on their way, or what their slot takes.
     pub(crate) const PAPER: u8 = b'w';
+    /// [`super::super::receipts::KnownRow`] by `DeviceId`.
+    pub(crate) const KNOWN: u8 = b'k';
     /// [`crate::event::IntegrityEvent`] by number.
     pub(crate) const FINDING: u8 = b'x';
 }

@@ -48,6 +48,13 @@ pub struct Member {
     pub joined_at_ms: u64,
     /// Its clock when it wrote the latest entry that is here, Unix milliseconds.
     pub last_wrote_at_ms: Option<u64>,
+    /// Its clock when it signed the latest entry or receipt that is here, Unix milliseconds: what no
+    /// relay can make newer.
+    pub last_heard_at_ms: Option<u64>,
+    /// Whether it is there now, by its own word.
+    pub online: bool,
+    /// Highest push number of this device that it has said it has.
+    pub has_push: u64,
     /// It has said that it leaves.
     pub leaving: bool,
     /// It is no device: it is the recovery words.
@@ -110,6 +117,8 @@ pub struct Status {
     pub stored_push: u64,
     /// Highest push number that one relay at least has acknowledged, with all before it.
     pub acked_push: u64,
+    /// Highest push number that all other devices have said they have, with all before it.
+    pub everywhere_push: u64,
     /// Why there is no live connection to any relay, or why pushes wait.
     pub problem: Option<Problem>,
     /// What was found of late, oldest first; bounded.
@@ -152,6 +161,19 @@ impl RelayStatus {
             acked_push: relay.row.acked_seq,
             problem: relay.problem.clone(),
         }
+    }
+}
+
+/// A device that was not heard of for this long may be off, or the relay may keep back what it says.
+pub const STALE_AFTER_MS: u64 = 24 * 3_600 * 1_000;
+
+impl Member {
+    /// Whether nothing was heard of another device for more than a day. Nothing else shows where a
+    /// relay withholds the newest of what it says.
+    #[must_use]
+    pub fn is_stale(&self, now_ms: u64) -> bool {
+        let heard_ms = self.last_heard_at_ms.unwrap_or(self.joined_at_ms);
+        !self.own && !self.paper && !self.online && now_ms.saturating_sub(heard_ms) > STALE_AFTER_MS
     }
 }
 
@@ -256,9 +278,19 @@ impl Engine {
             outbox_bytes: self.progress.outbox_bytes,
             stored_push: self.progress.queued_seq,
             acked_push: self.progress.acked_seq,
+            everywhere_push: self.everywhere_seq(),
             problem: best.problem.clone(),
             integrity: self.findings.iter().cloned().collect(),
         }
+    }
+
+    /// The clock of a device's latest entry or receipt. Which is later follows from the chain and not
+    /// from clocks, which may be turned.
+    fn last_heard_at_ms(&self, device: &DeviceId) -> Option<u64> {
+        let wrote = self.chains.get(device).map(|chain| (chain.seq, chain.sent_at_ms));
+        let said = self.receipts.newest(device);
+        // A receipt that names the latest entry was signed behind it.
+        said.filter(|said| wrote.is_none_or(|wrote| said.0 >= wrote.0)).or(wrote).map(|(_, at_ms)| at_ms)
     }
 
     /// Who the log says is a member; and, until a new member has read the log, who its inviter said.
@@ -270,6 +302,9 @@ impl Engine {
             own: false,
             joined_at_ms: 0,
             last_wrote_at_ms: None,
+            last_heard_at_ms: None,
+            online: false,
+            has_push: 0,
             leaving: false,
             paper: false,
         });
@@ -279,6 +314,9 @@ impl Engine {
             own: *device == me,
             joined_at_ms: member.joined_at_ms,
             last_wrote_at_ms: self.chains.get(device).map(|chain| chain.sent_at_ms),
+            last_heard_at_ms: self.last_heard_at_ms(device),
+            online: *device == me || self.is_online(device),
+            has_push: if *device == me { self.progress.queued_seq } else { self.seq_had_by(device) },
             leaving: member.leaving,
             paper: member.paper,
         };

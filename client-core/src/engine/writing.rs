@@ -262,6 +262,7 @@ impl Engine {
         if self.progress.acked_seq == self.progress.queued_seq {
             self.progress.outbox_bytes = 0;
         }
+        self.receipts.recount();
         self.event(Event::PushesAcked { push: seq });
     }
 
@@ -298,11 +299,11 @@ impl Engine {
 
     /// The log holds own entries this device never wrote: it was restored from an older copy, or
     /// copied. Writing, now or after a restart, would fork its chain.
-    fn stop_writing(&mut self) {
+    pub(super) fn stop_writing(&mut self) {
         self.progress.copied = true;
         self.progress_changed = true;
         for at in self.relays.all() {
-            self.set_problem(at, Some(Problem::OlderCopy));
+            self.set_problem(at, Some(Problem::NeedsApproval));
         }
     }
 

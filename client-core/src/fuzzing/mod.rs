@@ -13,6 +13,7 @@ use crate::fixtures::Group;
 use crate::genesis::Genesis;
 use crate::passphrase::Cost;
 use crate::seal::{self, EnvelopeKeys, OpenFailure};
+use crate::statement::{self, Receipt, Whisper};
 use crate::store_lock::StoredKey;
 
 pub use crate::pairing::fuzzing::{invite_link, pairing, pairing_code};
@@ -57,6 +58,23 @@ pub fn epoch_open(data: &[u8]) {
     }
 }
 
+/// A receipt or a whisper. Mode 0 and 1: raw bytes of either; they never open, but for the authentic
+/// one of the corpus. Mode 2 and 3: the *content* inside a well-made envelope; nobody signed it.
+/// Input: mode (1) ‖ bytes.
+pub fn statement_open(data: &[u8]) {
+    let Some((mode, bytes)) = data.split_first() else { return };
+    let group = Group::new(1);
+    let founder = group.founder.device();
+    let keyring = &group.keyring;
+    let sealed = |kind| around(&group, kind, &[], bytes);
+    match mode % 4 {
+        0 => drop(statement::open::<Receipt>(keyring, bytes).map(|receipt| assert_eq!(receipt.sender, founder))),
+        1 => drop(statement::open::<Whisper>(keyring, bytes).map(|whisper| assert_eq!(whisper.sender, founder))),
+        2 => drop(statement::open::<Receipt>(keyring, &sealed(EnvelopeType::Receipt)).expect_err("nobody signed it")),
+        _ => drop(statement::open::<Whisper>(keyring, &sealed(EnvelopeType::Whisper)).expect_err("nobody signed it")),
+    }
+}
+
 /// The array of an entry: an error, or content that means the same after another round.
 pub fn content(data: &[u8]) {
     if let Ok(content) = wire::decode::<Content>(data) {
@@ -98,7 +116,12 @@ pub fn export_file(data: &[u8]) {
 fn around(group: &Group, kind: EnvelopeType, wraps: &[u8], content: &[u8]) -> Vec<u8> {
     let (id, epoch) = (group.keyring.group(), group.keyring.current());
     let nonce = [7; 24];
-    let keys = EnvelopeKeys::derive(epoch.data.expose(), kind, &epoch.id, id, &nonce);
+    let key = match kind {
+        EnvelopeType::Entry | EnvelopeType::Epoch => epoch.data.expose(),
+        EnvelopeType::Whisper => epoch.whisper.expose(),
+        EnvelopeType::Receipt => epoch.receipt.expose(),
+    };
+    let keys = EnvelopeKeys::derive(key, kind, &epoch.id, id, &nonce);
     let header = keys.header(kind, epoch.id, nonce);
     let hash = *blake3::hash(wraps).as_bytes();
     let bound: &[u8] = if wraps.is_empty() { &[] } else { &hash };
@@ -113,11 +136,13 @@ mod tests {
 
     use zerok_sync_protocol::BlobId;
     use zerok_sync_protocol::fuzzing::{SeededRng, exercise};
+    use zerok_sync_protocol::wire::List;
 
     use super::*;
     use crate::fixtures::{content as app_content, membership};
     use crate::keys::StoreKey;
     use crate::passphrase::Passphrase;
+    use crate::statement::{SessionId, WhisperBody};
     use crate::store_lock::{LOCK_RANDOM_BYTES, LockedKey};
 
     fn corpus(target: &str) -> PathBuf {
@@ -153,6 +178,25 @@ mod tests {
                     ("content", [&[1], &content[..], &[0; 64]].concat()),
                 ]
             }
+            "statement_open" => {
+                let receipt = Receipt {
+                    sender: me.device(),
+                    seq: 3,
+                    seen: List::empty(),
+                    observed: None,
+                    position: 2,
+                    sent_at_ms: 1_700_000_000_000,
+                };
+                let (session, echo) = (SessionId([6; 16]), vec![SessionId([7; 16])].try_into().expect("one fits"));
+                let whisper = Whisper { sender: me.device(), session, counter: 1, echo, body: WhisperBody::Here {} };
+                let of = |mode: u8, bytes: &[u8], tail: &[u8]| [&[mode], bytes, tail].concat();
+                vec![
+                    ("receipt", of(0, &statement::seal(id, keys, &me.signing, [2; 24], &receipt), &[])),
+                    ("whisper", of(1, &statement::seal(id, keys, &me.signing, [3; 24], &whisper), &[])),
+                    ("receipt-content", of(2, &wire::encode(&receipt), &[0; 64])),
+                    ("whisper-content", of(3, &wire::encode(&whisper), &[0; 64])),
+                ]
+            }
             "content" => vec![("app", array)],
             "certificate" => vec![
                 ("card", wire::encode(&card)),
@@ -179,6 +223,11 @@ mod tests {
     #[test]
     fn epochs_hold_under_mutation() {
         exercise(&corpus("epoch_open"), 500, epoch_open);
+    }
+
+    #[test]
+    fn statements_hold_under_mutation() {
+        exercise(&corpus("statement_open"), 2_000, statement_open);
     }
 
     #[test]

@@ -231,7 +231,10 @@ impl Restorer {
         match (std::mem::replace(&mut self.phase, Phase::Done), frame) {
             // Whatever the relay says now, the group is here.
             (phase @ (Phase::Committing | Phase::Done), _) => self.phase = phase,
-            (phase, RelayFrame::Pong {}) => self.phase = phase,
+            // What others have left for each other comes unasked.
+            (phase, RelayFrame::Pong {} | RelayFrame::Acked { .. } | RelayFrame::Whispered { .. }) => {
+                self.phase = phase
+            }
             (phase, RelayFrame::Bye { .. }) => self.fail_in(phase, lost("the relay is restarting")),
             (Phase::Asking, RelayFrame::Superseded { epoch_envelope, slot, more }) => {
                 self.phase = Phase::Asking;

@@ -1,4 +1,5 @@
-//! Recorded test vectors of what only members compute: `docs/vectors/{keys,envelope,epoch,pairing,recovery}.json`.
+//! Recorded test vectors of what only members compute:
+//! `docs/vectors/{keys,envelope,epoch,statement,pairing,recovery}.json`.
 //!
 //! As in [`zerok_sync_protocol::vectors`] each file is recomputed and compared as a whole, natively
 //! and in the browser's build; `ZEROK_WRITE_VECTORS=1 cargo test` writes them anew after a deliberate
@@ -7,6 +8,7 @@
 mod envelope;
 mod epoch;
 mod keys;
+mod statement;
 
 use serde_json::Value;
 use zerok_sync_protocol::vectors::compare;
@@ -14,10 +16,11 @@ use zerok_sync_protocol::vectors::compare;
 /// A file of vectors: its name, its recorded text, and what it should say.
 type File = (&'static str, &'static str, fn() -> Value);
 
-const FILES: [File; 5] = [
+const FILES: [File; 6] = [
     ("keys.json", include_str!("../../../docs/vectors/keys.json"), keys::vectors),
     ("envelope.json", include_str!("../../../docs/vectors/envelope.json"), envelope::vectors),
     ("epoch.json", include_str!("../../../docs/vectors/epoch.json"), epoch::vectors),
+    ("statement.json", include_str!("../../../docs/vectors/statement.json"), statement::vectors),
     ("pairing.json", include_str!("../../../docs/vectors/pairing.json"), crate::pairing::vectors::vectors),
     ("recovery.json", include_str!("../../../docs/vectors/recovery.json"), crate::recovery::vectors::vectors),
 ];

@@ -1,9 +1,12 @@
-//! The same device twice: a restored backup, a cloned disk. It reads and never writes, whatever
-//! restarts come between.
+//! S-CUR-03, the same device twice: a restored backup, a cloned disk. It reads and never writes,
+//! whatever restarts come between, until another device pairs it anew or, where there is none, its
+//! person says that it is the only copy.
 
 use zerok_sync_chaos::sim::World;
 use zerok_sync_core::content::Kind;
-use zerok_sync_core::{IntegrityEvent, Problem};
+use zerok_sync_core::statement::{self, Receipt};
+use zerok_sync_core::{IntegrityEvent, MembershipError, Problem};
+use zerok_sync_protocol::RelayFrame;
 
 use crate::hostile_members::{append, entry_of};
 
@@ -22,12 +25,12 @@ fn an_older_copy_stays_silent_after_a_lost_link_and_after_a_restart() {
     world.advance(120_000);
     world.push(0, "after a lost link");
     world.settle();
-    assert_eq!(world.engine(0).status().problem, Some(Problem::OlderCopy));
+    assert_eq!(world.engine(0).status().problem, Some(Problem::NeedsApproval));
     world.crash(0);
     world.start(0);
     world.push(0, "after a restart");
     world.settle();
-    assert_eq!(world.engine(0).status().problem, Some(Problem::OlderCopy));
+    assert_eq!(world.engine(0).status().problem, Some(Problem::NeedsApproval));
     assert_eq!(world.relay.entries().len(), written);
     assert_eq!(world.findings(1), []);
 }
@@ -51,5 +54,116 @@ fn two_copies_that_write_at_once_find_out_and_lose_nothing_of_their_own() {
     world.push(0, "would go on with one of two branches");
     world.settle();
     assert_eq!(world.relay.entries().len(), written);
-    assert_eq!(world.engine(0).status().problem, Some(Problem::OlderCopy));
+    assert_eq!(world.engine(0).status().problem, Some(Problem::NeedsApproval));
+}
+
+/// A device that wrote more, and was then put back to an older copy of its disk. The relay lost what
+/// it wrote since, so only its receipt is left to tell.
+fn restored_unseen() -> World {
+    let mut world = World::with_group(2);
+    let old = world.devices[0].storage.clone();
+    world.push(0, "new");
+    world.advance(7_000);
+    world.crash(0);
+    world.crash(1);
+    world.devices[0].storage = old;
+    world.relay.entries_mut().pop();
+    world
+}
+
+#[test]
+fn s_cur_03_a_receipt_ahead_of_its_device_is_found_at_welcome() {
+    let mut world = restored_unseen();
+    let written = world.relay.entries().len();
+    world.start(0);
+    world.push(0, "would fork its chain");
+    world.advance(60_000);
+    assert_eq!(world.engine(0).status().problem, Some(Problem::NeedsApproval));
+    assert_eq!(world.relay.entries().len(), written, "nothing was pushed");
+
+    // It reads, and goes on saying nothing for itself: its receipt stays the one that tells.
+    world.cut(0);
+    world.advance(60_000);
+    assert_eq!(world.engine(0).status().problem, Some(Problem::NeedsApproval));
+    let noise = world.keys(0).0.keys.noise;
+    let slot = world.relay.log.as_ref().expect("created").receipts[&noise].1.clone();
+    let receipt: Receipt = statement::open(&world.keys(0).1, &slot).expect("its own");
+    assert!(receipt.seq > world.engine(0).status().acked_push);
+}
+
+#[test]
+fn s_cur_03_a_receipt_that_another_signed_stops_nobody() {
+    let mut world = World::with_group(2);
+    world.advance(7_000);
+    world.crash(0);
+    let (me, keyring) = world.keys(0);
+    let slot = world.relay.log.as_ref().expect("created").receipts[&me.keys.noise].1.clone();
+    let honest: Receipt = statement::open(&keyring, &slot).expect("its own");
+    let ahead = Receipt { seq: honest.seq + 1, ..honest };
+    let forged = statement::seal(keyring.group(), keyring.current(), &world.keys(1).0.signing, [3; 24], &ahead);
+    world.relay.log.as_mut().expect("created").receipts.insert(me.keys.noise, (1, forged));
+    world.start(0);
+    world.push(0, "goes on");
+    world.settle();
+    assert_eq!(world.engine(0).status().problem, None);
+    assert_eq!(world.texts(1), ["goes on"]);
+}
+
+#[test]
+fn s_cur_03_two_copies_at_once_find_out_by_the_receipts_they_overhear() {
+    let mut world = World::with_group(2);
+    world.advance(7_000);
+    let (me, keyring) = world.keys(0);
+    let slot = world.relay.log.as_ref().expect("created").receipts[&me.keys.noise].1.clone();
+    let honest: Receipt = statement::open(&keyring, &slot).expect("its own");
+    let ahead = Receipt { seq: honest.seq + 1, ..honest };
+    let receipt = statement::seal(keyring.group(), keyring.current(), &me.signing, [3; 24], &ahead);
+    world.relay_says(&RelayFrame::Acked { device: me.keys.noise, cursor: 1, receipt: Some(receipt) });
+    world.settle();
+    assert_eq!(world.engine(0).status().problem, Some(Problem::NeedsApproval));
+}
+
+#[test]
+fn s_cur_03_a_sole_device_approves_itself_and_goes_on_behind_what_it_wrote() {
+    let mut world = World::with_group(1);
+    world.push(0, "one");
+    world.settle();
+    let old = world.devices[0].storage.clone();
+    world.push(0, "two");
+    world.push(0, "three");
+    world.advance(7_000);
+    world.crash(0);
+    world.devices[0].storage = old;
+    world.start(0);
+    world.push(0, "queued by the copy");
+    world.advance(7_000);
+    assert_eq!(world.engine(0).status().problem, Some(Problem::NeedsApproval));
+
+    let now = world.now_at(0);
+    world.engine(0).approve(now).expect("it is alone");
+    world.drain(0);
+    world.push(0, "after");
+    world.advance(7_000);
+    assert_eq!(world.engine(0).status().problem, None);
+    let everything = ["one", "two", "three", "queued by the copy", "after"];
+    assert_eq!(world.texts(0), everything);
+    let second = world.pair(0, "device 1");
+    world.settle();
+    assert_eq!(world.texts(second), everything, "one chain, without a hole");
+    assert_eq!((world.findings(0), world.findings(second)), (vec![], vec![]));
+    assert_eq!(world.engine(0).approve(now), Err(MembershipError::NothingToApprove));
+}
+
+#[test]
+fn s_cur_03_in_a_group_of_more_than_one_another_device_has_to_let_it_in_again() {
+    let mut world = restored_unseen();
+    world.start(0);
+    world.start(1);
+    world.advance(60_000);
+    let now = world.now_at(0);
+    assert_eq!(world.engine(0).approve(now), Err(MembershipError::NotAlone));
+    let again = world.pair(1, "device 0 again");
+    world.push(again, "written once more");
+    world.settle();
+    assert_eq!(world.texts(1).last().map(String::as_str), Some("written once more"));
 }

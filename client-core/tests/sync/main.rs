@@ -10,6 +10,8 @@ mod hostile_members;
 mod invitations;
 mod pages;
 mod pairing;
+mod presence;
+mod receipts;
 mod reconnecting;
 mod recovery;
 mod refusals;

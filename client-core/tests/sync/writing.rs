@@ -132,6 +132,6 @@ fn a_restored_old_copy_reads_and_does_not_write() {
     world.push(0, "would fork the chain");
     world.settle();
     assert_eq!(world.relay.entries().len(), before);
-    assert_eq!(world.engine(0).status().problem, Some(zerok_sync_core::Problem::OlderCopy));
+    assert_eq!(world.engine(0).status().problem, Some(zerok_sync_core::Problem::NeedsApproval));
     assert_eq!(world.findings(1), []);
 }

@@ -43,6 +43,17 @@ impl Client {
         self.until(|status| status.problem == Some(Problem::Left)).await
     }
 
+    /// The group's only device was restored from an older copy, or copied ([`Problem::NeedsApproval`]):
+    /// lets it go on. Only if no other copy of it is in use; call it once the status has caught up.
+    ///
+    /// # Errors
+    /// [`ClientError::Membership`]: there is nothing to approve, or the group has other devices, of
+    /// which one invites this one again.
+    pub async fn approve(&self) -> Result<(), ClientError> {
+        self.ask(|engine, now| engine.approve(now)).await??;
+        self.until(|status| status.problem != Some(Problem::NeedsApproval)).await
+    }
+
     /// Gives this device another name. Returns when it is stored here; the others hear of it as of
     /// any entry.
     ///

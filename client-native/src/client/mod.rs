@@ -15,12 +15,13 @@ mod push;
 mod recovery;
 mod repair;
 mod verify;
+mod whisper;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use zerok_sync_core::io::{Row, StorageFault};
 use zerok_sync_core::keys::StoreKey;
@@ -33,6 +34,7 @@ pub use join::{GroupOffered, JoinEvent, JoinOptions, Joining};
 pub use open::{FoundOptions, OpenOptions};
 pub use push::PushReceipt;
 pub use recovery::RestoreOptions;
+pub use whisper::{Whisper, Whispers};
 
 use crate::clock::Clock;
 use crate::driver::{COMMANDS_MAX, Command, Driver};
@@ -51,6 +53,7 @@ const FOUND_MAX: usize = 64;
 pub struct Client {
     commands: mpsc::Sender<Command<Engine>>,
     watched: Watched,
+    whispers: broadcast::Sender<Whisper>,
     invitations: Arc<invite::Slot>,
     /// Set to have the home removed at the end: no group came to be in it.
     abandon: Arc<AtomicBool>,
@@ -76,6 +79,8 @@ struct Progress {
     stored: u64,
     /// Highest push number that is durable at the relay.
     acked: u64,
+    /// Highest push number that all other devices have said they have.
+    everywhere: u64,
     /// The relay refused this push for good.
     refused: Option<(u64, Problem)>,
     /// What was found out about relays and devices.
@@ -94,16 +99,22 @@ impl Client {
             processed: status.processed,
             stored: status.stored_push,
             acked: status.acked_push,
+            everywhere: status.everywhere_push,
             ..Progress::default()
         });
         let (status_tx, status) = watch::channel(status);
         let invitations = Arc::new(invite::Slot::default());
+        let (whispers, _) = broadcast::channel(whisper::WHISPERS_KEPT);
         let abandon = Arc::new(AtomicBool::new(false));
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
 
         let on_event = {
-            let invitations = invitations.clone();
+            let (invitations, whispers) = (invitations.clone(), whispers.clone());
             move |engine: &Engine, event: Event| {
+                if let Event::Whispered { device, data } = &event {
+                    // Nobody may be listening.
+                    let _ = whispers.send(Whisper { device: *device, data: data.clone() });
+                }
                 let flow = note(&progress_tx, &event);
                 status_tx.send_if_modified(|known| {
                     let status = engine.status();
@@ -129,6 +140,7 @@ impl Client {
         Self {
             commands,
             watched: Watched { status, progress },
+            whispers,
             invitations,
             abandon,
             kept,
@@ -250,6 +262,7 @@ fn note(progress: &watch::Sender<Progress>, event: &Event) -> ControlFlow<()> {
             Event::ProcessedStored { position } => progress.processed = progress.processed.max(*position),
             Event::PushesStored { push } => progress.stored = progress.stored.max(*push),
             Event::PushesAcked { push } => progress.acked = progress.acked.max(*push),
+            Event::PushesEverywhere { push } => progress.everywhere = progress.everywhere.max(*push),
             Event::PushRefused { push, problem } => progress.refused = Some((*push, problem.clone())),
             Event::Integrity(finding) if progress.found.len() < FOUND_MAX => progress.found.push(finding.clone()),
             Event::StorageFailed(fault) => progress.failed = Some(fault.clone()),

@@ -1,4 +1,5 @@
-//! Pushing: durable here when the call returns, durable at the relay when the receipt says so.
+//! Pushing: durable here when the call returns, durable at the relay and on the other devices when
+//! the receipt says so.
 
 use bytes::Bytes;
 
@@ -32,6 +33,17 @@ impl PushReceipt {
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Waits until every other device of the group has this blob on its disk, as each has said in its
+    /// own signed words: as long as it takes, so bound it. With no other device, as
+    /// [`PushReceipt::at_relay`]. Dropping the future takes nothing back.
+    ///
+    /// # Errors
+    /// As [`PushReceipt::at_relay`].
+    pub async fn at_all_devices(&self) -> Result<(), ClientError> {
+        self.at_relay().await?;
+        self.watched.progress(|progress| (progress.everywhere >= self.number).then_some(())).await
     }
 
     /// Waits until the relay has this blob on its disk: as long as it takes. Dropping the future

@@ -14,6 +14,7 @@ mod main_job;
 mod membership;
 mod offline;
 mod reading;
+mod receipts;
 mod recovery;
 mod secrecy;
 mod support;

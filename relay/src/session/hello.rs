@@ -22,7 +22,7 @@ use super::open::{Open, Role};
 use crate::core::Core;
 use crate::limits::{HELLOS_MAX, RelayLimits};
 use crate::metrics::Refusal;
-use crate::store::{Admission, Admitted, DeviceNote, GroupKey, Lookup, NewLog, StoreError};
+use crate::store::{Admission, Admitted, DeviceNote, GroupKey, Lookup, NewLog, Slot, StoreError};
 
 /// The fields of `Hello`.
 pub(super) struct HelloFrame {
@@ -243,8 +243,13 @@ impl Open {
         admitted: Admitted,
     ) {
         let auth_gen = admitted.state.auth_gen;
+        let mut slots = admitted.slots;
         match &mut self.role {
-            Role::Member(member) if member.group == group => member.readmit(auth_public, auth_gen),
+            Role::Member(member) if member.group == group => {
+                member.readmit(auth_public, auth_gen);
+                // It was shown them when it came, and what came since as it came.
+                slots.clear();
+            }
             role => {
                 *role = Role::Member(Box::new(Member::new(group, auth_public, auth_gen, self.presence.sit(group))));
             }
@@ -261,6 +266,11 @@ impl Open {
             slot: admitted.slot,
             allow: List::try_from(allow).expect("cut to the maximum above"),
         });
+        // What the others have said of themselves while this device was away.
+        for Slot { device, acked, data } in slots {
+            self.wire.caused(data.len() as u64);
+            self.wire.send(&RelayFrame::Acked { device, cursor: acked, receipt: Some(data) });
+        }
     }
 
     /// Gives the device the current epoch envelope of each log that lists it; `otherwise` if none

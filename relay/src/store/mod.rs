@@ -67,6 +67,19 @@ pub struct Admitted {
     pub slot: Bytes,
     /// Allow-list.
     pub allow: Vec<NoisePublicKey>,
+    /// The other devices' slots that were ever written.
+    pub slots: Vec<Slot>,
+}
+
+/// What is kept for a device of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Whose.
+    pub device: NoisePublicKey,
+    /// Highest cursor it acknowledged.
+    pub acked: u64,
+    /// At most 4 KiB, opaque.
+    pub data: Bytes,
 }
 
 /// Outcome of asking to open a log with a proven auth key.

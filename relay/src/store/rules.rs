@@ -15,7 +15,7 @@ use zerok_sync_protocol::limits::ALLOW_LIST_MAX;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, NoisePublicKey, Timeline};
 
 use super::{
-    Admission, Admitted, Append, AppendRequest, Appended, DeviceNote, GroupKey, Missing, Result, RotateRequest,
+    Admission, Admitted, Append, AppendRequest, Appended, DeviceNote, GroupKey, Missing, Result, RotateRequest, Slot,
     StoreError, StoredEntry,
 };
 
@@ -94,6 +94,20 @@ pub(super) struct Members {
     pub allow: Vec<NoisePublicKey>,
     /// The device's slot; `None` if it is not listed.
     pub slot: Option<Bytes>,
+    /// The others' slots that were ever written.
+    pub slots: Vec<Slot>,
+}
+
+impl Members {
+    /// Adds one of the list.
+    pub fn add(&mut self, device: NoisePublicKey, own: bool, slot: Bytes, acked: u64) {
+        self.allow.push(device);
+        if own {
+            self.slot = Some(slot);
+        } else if !slot.is_empty() {
+            self.slots.push(Slot { device, acked, data: slot });
+        }
+    }
 }
 
 /// The answer to a device that asked for entrance.
@@ -108,6 +122,7 @@ pub(super) fn admission(entrance: Entrance, row: GroupRow, members: Members) -> 
             group_bytes: row.bytes,
             slot: members.slot.unwrap_or_default(),
             allow: members.allow,
+            slots: members.slots,
         }),
     }
 }

@@ -61,6 +61,21 @@ async fn an_ack_reaches_the_other_sessions_and_its_receipt_the_slot() {
 }
 
 #[tokio::test]
+async fn who_comes_later_is_shown_once_what_the_others_have_left_in_their_slots() {
+    let (relay, mut a, _b) = pair().await;
+    let receipt = Bytes::from_static(b"receipt");
+    a.send(ClientFrame::Ack { cursor: 1, receipt: None }).await;
+    a.send(ClientFrame::SlotPut { data: receipt.clone() }).await;
+    assert!(a.is_quiet().await);
+    let mut late = relay.member(&Group::new(1), &device(3)).await;
+    late.admitted(&Group::new(1)).await;
+    assert_eq!(late.next().await, RelayFrame::Acked { device: a.device, cursor: 1, receipt: Some(receipt) });
+    assert!(late.is_quiet().await, "the other has left nothing");
+    late.admitted(&Group::new(1)).await;
+    assert!(late.is_quiet().await, "not again to the same session");
+}
+
+#[tokio::test]
 async fn a_slot_is_the_devices_own() {
     let (relay, mut a, _) = pair().await;
     a.send(ClientFrame::SlotPut { data: Bytes::from_static(b"mine") }).await;

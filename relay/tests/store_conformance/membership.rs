@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use zerok_sync_protocol::LogName;
 use zerok_sync_protocol::limits::{ALLOW_LIST_MAX, SUPERSEDED_LOGS_MAX};
-use zerok_sync_relay::store::{Admission, DeviceNote, KnownLog, Lookup, Restricted, RotateRequest, Rotated};
+use zerok_sync_relay::store::{Admission, DeviceNote, KnownLog, Lookup, Restricted, RotateRequest, Rotated, Slot};
 
 use crate::subject::{
     NOW, Subject, auth, device, envelope, epoch_envelope, found, known, new_log, note, note_of, present, slot_put,
@@ -209,7 +209,9 @@ pub async fn a_slot_is_kept_until_its_device_is_removed(store: Subject) {
     slot_put(&*store, &other, b"theirs").await;
 
     let log = log.rotated(&*store, 2, &[device(1), device(9)]).await;
-    assert_eq!(log.admitted(&*store).await.slot, "mine");
+    let theirs = Slot { device: device(9), acked: 0, data: Bytes::from_static(b"theirs") };
+    let admitted = log.admitted(&*store).await;
+    assert_eq!((admitted.slot, admitted.slots), (Bytes::from_static(b"mine"), vec![theirs]));
     assert_eq!(log.by(device(9)).admitted(&*store).await.slot, "theirs");
 
     log.restrict(&*store, &[device(1)]).await;

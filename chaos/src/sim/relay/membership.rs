@@ -151,7 +151,7 @@ impl Relay {
         self.send(conn, &RelayFrame::Rotated { auth_gen, cursor });
     }
 
-    fn members_here(&self) -> Vec<Conn> {
+    pub(super) fn members_here(&self) -> Vec<Conn> {
         self.sessions.iter().filter(|(_, session)| session.member).map(|(conn, _)| *conn).collect()
     }
 

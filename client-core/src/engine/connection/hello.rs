@@ -131,7 +131,7 @@ impl Engine {
         } else {
             self.subscribe(at);
         }
-        self.set_problem(at, self.progress.copied.then_some(Problem::OlderCopy));
+        self.set_problem(at, self.progress.copied.then_some(Problem::NeedsApproval));
         self.expect_granted_order(at);
         self.open_mailbox();
         self.event(Event::StatusChanged);

@@ -69,6 +69,8 @@ pub enum Command {
     /// Recovery words: make them, look after them, bring a lost group back with them
     #[command(subcommand)]
     Recovery(Recovery),
+    /// Let the group's only device go on that was restored from an older copy; no other copy may be in use
+    Approve,
     /// Check everything stored on this device and at the relays once more
     Verify,
     /// Put back what the relays lost, as far as this device has it
@@ -168,10 +170,11 @@ pub struct Push {
     /// Send this file's bytes
     #[arg(long)]
     pub file: Option<PathBuf>,
-    /// How far it must have come: on this device's disk, or on the relay's
+    /// How far it must have come: to this device's disk, to the relay's, or to that of every other
+    /// device, which may be away
     #[arg(long, value_enum, default_value_t = Wait::Relay)]
     pub wait: Wait,
-    /// How long to wait for the relay
+    /// How long to wait for that
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
     pub timeout: Duration,
 }
@@ -180,6 +183,7 @@ pub struct Push {
 pub enum Wait {
     Local,
     Relay,
+    AllDevices,
 }
 
 #[derive(Args)]

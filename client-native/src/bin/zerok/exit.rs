@@ -98,6 +98,7 @@ fn exit_of(error: &ClientError) -> Exit {
         ClientError::Restore(error) => exit_of_restore(error),
         ClientError::Push(PushError::TooLarge { .. }) => Exit::Limit,
         ClientError::Push(PushError::Left) | ClientError::Membership(MembershipError::Left) => Exit::NotAuthorised,
+        ClientError::Membership(MembershipError::NotAlone) => Exit::NotAuthorised,
         ClientError::Membership(MembershipError::GroupFull) => Exit::Limit,
         ClientError::Membership(
             MembershipError::Stopped | MembershipError::NotYet | MembershipError::WordsUnderWay,
@@ -141,7 +142,7 @@ pub fn exit_of_problem(problem: &Problem) -> Exit {
         // Somebody else answers where the relay was.
         Problem::RelayKeyChanged { .. } => Exit::Integrity,
         Problem::RelayKeyNeeded { .. } => Exit::Usage,
-        Problem::EpochNotOpened | Problem::Revoked | Problem::Left => Exit::NotAuthorised,
+        Problem::EpochNotOpened | Problem::Revoked | Problem::Left | Problem::NeedsApproval => Exit::NotAuthorised,
         Problem::Refused { code: Some(code), .. } => exit_of_code(*code),
         _ => Exit::Other,
     }
@@ -220,6 +221,7 @@ mod tests {
             (refused(ErrorCode::Overloaded), 3),
             (ClientError::Relay(Problem::RelayKeyChanged { url: String::new() }), 4),
             (ClientError::Relay(Problem::Revoked), 5),
+            (ClientError::Relay(Problem::NeedsApproval), 5),
             (ClientError::Push(PushError::Left), 5),
             (ClientError::Membership(MembershipError::OwnDevice), 2),
             (refused(ErrorCode::CreationRefused), 5),

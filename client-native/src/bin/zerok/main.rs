@@ -48,6 +48,7 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Revoke(options) => commands::membership::revoke(&global, options).await,
         Command::Rotate(options) => commands::membership::rotate(&global, options).await,
         Command::Leave(options) => commands::membership::leave(&global, options).await,
+        Command::Approve => commands::approve::run(&global).await,
         Command::Repair(options) => commands::repair::run(&global, options).await,
         Command::Recovery(Recovery::Create(options)) => commands::recovery::create(&global, options).await,
         Command::Recovery(Recovery::Status) => commands::recovery::status(&global).await,

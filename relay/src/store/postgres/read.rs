@@ -218,21 +218,16 @@ pub(super) async fn admit(
     Ok((entrance != Entrance::ListNow).then(|| admission(entrance, row, members)))
 }
 
-/// The allow-list, and what is kept for one device of it.
+/// The allow-list, and what is kept for each device of it.
 pub(super) async fn members(db: &impl GenericClient, group: GroupKey, device: &NoisePublicKey) -> Result<Members> {
     let select = db
-        .prepare_cached(
-            "SELECT noise_key, CASE WHEN noise_key = $2 THEN slot END FROM devices WHERE group_id = $1
-             ORDER BY noise_key",
-        )
+        .prepare_cached("SELECT noise_key, slot, acked FROM devices WHERE group_id = $1 ORDER BY noise_key")
         .await
         .map_err(failed)?;
     let mut members = Members::default();
-    for row in db.query(&select, &[&&group.0[..], &&device.0[..]]).await.map_err(failed)? {
-        members.allow.push(NoisePublicKey(fixed(row.get(0))?));
-        if let Some(slot) = row.get::<_, Option<&[u8]>>(1) {
-            members.slot = Some(Bytes::copy_from_slice(slot));
-        }
+    for row in db.query(&select, &[&&group.0[..]]).await.map_err(failed)? {
+        let listed = NoisePublicKey(fixed(row.get(0))?);
+        members.add(listed, listed == *device, bytes(&row, 1), from_db(row.get(2))?);
     }
     Ok(members)
 }

@@ -86,13 +86,17 @@ pub(super) fn allow_list(db: &Connection, group: GroupKey) -> Result<Vec<NoisePu
     Ok(allow)
 }
 
-/// The allow-list, and what is kept for one device of it.
+/// The allow-list, and what is kept for each device of it.
 pub(super) fn members(db: &Connection, group: GroupKey, device: &NoisePublicKey) -> Result<Members> {
-    let slot: Option<Vec<u8>> = db
-        .prepare_cached("SELECT slot FROM devices WHERE group_id = ?1 AND noise_key = ?2")?
-        .query_row(params![&group.0, &device.0], |row| row.get(0))
-        .optional()?;
-    Ok(Members { allow: allow_list(db, group)?, slot: slot.map(Bytes::from) })
+    let mut statement =
+        db.prepare_cached("SELECT noise_key, slot, acked FROM devices WHERE group_id = ?1 ORDER BY noise_key")?;
+    let mut rows = statement.query([&group.0])?;
+    let mut members = Members::default();
+    while let Some(row) = rows.next()? {
+        let listed = NoisePublicKey(fixed(blob(row, 0)?)?);
+        members.add(listed, listed == *device, Bytes::copy_from_slice(blob(row, 1)?), from_db(row.get(2)?)?);
+    }
+    Ok(members)
 }
 
 /// The answer to a device that asks for entrance; `None` if something has to be written first. One

@@ -1,18 +1,27 @@
 //! `zerok devices`: who is in the group.
 
-use serde_json::json;
+use std::time::Duration;
 
-use super::{REPORT_TIMEOUT, Session, catch_up, recovery, shown};
+use serde_json::json;
+use zerok_sync::Client;
+
+use super::heard::{now_ms, standing, warnings};
+use super::{REPORT_TIMEOUT, Session, catch_up, recovery, shown, wait_for};
 use crate::args::Global;
 use crate::exit::Failure;
+
+/// How long a device that is there has to say so: to the relay and back, twice, from far away.
+const PRESENCE_TIMEOUT: Duration = Duration::from_millis(400);
 
 pub async fn run(global: &Global) -> Result<(), Failure> {
     let session = Session::open(global, true).await?;
     if let Err(error) = catch_up(&session.client, REPORT_TIMEOUT).await {
         eprintln!("zerok: as of the last contact with the relay ({error})");
     }
+    who_is_there(&session.client).await;
     let status = session.client.status().borrow().clone();
     recovery::nag(&status);
+    let now_ms = now_ms();
     let printed = status.members.iter().try_for_each(|member| {
         let name = shown(&member.name);
         global.output.line(
@@ -22,8 +31,9 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
                 if member.paper {
                     return format!("{}  {name} (on paper)  made {}", member.device, time(member.joined_at_ms));
                 }
-                let heard = member.last_wrote_at_ms.map_or_else(String::new, |ms| format!(", last wrote {}", time(ms)));
-                format!("{}  {name}{own}{leaving}  joined {}{heard}", member.device, time(member.joined_at_ms))
+                let wrote = member.last_wrote_at_ms.map_or_else(String::new, |ms| format!(", last wrote {}", time(ms)));
+                let heard = if member.own { String::new() } else { format!(", {}", standing(member, now_ms)) };
+                format!("{}  {name}{own}{leaving}  joined {}{wrote}{heard}", member.device, time(member.joined_at_ms))
             },
             || {
                 json!({
@@ -32,6 +42,10 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
                     "own": member.own,
                     "joined_at": member.joined_at_ms,
                     "last_wrote_at": member.last_wrote_at_ms,
+                    "last_heard_at": member.last_heard_at_ms,
+                    "online": member.online,
+                    "stale": member.is_stale(now_ms),
+                    "has_push": member.has_push,
                     "leaving": member.leaving,
                     "paper": member.paper,
                 })
@@ -47,6 +61,7 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
             )
         })
     });
+    warnings(&status.members, now_ms).iter().for_each(|warning| eprintln!("zerok: {warning}"));
     if status.unknown_at_relay > 0 {
         eprintln!(
             "zerok: the relay admits {} more that no device of the group knows: one that is being let in, or one that the relay has put there; `zerok rotate` shuts it out",
@@ -54,6 +69,13 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
         );
     }
     session.close(printed.map_err(Failure::from)).await
+}
+
+/// Gives the other devices a moment to say that they are there.
+async fn who_is_there(client: &Client) {
+    let deadline = tokio::time::Instant::now() + PRESENCE_TIMEOUT;
+    let _ =
+        wait_for(client, deadline, |status| status.members.iter().all(|member| member.online || member.paper)).await;
 }
 
 /// A device's clock, in UTC.

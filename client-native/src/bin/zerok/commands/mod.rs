@@ -1,7 +1,9 @@
 //! One file for each command, and what several of them do.
 
+pub mod approve;
 pub mod devices;
 pub mod export;
+pub mod heard;
 pub mod init;
 pub mod invite;
 pub mod join;

@@ -3,9 +3,10 @@
 use std::io::Read;
 
 use serde_json::json;
-use zerok_sync::{BLOB_BYTES_MAX, Client, ClientError, Problem};
+use zerok_sync::{BLOB_BYTES_MAX, Client, ClientError, Problem, Status};
 
-use super::Session;
+use super::heard::{now_ms, standing};
+use super::{Session, shown};
 use crate::args::{Global, Push, Wait};
 use crate::exit::{Exit, Failure, exit_of_problem};
 
@@ -21,16 +22,16 @@ async fn push(session: &Session, global: &Global, options: &Push, blob: Vec<u8>)
     let receipt = session.client.push(blob).await?;
     let reached = match options.wait {
         Wait::Local => "local",
-        Wait::Relay => tokio::select! {
-            acked = tokio::time::timeout(options.timeout, receipt.at_relay()) => match acked {
-                Ok(acked) => {
-                    acked?;
-                    "relay"
-                }
-                Err(_) => return Err(queued(session)),
-            },
-            problem = shut_out(&session.client) => return Err(ClientError::Relay(problem).into()),
-        },
+        Wait::Relay => {
+            in_time(session, options, receipt.at_relay()).await?.ok_or_else(|| queued(session))?;
+            "relay"
+        }
+        Wait::AllDevices => {
+            in_time(session, options, receipt.at_all_devices())
+                .await?
+                .ok_or_else(|| not_everywhere(session, receipt.number()))?;
+            "all-devices"
+        }
     };
     if global.output.json {
         global.output.line(String::new, || json!({ "push": receipt.number(), "reached": reached }))?;
@@ -38,10 +39,40 @@ async fn push(session: &Session, global: &Global, options: &Push, blob: Vec<u8>)
     Ok(())
 }
 
-/// Waits until the relay says that this device is no member any more.
+/// Waits for a tier; nothing if it is not reached in time.
+async fn in_time(
+    session: &Session,
+    options: &Push,
+    reached: impl Future<Output = Result<(), ClientError>>,
+) -> Result<Option<()>, Failure> {
+    tokio::select! {
+        reached = tokio::time::timeout(options.timeout, reached) => Ok(reached.ok().transpose()?),
+        problem = shut_out(&session.client) => Err(ClientError::Relay(problem).into()),
+    }
+}
+
+/// The relay has it, and not every device has said that it has it.
+fn not_everywhere(session: &Session, push: u64) -> Failure {
+    let status = session.client.status().borrow().clone();
+    if status.acked_push < push {
+        return queued(session);
+    }
+    let lacking = status.members.iter().filter(|member| !member.own && !member.paper && member.has_push < push);
+    let now_ms = now_ms();
+    let lacking: Vec<String> =
+        lacking.map(|member| format!("{} ({})", shown(&member.name), standing(member, now_ms))).collect();
+    Failure::other(format!(
+        "the relay has it; not every device has said in time that it has it, too: {}. Nothing is left to do here",
+        lacking.join(", ")
+    ))
+}
+
+/// Waits until it turns out that this device sends nothing any more.
 async fn shut_out(client: &Client) -> Problem {
     let mut status = client.status();
-    let out = status.wait_for(|status| matches!(status.problem, Some(Problem::Revoked | Problem::Left))).await;
+    let stops =
+        |status: &Status| matches!(status.problem, Some(Problem::Revoked | Problem::Left | Problem::NeedsApproval));
+    let out = status.wait_for(stops).await;
     match out.ok().and_then(|status| status.problem.clone()) {
         Some(problem) => problem,
         // The client has ended, which the receipt tells.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use zerok_sync::{Connection, Status};
 
+use super::heard::{now_ms, warnings};
 use super::newcomers::Newcomers;
 use super::{REPORT_TIMEOUT, Session, catch_up, recovery};
 use crate::args::Global;
@@ -29,6 +30,7 @@ fn text(status: &Status) -> String {
         format!("position   {} (processed {})", status.position, status.processed),
         format!("outbox     {} waiting ({} bytes)", status.outbox_count, status.outbox_bytes),
     ];
+    lines.extend(warnings(&status.members, now_ms()).into_iter().map(|warning| format!("stale      {warning}")));
     lines.extend(status.problem.iter().map(|problem| format!("problem    {problem}")));
     lines.extend(status.integrity.iter().map(|finding| format!("integrity  {}", describe(finding))));
     lines.join("\n")
@@ -45,6 +47,7 @@ fn object(status: &Status, joined: Vec<Value>) -> Value {
         "relay_head": status.relay_head,
         "devices": status.members.iter().filter(|member| !member.paper).count(),
         "recovery": recovery::word(status),
+        "stale": stale(status),
         "joined": joined,
         "position": status.position,
         "processed": status.processed,
@@ -53,6 +56,12 @@ fn object(status: &Status, joined: Vec<Value>) -> Value {
         "problem": status.problem.as_ref().map(ToString::to_string),
         "integrity": status.integrity.iter().map(describe).collect::<Vec<_>>(),
     })
+}
+
+/// Names of the devices that were not heard from for long.
+fn stale(status: &Status) -> Vec<&str> {
+    let now_ms = now_ms();
+    status.members.iter().filter(|member| member.is_stale(now_ms)).map(|member| member.name.as_str()).collect()
 }
 
 fn connection(status: &Status) -> &'static str {
