@@ -14,6 +14,9 @@ use crate::seal::Authenticated;
 
 /// Anomalies that wait for their explanation; more than these are no accident.
 const SUSPICIONS_MAX: usize = 256;
+/// Who has what is missing looks as late as who lacks it, or is away for a moment: so often the one
+/// that lacks it looks again.
+const LOOKS_MAX: u32 = 3;
 
 wire_struct! {
     /// Body of an incident entry: a relay went back in time, or (`old` is `timeline`) spoiled what it
@@ -72,6 +75,7 @@ impl Engine {
     /// again whether somebody has put it back.
     pub(super) fn ask_for_help(&mut self, at: RelayAt) {
         self.relays[at].recheck_soon = true;
+        self.relays[at].looks_left = LOOKS_MAX;
         self.tell_of_damage(at);
     }
 
@@ -109,7 +113,10 @@ impl Engine {
         let Some(at) = self.relays.by_tag(incident.relay) else { return };
         let first = self.relays[at].note_incident(incident.timeline);
         if incident.old == incident.timeline {
-            self.relays[at].recheck_soon |= first && incident.timeline == self.relays[at].row.timeline;
+            if first && incident.timeline == self.relays[at].row.timeline {
+                self.relays[at].recheck_soon = true;
+                self.relays[at].looks_left = LOOKS_MAX;
+            }
             return;
         }
         // This device found its way into the new timeline without being told why; was it there?

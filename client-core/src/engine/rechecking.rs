@@ -111,6 +111,7 @@ impl Engine {
         for at in self.relays.all() {
             self.relays[at].recheck_wanted = Some(purpose);
             self.relays[at].unhealed = false;
+            self.relays[at].looks_left = 0;
             // With a session of its own, so that nothing comes back as a stub.
             if self.relays[at].session.live_ref().is_some() {
                 self.reconnect(now, at);
@@ -257,6 +258,10 @@ impl Engine {
         }
         if found.purpose != RecheckFor::Verify && !found.is_whole() {
             self.relays[at].unhealed = true;
+            if let Some(left) = self.relays[at].looks_left.checked_sub(1) {
+                self.relays[at].looks_left = left;
+                self.relays[at].recheck_soon = true;
+            }
         }
         let waits = |relay: &super::relay::Relay| relay.recheck_wanted.is_some() || relay.unhealed;
         if found.purpose != RecheckFor::Verify && !self.relays.iter().any(waits) {

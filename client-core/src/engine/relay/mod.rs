@@ -81,6 +81,8 @@ pub(super) struct Relay {
     pub(super) rechecked: Option<Found>,
     /// What was put back did not stand afterwards.
     pub(super) unhealed: bool,
+    /// How often it is looked again by itself whether another device has put back what this one lacks.
+    pub(super) looks_left: u32,
     /// Anomalies not judged yet, and since when they wait in a live session.
     pub(super) suspicions: Vec<IntegrityEvent>,
     pub(super) suspected_ms: Option<u64>,
@@ -175,6 +177,7 @@ impl Relay {
             recheck: None,
             rechecked: None,
             unhealed: false,
+            looks_left: 0,
             suspicions: Vec::new(),
             suspected_ms: None,
             repair: None,
