@@ -116,7 +116,7 @@ fn s_cur_03_a_device_put_back_from_an_older_export_reads_and_does_not_fork_its_c
 
     let older = homes.device("older");
     knowing(&older).succeed(&["import", &file]);
-    let said = older.fail(1, &["push", "would fork", "--timeout", "5s"]);
+    let said = older.fail(5, &["push", "would fork", "--timeout", "5s"]);
     assert!(said.contains("older copy"), "{said}");
     b.succeed(&["push", "hello"]);
     assert_eq!(older.succeed(&["pull"]), "hello\n", "it reads");
