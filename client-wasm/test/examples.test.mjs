@@ -21,10 +21,13 @@ declare global {
   const init: typeof zerok.init;
   const codeOrLink: string;
   const readExport: typeof zerok.readExport;
+  const checkRecoveryWords: typeof zerok.checkRecoveryWords;
+  const input: HTMLInputElement;
   const file: Blob;
   const passphrase: string;
   function show(text: string): void;
   function askForANewInvitation(): void;
+  function showAndAsk(words: readonly string[], asked: readonly number[], html: string): Promise<void>;
   function readFile(path: string): Promise<Uint8Array<ArrayBuffer>>;
 }
 `;
