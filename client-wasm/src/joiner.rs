@@ -28,6 +28,7 @@ impl CoreJoiner {
     ///
     /// # Errors
     /// `invalid_link`, `invalid_code`, `invalid_argument`.
+    #[allow(clippy::too_many_arguments, reason = "an object from JavaScript would be read by hand, field by field")]
     pub fn open(
         host: Host,
         store_key: &[u8],
