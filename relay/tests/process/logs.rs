@@ -148,7 +148,7 @@ async fn use_it(relay: &Running) -> Secrets {
 
     // Pairing's rendezvous, on both transports.
     let mut inviter = relay.client(&device(71)).await;
-    inviter.admitted(&group).await;
+    admitted_beside_a_slot(&mut inviter).await;
     inviter.send(ClientFrame::MailboxOpen { short: false, ttl_ms: MAILBOX_TTL_MS }).await;
     let RelayFrame::MailboxOpened { mailbox, salt, .. } = inviter.next().await else { panic!("no mailbox") };
     secrets.bytes(mailbox.as_bytes());
@@ -168,6 +168,12 @@ async fn use_it(relay: &Running) -> Secrets {
     secrets
 }
 
+/// Lets a member in, who is shown the slot that another device has written.
+async fn admitted_beside_a_slot(client: &mut Client) {
+    client.admitted(&Group::new(77)).await;
+    let RelayFrame::Acked { .. } = client.next().await else { panic!("no slot") };
+}
+
 /// What the relay says no to.
 async fn refusals(relay: &Running, secrets: &mut Secrets) {
     let group = Group::new(78);
@@ -178,7 +184,7 @@ async fn refusals(relay: &Running, secrets: &mut Secrets) {
     stranger.ends_with(ErrorCode::Unauthorized).await;
 
     let mut member = relay.client(&device(71)).await;
-    member.admitted(&Group::new(77)).await;
+    admitted_beside_a_slot(&mut member).await;
     member.send(subscribe_frame(Timeline([0xab; 8]), 2, BlobId([0xcd; 32]), PLENTY, true)).await;
     assert_eq!(member.error().await, ErrorCode::Diverged);
     member.send(push_frame(1, &[Bytes::from_static(b"too short")], false)).await;
@@ -208,7 +214,7 @@ async fn refusals(relay: &Running, secrets: &mut Secrets) {
 /// The store fails under a push, under a reader and under the collector.
 async fn fail(relay: &Running, break_it: impl AsyncFnOnce()) {
     let mut member = relay.client(&device(71)).await;
-    member.admitted(&Group::new(77)).await;
+    admitted_beside_a_slot(&mut member).await;
     break_it().await;
     assert_eq!(member.push(1, &[envelope_of(75, SIZE)]).await, [Err(ErrorCode::StorageUnavailable)]);
     member.send(ClientFrame::Probe { cursors: vec![1, 2].try_into().unwrap() }).await;
