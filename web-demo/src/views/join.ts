@@ -8,7 +8,7 @@ import { attempt, nameField } from "./welcome.ts";
 
 export interface JoinActions {
   /** Joins; calls back with the digits to show, and to ask whether it is the right group. */
-  readonly join: (deviceName: string, options: Required<JoinOptions>) => Promise<void>;
+  readonly join: (deviceName: string, options: Required<Omit<JoinOptions, "bringData">>) => Promise<void>;
   readonly leave: () => void;
 }
 
