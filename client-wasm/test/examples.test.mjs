@@ -24,6 +24,7 @@ declare global {
   const checkRecoveryWords: typeof zerok.checkRecoveryWords;
   const input: HTMLInputElement;
   const file: Blob;
+  const blob: Uint8Array;
   const passphrase: string;
   function show(text: string): void;
   function askForANewInvitation(): void;
