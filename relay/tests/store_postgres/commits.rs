@@ -218,7 +218,7 @@ async fn a_server_that_stays_away_is_a_refusal_after_a_bounded_time() {
     let postgres = Postgres::connect(&cutter.url).await.unwrap();
     create(&postgres).await;
     let (store, metrics): (DynStore, _) = (Arc::new(postgres), Metrics::new());
-    let limits = RelayLimits { commit_retry_ms: 200, ..RelayLimits::default() };
+    let limits = RelayLimits { commit_retry_ms: 2_000, ..RelayLimits::default() };
     let writer = Writer::start(store, Hub::new(&limits, &metrics, Arc::new(Silent)), &limits, metrics.clone());
     let (stop, cut) = (Arc::new(AtomicU64::new(0)), Arc::clone(&cutter.cut));
     let always = tokio::spawn({
