@@ -557,7 +557,9 @@ impl Trial {
     /// A device that its sender takes for a member and that has not stored its entry.
     fn who_lacks(&self, sender: usize, push: u64) -> Option<usize> {
         let status = self.world.devices[sender].engine()?.status();
-        let others = status.members.iter().filter(|member| !member.own && !member.leaving);
+        // Who has not said a word about this device's entries was let in since: the event was on its way
+        // while its commit was, and nobody promised for a device that was no member then.
+        let others = status.members.iter().filter(|member| !member.own && !member.leaving && member.has_push > 0);
         let of = |id: DeviceId| self.persons.iter().position(|person| person.id == Some(id));
         // The last row of the index of the sender's entries says how far it goes.
         let (from, to) = ([&[4][..], &status.device.0].concat(), [&[4][..], &status.device.0, &[0xff; 9]].concat());
