@@ -125,7 +125,7 @@ async fn every_acknowledged_entry_survives_a_crash_of_the_database_and_the_relay
         let store = Arc::clone(&store);
         async move {
             let mut interrupted = 0;
-            for n in 1..=300 {
+            for n in 1..=900 {
                 let cursors = loop {
                     match append(&store, n).await {
                         Ok(Append::Stored { cursors, .. }) => break cursors,
@@ -151,7 +151,7 @@ async fn every_acknowledged_entry_survives_a_crash_of_the_database_and_the_relay
 
     assert!(interrupted > 0, "the crash came too late to matter");
     let entries = store.read(group(), 1, usize::MAX, usize::MAX).await.unwrap();
-    let expected = (0..=300).map(|n| {
+    let expected = (0..=900).map(|n| {
         let envelope = envelope(n);
         StoredEntry::Present { cursor: n + 1, blob_id: blob_id(&envelope), envelope }
     });
