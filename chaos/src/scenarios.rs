@@ -1,6 +1,8 @@
 //! The plans of the scenarios that look at one kind of fault: small, and swept point by point
 //! where "every point" is what the catalogue asks for.
 
+use zerok_sync_protocol::limits::ENVELOPE_BYTES_MAX_DEFAULT;
+
 use crate::sim::{Conditions, Dice, Loss};
 use crate::trial::plan::{Op, Plan};
 
@@ -15,6 +17,7 @@ fn calm(ops: Vec<(u64, Op)>) -> Plan {
         founders: 3,
         devices: 3,
         ops,
+        envelope_bytes_max: ENVELOPE_BYTES_MAX_DEFAULT,
         conditions: Conditions::CALM,
         lateness_ms: 0..=100,
         empty_blobs: false,

@@ -53,11 +53,14 @@ fn an_honest_relay_with_every_fault_raises_nothing_and_loses_nothing() {
         "links cut",
         "partitions",
         "pushes known to be everywhere",
+        "pushes in parts",
         "pushes refused",
         "relay restarts",
         "removals read",
         "rotations",
         "reopened after a failed commit",
+        "snapshots",
+        "snapshots begun with",
     ] {
         assert!(tally.get(what).is_some_and(|&count| count >= 10), "hardly any {what}: {tally:?}");
     }

@@ -58,6 +58,11 @@ pub enum Problem {
         "this device was restored from an older copy, or copied: it reads, and sends nothing, so that its history stays in one piece. Invite it again from another device, into a new home, and remove this one there; if it is the group's only device and no other copy of it is in use, approve it"
     )]
     NeedsApproval,
+    /// This device is to begin with a snapshot that the relay's log does not have, or not whole.
+    #[error(
+        "the relay's log does not hold the snapshot that this device is to begin with: start a device that has it, or make a new invitation"
+    )]
+    SnapshotUnusable,
     /// The relay has no log of this group, and this device nothing to make one of.
     #[error(
         "the relay no longer has this group's log, and this device has read nothing to put back: start a device that has"
@@ -74,7 +79,7 @@ pub enum Problem {
 /// Why a blob was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
-    /// Larger than `blob_bytes_max`.
+    /// Larger than any number of parts may be.
     #[error("this blob is {bytes} bytes; the limit is {bytes_max}: split it")]
     TooLarge {
         /// Its size.
@@ -107,6 +112,41 @@ pub enum WhisperError {
     /// Too many in a second.
     #[error("this device whispers too often: wait a second")]
     TooOften,
+}
+
+/// Why no snapshot was made. Nothing was queued.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompactError {
+    /// Larger than a snapshot can be.
+    #[error("this state is {bytes} bytes; a snapshot holds {bytes_max}: leave out what the app can make anew")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The state cannot hold what the app has not been given.
+    #[error(
+        "entries up to position {position} are here that the app has not processed: process them, then make the snapshot"
+    )]
+    NotProcessed {
+        /// The newest of them.
+        position: u64,
+    },
+    /// Something is missing here, or on its way.
+    #[error(
+        "this device does not have all that the group has, or the relay not all of its own: try again when it has caught up"
+    )]
+    NotCaughtUp,
+    /// One is being made.
+    #[error("a snapshot is being made already")]
+    UnderWay,
+    /// More devices and changes of keys than a snapshot has room for.
+    #[error("the group has seen more devices or changes of keys than a snapshot can hold: begin a new group")]
+    TooMuchHistory,
+    /// This device does not act for the group now.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
 }
 
 /// Why a change to the group was not begun. Nothing was changed.

@@ -37,6 +37,19 @@ pub enum Event {
         /// Highest push number.
         push: u64,
     },
+    /// The log has outgrown its snapshot: a new one makes it shorter for whoever comes. See
+    /// `Engine::compact`.
+    CompactionAdvised {
+        /// Bytes that came since the last one.
+        log_bytes: u64,
+        /// Bytes of that.
+        snapshot_bytes: u64,
+    },
+    /// The snapshot asked for is durable on this device, and is sent like this push.
+    SnapshotQueued {
+        /// Its number.
+        push: u64,
+    },
     /// Every position up to this one counts as processed, also after a crash.
     ProcessedStored {
         /// Highest position.
@@ -242,6 +255,13 @@ wire_enum! {
             /// Cursor at the relay.
             cursor: u64,
             /// Who signed.
+            sender: DeviceId,
+            /// Its place in that device's chain.
+            seq: u64,
+        },
+        /// A snapshot that says otherwise than the log; it is not used.
+        12 => FalseSnapshot {
+            /// Who made it.
             sender: DeviceId,
             /// Its place in that device's chain.
             seq: u64,

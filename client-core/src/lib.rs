@@ -42,6 +42,7 @@ pub mod passphrase;
 pub mod recovery;
 pub mod relay_link;
 pub mod seal;
+pub mod snapshot;
 pub mod statement;
 pub mod store_lock;
 pub mod store_seal;
@@ -51,9 +52,10 @@ pub mod vectors;
 pub use code::PairingCode;
 pub use engine::{
     Audit, AuditReport, AuditedSender, Backoff, Connection, Engine, Entry, EntryReader, FormerEntry, FormerGroup,
-    Founding, GrantedDevice, Member, RelayStatus, STALE_AFTER_MS, Secrets, Status, StoredEntries,
+    Founding, GrantedDevice, InParts, Member, PUSH_BYTES_MAX, RelayStatus, STALE_AFTER_MS, Secrets, Status, Stored,
+    StoredEntries,
 };
-pub use error::{JoinError, MembershipError, OpenError, Problem, PushError, WhisperError};
+pub use error::{CompactError, JoinError, MembershipError, OpenError, Problem, PushError, WhisperError};
 pub use event::{Event, IntegrityEvent};
 pub use invite::{Invite, InviteError, InviteKind};
 pub use io::{Input, Machine, Now, Output};

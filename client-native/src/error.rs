@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use zerok_sync_core::export::ExportError;
 use zerok_sync_core::io::StorageFault;
 use zerok_sync_core::{
-    InviteError, JoinError, MembershipError, OpenError, Problem, PushError, RestoreError, WhisperError,
+    CompactError, InviteError, JoinError, MembershipError, OpenError, Problem, PushError, RestoreError, WhisperError,
 };
 
 use crate::storage::StorageError;
@@ -44,6 +44,9 @@ pub enum ClientError {
     /// The whisper was not said.
     #[error(transparent)]
     Whisper(#[from] WhisperError),
+    /// No snapshot was made.
+    #[error(transparent)]
+    Compact(#[from] CompactError),
     /// A change to the group was not begun.
     #[error(transparent)]
     Membership(#[from] MembershipError),

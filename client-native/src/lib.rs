@@ -56,12 +56,11 @@ pub use zerok_sync_core::passphrase::{Passphrase, PassphraseError};
 pub use zerok_sync_core::recovery::words::WORDS_TEXT_BYTES_MAX as RECOVERY_TEXT_BYTES_MAX;
 pub use zerok_sync_core::statement::WHISPER_BODY_BYTES_MAX;
 pub use zerok_sync_core::{
-    AuditReport, AuditedSender, Connection, Digits, Entry, GrantedDevice, IntegrityEvent, Invite, InviteError,
-    InviteKind, InviteLink, JoinError, LikelySlip, Member, MembershipError, OpenError, PairingCode, Problem, PushError,
-    Recovery, RecoveryDraft, RecoverySheet, RecoveryWords, RelayStatus, RestoreError, Status, UnknownWord,
-    WhisperError, WordsError,
+    AuditReport, AuditedSender, CompactError, Connection, Digits, Entry, GrantedDevice, IntegrityEvent, Invite,
+    InviteError, InviteKind, InviteLink, JoinError, LikelySlip, Member, MembershipError, OpenError, PUSH_BYTES_MAX,
+    PairingCode, Problem, PushError, Recovery, RecoveryDraft, RecoverySheet, RecoveryWords, RelayStatus, RestoreError,
+    Status, UnknownWord, WhisperError, WordsError,
 };
-pub use zerok_sync_protocol::limits::BLOB_BYTES_MAX;
 pub use zerok_sync_protocol::{BlobId, ErrorCode, NoisePublicKey};
 
 /// Compiles the README's example.

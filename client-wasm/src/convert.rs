@@ -47,6 +47,10 @@ pub(crate) fn event(event: &Event) -> Object {
         Event::PushesStored { push } => ("pushes_stored", &[("push", number(*push))]),
         Event::PushesAcked { push } => ("pushes_acked", &[("push", number(*push))]),
         Event::PushesEverywhere { push } => ("pushes_everywhere", &[("push", number(*push))]),
+        Event::SnapshotQueued { push } => ("snapshot_queued", &[("push", number(*push))]),
+        Event::CompactionAdvised { log_bytes, snapshot_bytes } => {
+            ("compaction_advised", &[("logBytes", number(*log_bytes)), ("snapshotBytes", number(*snapshot_bytes))])
+        }
         Event::PushRefused { push, problem } => {
             ("push_refused", &[("push", number(*push)), ("failure", failure(problem).into())])
         }
@@ -189,6 +193,7 @@ pub(crate) fn entry(entry: &Entry) -> Object {
         ("lamport", number(entry.lamport)),
         ("seq", number(entry.seq)),
         ("missingDeps", entry.missing_deps.into()),
+        ("snapshot", entry.snapshot.into()),
         ("cursor", number(entry.cursor)),
         ("blobId", hex(&entry.blob_id)),
         ("envelope", js_bytes(&entry.envelope).into()),
@@ -237,6 +242,9 @@ fn integrity(finding: &IntegrityEvent) -> Object {
         }
         IntegrityEvent::Quarantined { cursor, sender, seq } => {
             ("quarantined", vec![("cursor", number(*cursor)), ("sender", hex(sender)), ("seq", number(*seq))])
+        }
+        IntegrityEvent::FalseSnapshot { sender, seq } => {
+            ("false_snapshot", vec![("sender", hex(sender)), ("seq", number(*seq))])
         }
         // The core may learn of more before this crate does; its text still says what it is.
         other => ("other", vec![("finding", format!("{other:?}").into())]),

@@ -7,14 +7,14 @@ use js_sys::{Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 use zerok_sync_core::io::{Input, RelayAddress, Row, StorageFault};
 use zerok_sync_core::keys::StoreKey;
-use zerok_sync_core::{Engine, FormerEntry, Founding, InviteKind, Secrets, WordsError};
+use zerok_sync_core::{Engine, FormerEntry, Founding, InParts, InviteKind, Secrets, Stored, WordsError};
 use zerok_sync_protocol::NoisePublicKey;
 
 use crate::clock::now;
 use crate::convert;
 use crate::driver::{Driver, js_bytes, read_rows, write_batch};
 use crate::failure::{InvalidArgument, thrown};
-use crate::host::{CoreRecoveryDraft, CoreStatus, Entries, Host, KeyRange, Rows};
+use crate::host::{CoreEntry, CoreRecoveryDraft, CoreStatus, Host, KeyRange, Rows, StoredEntries};
 
 /// One membership of one group, driven by JavaScript's event loop.
 #[wasm_bindgen]
@@ -85,6 +85,15 @@ impl CoreEngine {
         let blob = Bytes::copy_from_slice(blob);
         let number = self.driver.call(|engine, now| engine.push(now, blob)).map_err(|error| thrown(&error))?;
         Ok(number as f64)
+    }
+
+    /// Makes a snapshot of the log; `snapshot_queued` says its push number.
+    ///
+    /// # Errors
+    /// `too_large`, `not_processed`, `not_caught_up`, `busy`, `not_yet`, `left`, `stopped`.
+    pub fn compact(&self, state: &[u8]) -> Result<(), JsValue> {
+        let state = Bytes::copy_from_slice(state);
+        self.driver.call(|engine, now| engine.compact(now, state)).map_err(|error| thrown(&error))
     }
 
     /// The app has processed every entry up to this position. Returns the position that
@@ -231,16 +240,21 @@ impl CoreEngine {
         self.driver.read(|engine| convert::status(&engine.status())).unchecked_into()
     }
 
-    /// Opens the entries behind a position in one row of `entryRange`.
+    /// Opens the entries behind a position in one row of `entryRange`; one that lies in several rows
+    /// comes as the `CoreInParts` that puts it together.
     ///
     /// # Errors
     /// `corrupt`.
     #[wasm_bindgen(js_name = readEntries)]
-    pub fn read_entries(&self, key: Vec<u8>, value: Vec<u8>, after: f64) -> Result<Entries, JsValue> {
+    pub fn read_entries(&self, key: Vec<u8>, value: Vec<u8>, after: f64) -> Result<StoredEntries, JsValue> {
         let reader = self.driver.read(Engine::entry_reader);
         let entries = Array::new();
-        for entry in reader.entries(Row { key, value }, after as u64) {
-            entries.push(&convert::entry(&entry.map_err(|error| thrown(&error))?));
+        for stored in reader.entries(Row { key, value }, after as u64) {
+            let stored: JsValue = match stored.map_err(|error| thrown(&error))? {
+                Stored::Whole(entry) => convert::entry(&entry).into(),
+                Stored::InParts(batch) => CoreInParts { position: batch.position(), own: batch.own(), batch }.into(),
+            };
+            entries.push(&stored);
         }
         Ok(entries.unchecked_into())
     }
@@ -276,6 +290,55 @@ impl CoreEngine {
     /// Queues an entry of the former group, unless it is.
     pub(crate) fn bring(&self, entry: FormerEntry) -> Result<u64, JsValue> {
         self.driver.call(|engine, now| engine.bring(now, entry)).map_err(|error| thrown(&error))
+    }
+}
+
+/// An entry that lies in several rows, while it is read: hand it the rows it wants until it wants no
+/// more.
+#[wasm_bindgen]
+pub struct CoreInParts {
+    position: u64,
+    own: bool,
+    batch: Box<InParts>,
+}
+
+#[wasm_bindgen]
+impl CoreInParts {
+    /// Its position.
+    #[wasm_bindgen(getter)]
+    #[must_use]
+    pub fn position(&self) -> f64 {
+        self.position as f64
+    }
+
+    /// Whether this device wrote it.
+    #[wasm_bindgen(getter)]
+    #[must_use]
+    pub fn own(&self) -> bool {
+        self.own
+    }
+
+    /// The rows it wants next; nothing once it is whole.
+    #[must_use]
+    pub fn wants(&self) -> Option<KeyRange> {
+        self.batch.wants().map(|(from, to)| key_range(&from, &to))
+    }
+
+    /// Takes the next rows.
+    ///
+    /// # Errors
+    /// `corrupt`.
+    pub fn take(&mut self, rows: &Rows) -> Result<(), JsValue> {
+        self.batch.take(read_rows(rows)).map_err(|error| thrown(&error))
+    }
+
+    /// The entry; this is of no further use.
+    ///
+    /// # Errors
+    /// `corrupt`.
+    pub fn finish(self) -> Result<CoreEntry, JsValue> {
+        let entry = self.batch.finish().map_err(|error| thrown(&error))?;
+        Ok(convert::entry(&entry).unchecked_into())
     }
 }
 

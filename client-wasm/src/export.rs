@@ -128,7 +128,7 @@ impl CoreImporter {
         let entries = Array::new();
         self.each(|importer, record| {
             if let Record::Entry { entry } = record
-                && let Some(archive) = &importer.archive
+                && let Some(archive) = &mut importer.archive
                 && let Some(entry) = archive.entry(&entry)?
             {
                 entries.push(&convert::entry(&entry));

@@ -8,7 +8,8 @@ use zerok_sync_core::io::StorageFault;
 use zerok_sync_core::passphrase::PassphraseError;
 use zerok_sync_core::store_lock::{StoredKeyError, UnlockError};
 use zerok_sync_core::{
-    InviteError, JoinError, MembershipError, OpenError, Problem, PushError, RestoreError, WhisperError, WordsError,
+    CompactError, InviteError, JoinError, MembershipError, OpenError, Problem, PushError, RestoreError, WhisperError,
+    WordsError,
 };
 
 use crate::convert::object;
@@ -175,6 +176,18 @@ impl Failure for WhisperError {
     }
 }
 
+impl Failure for CompactError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } | Self::TooMuchHistory => "too_large",
+            Self::NotProcessed { .. } => "not_processed",
+            Self::NotCaughtUp => "not_caught_up",
+            Self::UnderWay => "busy",
+            Self::Membership(error) => error.code(),
+        }
+    }
+}
+
 impl Failure for MembershipError {
     fn code(&self) -> &'static str {
         match self {
@@ -238,6 +251,7 @@ impl Failure for Problem {
             Self::Left => "left",
             Self::NeedsApproval => "needs_approval",
             Self::UpdateNeeded => "update_needed",
+            Self::SnapshotUnusable => "snapshot_unusable",
             Self::ProtocolViolation(_) => "protocol_violation",
             // The core may learn of more before this crate does.
             _ => "internal",

@@ -50,7 +50,15 @@ extern "C" {
     #[wasm_bindgen(typescript_type = "RecoveryDraft")]
     pub type CoreRecoveryDraft;
 
+    /// An authenticated entry.
+    #[wasm_bindgen(typescript_type = "Entry")]
+    pub type CoreEntry;
+
     /// Authenticated entries.
     #[wasm_bindgen(typescript_type = "Entry[]")]
     pub type Entries;
+
+    /// Authenticated entries, or what puts them together.
+    #[wasm_bindgen(typescript_type = "(Entry | CoreInParts)[]")]
+    pub type StoredEntries;
 }

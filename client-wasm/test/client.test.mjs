@@ -316,10 +316,57 @@ scenario("a blob over the limit is refused with its size", async () => {
   const a = await device("laptop");
   await a.createGroup();
   const error = await a.page.evaluate(() =>
-    client.push(new Uint8Array(1_048_577)).catch(({ code, message }) => ({ code, message })),
+    client.push(new Uint8Array(33_554_433)).catch(({ code, message }) => ({ code, message })),
   );
   assert.equal(error.code, "too_large");
-  assert.match(error.message, /1048577 bytes/);
+  assert.match(error.message, /33554433 bytes/);
+});
+
+scenario("a blob larger than one entry can be arrives in one piece, also when it is read again", async () => {
+  const [a, b] = await pairOfDevices();
+  const hash = () => {
+    // By value: no two parts of it alike.
+    globalThis.large = Uint32Array.from({ length: 400_000 }, (_, at) => at * 2_654_435_761);
+    globalThis.hashOf = async (bytes) => new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).join();
+    return hashOf(new Uint8Array(large.buffer));
+  };
+  const expected = await a.page.evaluate(hash);
+  await b.page.evaluate(hash);
+  await a.page.evaluate(async () => (await client.push(new Uint8Array(large.buffer))).atRelay);
+  await a.push("behind");
+  await b.follow();
+  await b.texts(2);
+  const again = async () => {
+    const hashes = [];
+    for await (const entry of client.entries({ after: 0 })) {
+      hashes.push(await hashOf(entry.data));
+      if (hashes.length === 2) return hashes;
+    }
+  };
+  const [whole, behind] = await b.page.evaluate(again);
+  assert.equal(whole, expected);
+  assert.notEqual(behind, expected);
+});
+
+scenario("a snapshot is what the next device is given first, and then what came since", async () => {
+  const [a, b] = await pairOfDevices();
+  await b.pushToRelay("one");
+  await a.follow();
+  await a.texts(1);
+  const state = new TextEncoder().encode("all of it");
+  const compact = (bytes) => client.compact(new Uint8Array(bytes)).then((pushed) => pushed.atRelay.then(() => "made"), (error) => error.code);
+  assert.equal(await a.page.evaluate(compact, [...state]), "not_processed");
+  await a.page.evaluate(() => client.processed(received[0].position));
+  assert.equal(await a.page.evaluate(compact, [...state]), "made");
+  await b.pushToRelay("two");
+  await a.texts(2);
+  const c = await device("tablet");
+  await pair(a, c);
+  await c.follow();
+  assert.deepEqual(await c.texts(2), ["all of it", "two"]);
+  assert.deepEqual((await c.entries()).map(({ position, snapshot }) => [position, snapshot]), [[1, true], [2, false]]);
+  assert.equal((await c.status()).group.members.length, 3);
+  for (const one of [a, b, c]) assert.deepEqual((await one.status()).group.integrity, []);
 });
 
 scenario("an unreachable relay does not stop work: the push is durable here and the status says why it waits", async () => {

@@ -88,6 +88,8 @@ export interface ClientEvents {
   removed: Pick<Member, "device" | "name">;
   /** Another device that is there said something, which is stored nowhere: see `whisper`. */
   whisper: Whisper;
+  /** The log has outgrown its snapshot: `compact` makes it shorter for whoever joins. */
+  compact: CompactionAdvice;
   /** A relay or a member did something an honest one does not do. */
   integrity: IntegrityFinding;
   warning: Warning;
@@ -102,6 +104,14 @@ export interface Whisper {
 
 /** Bytes of rows that are read at a time while entries are brought along. */
 const BRING_BYTES = 1024 * 1024;
+
+/** Why a snapshot is worth making. */
+export interface CompactionAdvice {
+  /** Bytes that came since the last one. */
+  readonly logBytes: number;
+  /** Bytes of that. */
+  readonly snapshotBytes: number;
+}
 
 /** Ten minutes: a relay keeps no invitation longer. */
 const INVITE_TTL_MS = 600_000;
@@ -352,13 +362,26 @@ export class Client {
   }
 
   /**
-   * Queues a blob for the group. Resolves when it is durable on this device; from then on the
-   * client delivers it, whatever happens to the page or the network.
+   * Queues a blob of up to 32 MiB for the group. Resolves when it is durable on this device; from
+   * then on the client delivers it, whatever happens to the page or the network: whole, or not yet.
    */
   async push(blob: Uint8Array): Promise<Pushed> {
     const { core, pushes } = this.#openOrThrow();
     if (!(blob instanceof Uint8Array)) throw new ZerokError("invalid_argument", "push takes a Uint8Array");
     return pushes.stored(callCore(() => core.push(blob)));
+  }
+
+  /**
+   * Makes a snapshot of the log: `state` is everything the app has made of all entries it was given,
+   * and of its own. Devices that join from now on are given this as their first entry (`snapshot` is
+   * true), and behind it what it does not cover. Call `processed` first: what leaves entries out is
+   * refused with `not_processed`. While entries are on their way it is refused with `not_caught_up`.
+   */
+  async compact(state: Uint8Array): Promise<Pushed> {
+    const { core, pushes } = this.#openOrThrow();
+    if (!(state instanceof Uint8Array)) throw new ZerokError("invalid_argument", "compact takes a Uint8Array");
+    callCore(() => core.compact(state));
+    return pushes.stored(await pushes.snapshot());
   }
 
   /**
@@ -375,6 +398,7 @@ export class Client {
       },
       read: (key: Uint8Array, value: Uint8Array, after: number) =>
         callCore(() => core.readEntries(key, value, after)),
+      rows: ({ from, to }: KeyRange, bytesMax: number) => this.#storage.scan(from, to, bytesMax),
     };
     return readEntries(source, options.after ?? core.status().processed, options);
   }
@@ -698,6 +722,12 @@ export class Client {
           break;
         case "processed_stored":
           group.processed.reached(event.position);
+          break;
+        case "snapshot_queued":
+          group.pushes.onSnapshot(event.push);
+          break;
+        case "compaction_advised":
+          this.#emitter.emit("compact", { logBytes: event.logBytes, snapshotBytes: event.snapshotBytes });
           break;
         case "pushes_stored":
           group.pushes.onStored(event.push);

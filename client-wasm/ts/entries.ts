@@ -1,6 +1,6 @@
-import type { Rows } from "./bridge.js";
+import type { KeyRange, Rows } from "./bridge.js";
 import type { Entry } from "./entry.js";
-import type { ZerokError } from "./error.js";
+import { callCore, type ZerokError } from "./error.js";
 
 /** Bytes of rows read from storage at a time: the only entries in memory, however slow the app is. */
 const PAGE_BYTES_MAX = 256 * 1024;
@@ -20,8 +20,21 @@ export interface EntrySource {
   /** Rows with entries behind a position. */
   page(after: number, bytesMax: number): Promise<Rows>;
   /** The entries behind a position in one such row. */
-  read(key: Uint8Array, value: Uint8Array, after: number): Entry[];
+  read(key: Uint8Array, value: Uint8Array, after: number): (Entry | InParts)[];
+  /** Any rows. */
+  rows(range: KeyRange, bytesMax: number): Promise<Rows>;
   readonly doorbell: Doorbell;
+}
+
+/** An entry that lies in several rows; it says which it wants next until it has all. */
+export interface InParts {
+  readonly position: number;
+  readonly own: boolean;
+  wants(): KeyRange | undefined;
+  take(rows: Rows): void;
+  /** The entry. After this or `free` it is of no further use. */
+  finish(): Entry;
+  free(): void;
 }
 
 /** Tells waiting readers that there is more. Rings carry no data, so none can pile up. */
@@ -115,12 +128,32 @@ async function* generate(
     for (let at = 0; at < keys.length; at++) {
       const [key, value] = [keys[at], values[at]];
       if (key === undefined || value === undefined) return;
-      for (const entry of source.read(key, value, after)) {
+      for (const stored of source.read(key, value, after)) {
         if (!doorbell.isOpen(signal)) return;
-        after = entry.position;
-        if (own || !entry.own) yield entry;
+        after = stored.position;
+        if (!own && stored.own) continue;
+        const entry = "wants" in stored ? await whole(source, stored, signal) : stored;
+        if (entry === undefined) return;
+        yield entry;
       }
     }
     if (keys.length === 0) await doorbell.waitBehind(highest, signal);
+  }
+}
+
+/** Puts an entry together; nothing if reading ends meanwhile. */
+async function whole(source: EntrySource, stored: InParts, signal: AbortSignal): Promise<Entry | undefined> {
+  for (;;) {
+    const range = stored.wants();
+    if (range === undefined) return callCore(() => stored.finish());
+    const rows = await source.rows(range, PAGE_BYTES_MAX).catch((error: unknown) => {
+      if (source.doorbell.isOpen(signal)) throw error;
+      return undefined;
+    });
+    if (rows === undefined || !source.doorbell.isOpen(signal)) {
+      stored.free();
+      return undefined;
+    }
+    callCore(() => stored.take(rows));
   }
 }

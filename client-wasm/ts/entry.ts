@@ -16,6 +16,8 @@ export interface Entry {
   readonly seq: number;
   /** Whether it was written in knowledge of something that is not here yet. */
   readonly missingDeps: boolean;
+  /** Whether it stands for everything before it: replace the app's state by `data` and go on from here. */
+  readonly snapshot: boolean;
   /** Where it stands in the relay's log. Information only. */
   readonly cursor: number;
   /** BLAKE3 of the envelope as hex: what the relay knows it by. */

@@ -11,6 +11,7 @@ export type ZerokErrorCode =
   | "revoked"
   | "needs_approval"
   | "update_needed"
+  | "snapshot_unusable"
   | "protocol_violation"
   // pairing
   | "invalid_link"
@@ -44,6 +45,8 @@ export type ZerokErrorCode =
   | "nothing_to_approve"
   | "not_alone"
   | "not_yet"
+  | "not_processed"
+  | "not_caught_up"
   | "left"
   // this device
   | "no_group"

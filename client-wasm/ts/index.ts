@@ -15,6 +15,7 @@ export {
   type Warning,
   type Whisper,
 } from "./client.js";
+export type { CompactionAdvice } from "./client.js";
 export type { EntriesOptions } from "./entries.js";
 export type { Entry } from "./entry.js";
 export { type ExportOptions, readExport } from "./export.js";

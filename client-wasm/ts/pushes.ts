@@ -1,3 +1,4 @@
+import { Deferred } from "./deferred.js";
 import type { ZerokError } from "./error.js";
 import { Tier } from "./tier.js";
 
@@ -31,6 +32,7 @@ export class Pushes {
   readonly #local = new Tier(0);
   readonly #relay = new Tier(0);
   readonly #everywhere: Tier;
+  #snapshot: Deferred<number> | undefined;
 
   constructor(everywhere: number) {
     this.#everywhere = new Tier(everywhere);
@@ -45,6 +47,17 @@ export class Pushes {
       if (tier === "all-devices") await this.#everywhere.wait(number);
     };
     return { number, atRelay, durable };
+  }
+
+  /** The number of the snapshot just asked for; there is one at a time. */
+  snapshot(): Promise<number> {
+    this.#snapshot = new Deferred<number>();
+    return this.#snapshot.promise;
+  }
+
+  onSnapshot(number: number): void {
+    this.#snapshot?.resolve(number);
+    this.#snapshot = undefined;
   }
 
   onStored(number: number): void {
@@ -68,5 +81,6 @@ export class Pushes {
     this.#local.refuseAll(error);
     this.#relay.refuseAll(error);
     this.#everywhere.refuseAll(error);
+    this.#snapshot?.reject(error);
   }
 }

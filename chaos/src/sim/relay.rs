@@ -14,6 +14,7 @@ use rand_core::{Rng, SeedableRng};
 use zerok_sync_protocol::channel::{AwaitingFinal, Responder, StaticKey};
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::frame::{AbsentReason, EntryItem, Limits, LogState, PushResult, Usage, Who};
+use zerok_sync_protocol::limits::ENVELOPE_BYTES_MAX_DEFAULT;
 use zerok_sync_protocol::record::SecureStream;
 use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{
@@ -84,6 +85,8 @@ pub struct Relay {
     pub swallow_acks: bool,
     /// Return own pushes in full instead of as stubs.
     pub no_stubs: bool,
+    /// The largest envelope, as it tells clients; it takes larger ones.
+    pub envelope_bytes_max: u32,
     /// Most items of one `Entries`.
     pub page_items: usize,
     /// Take receipts, and show them to nobody.
@@ -154,6 +157,7 @@ impl Relay {
             lose_acks: 0,
             swallow_acks: false,
             no_stubs: false,
+            envelope_bytes_max: ENVELOPE_BYTES_MAX_DEFAULT,
             page_items: 50,
             drops_receipts: false,
             receipts_taken: 0,
@@ -458,7 +462,7 @@ impl Relay {
     fn on_hello(&mut self, conn: Conn, who: &Who, create: bool) {
         let Some(Session { phase: Some(Phase::Open(stream)), .. }) = self.sessions.get(&conn) else { return };
         match who {
-            Who::Guest {} => self.send(conn, &welcome(None, Bytes::new(), Vec::new())),
+            Who::Guest {} => self.send(conn, &welcome(None, Bytes::new(), Vec::new(), self.envelope_bytes_max)),
             Who::Member { auth_public, signature } => {
                 assert!(hello::verify(auth_public, &stream.handshake_hash(), create, signature), "members sign");
                 match &self.log {
@@ -505,7 +509,7 @@ impl Relay {
         let again = self.sessions.get(&conn).is_some_and(|session| session.next.is_some());
         let allow = self.log.iter().flat_map(|log| log.allow.iter().copied()).collect();
         let slot = self.slot_of(conn);
-        self.send(conn, &welcome(state, slot, allow));
+        self.send(conn, &welcome(state, slot, allow, self.envelope_bytes_max));
         if !again {
             self.show_receipts(conn);
         }
@@ -607,7 +611,8 @@ impl Relay {
         }
         session.next = Some(head + 1);
         let first = !std::mem::replace(&mut session.caught_up, true);
-        for page in pages(items, self.page_items) {
+        let bytes_max = PAGE_BYTES_MAX.min(self.envelope_bytes_max as usize);
+        for page in pages(items, self.page_items, bytes_max) {
             let items = List::try_from(page).expect("a page is short");
             self.send(conn, &RelayFrame::Entries { items });
         }
@@ -668,13 +673,13 @@ impl Relay {
 }
 
 /// Splits what is to be delivered: by count, and so that no frame becomes longer than one may be.
-fn pages(items: Vec<EntryItem>, items_max: usize) -> Vec<Vec<EntryItem>> {
+fn pages(items: Vec<EntryItem>, items_max: usize, bytes_max: usize) -> Vec<Vec<EntryItem>> {
     let mut pages = Vec::new();
     let mut page = Vec::new();
     let mut bytes = 0;
     for item in items {
         let item_bytes = if let EntryItem::Stored { envelope, .. } = &item { envelope.len() } else { 0 };
-        if !page.is_empty() && (page.len() == items_max || bytes + item_bytes > PAGE_BYTES_MAX) {
+        if !page.is_empty() && (page.len() == items_max || bytes + item_bytes > bytes_max) {
             pages.push(std::mem::take(&mut page));
             bytes = 0;
         }
@@ -687,12 +692,12 @@ fn pages(items: Vec<EntryItem>, items_max: usize) -> Vec<Vec<EntryItem>> {
     pages
 }
 
-fn welcome(log: Option<LogState>, slot: Bytes, allow: Vec<NoisePublicKey>) -> RelayFrame {
+fn welcome(log: Option<LogState>, slot: Bytes, allow: Vec<NoisePublicKey>, envelope_bytes_max: u32) -> RelayFrame {
     RelayFrame::Welcome {
         minor: 0,
         log,
         limits: Limits {
-            envelope_bytes_max: 1_179_648,
+            envelope_bytes_max,
             group_bytes_max: u64::MAX,
             push_bytes_in_flight_max: 4 * 1024 * 1024,
             idle_days_max: 0,

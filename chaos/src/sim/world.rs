@@ -12,7 +12,7 @@ use zerok_sync_core::keys::{EpochSecret, Membership, MembershipSeed, StoreKey};
 use zerok_sync_core::store_seal;
 use zerok_sync_core::{
     Engine, Entry, Event, Founding, Input, IntegrityEvent, Invite, InviteKind, Joiner, Joining, Now, RecoveryWords,
-    Restorer, Restoring, Secrets,
+    Restorer, Restoring, Secrets, Stored,
 };
 use zerok_sync_protocol::{EpochId, RelayFrame, wire};
 
@@ -438,7 +438,9 @@ impl World {
         let (from, to) = Engine::entry_range(0);
         let rows = self.rows(device, &from, &to);
         let reader = self.engine(device).entry_reader();
-        rows.into_iter().flat_map(|row| reader.entries(row, 0)).map(|entry| entry.expect("entries open")).collect()
+        let stored: Vec<_> = rows.into_iter().flat_map(|row| reader.entries(row, 0)).collect();
+        let whole = |entry: Stored| entry.whole(|from, to| self.rows(device, &from, &to)).expect("parts are there");
+        stored.into_iter().map(|entry| whole(entry.expect("entries open"))).collect()
     }
 
     /// What the app can read, as text.

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use zerok_sync_core::Entry;
 use zerok_sync_core::id::DeviceId;
-use zerok_sync_protocol::BlobId;
+use zerok_sync_protocol::{BlobId, wire, wire_struct};
 
 /// What identifies a delivered entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,36 @@ pub struct Delivered {
     pub seq: u64,
     /// Its envelope.
     pub blob_id: BlobId,
+    /// It stands for all before it, whoever wrote that.
+    pub snapshot: bool,
+}
+
+wire_struct! {
+    /// An entry as the app keeps it: its state is a list of these.
+    pub struct Kept {
+        /// Who wrote it.
+        sender: DeviceId,
+        /// Its place in the sender's chain.
+        seq: u64,
+        /// Its envelope.
+        blob_id: BlobId,
+        /// Its place in the total order.
+        lamport: u64,
+        /// What it says.
+        data: Bytes,
+    }
+}
+
+/// What an entry adds to the app's state; a snapshot is all of it.
+///
+/// # Errors
+/// When a snapshot is none of this app's.
+pub fn kept(entry: &Entry) -> Result<Vec<Kept>, String> {
+    if entry.snapshot {
+        return wire::decode(&entry.data).map_err(|error| format!("a snapshot that no app made: {error}"));
+    }
+    let Entry { sender, seq, blob_id, lamport, data, .. } = entry.clone();
+    Ok(vec![Kept { sender, seq, blob_id, lamport, data }])
 }
 
 /// One device's app, over all its runs.
@@ -61,13 +92,14 @@ impl App {
             return Err(format!("position {position} was delivered behind {}", self.read));
         }
         self.read = position;
-        let delivered = Delivered { sender: entry.sender, seq: entry.seq, blob_id: entry.blob_id };
+        let Entry { sender, seq, blob_id, snapshot, .. } = *entry;
+        let delivered = Delivered { sender, seq, blob_id, snapshot };
         match self.seen.get(&position) {
             Some(before) if *before == delivered => return Ok(()),
             Some(before) => return Err(format!("position {position} was {before:?} and is {delivered:?}")),
             None => {}
         }
-        let of_sender = |(_, earlier): &(&u64, &Delivered)| earlier.sender == entry.sender;
+        let of_sender = |(_, earlier): &(&u64, &Delivered)| earlier.sender == entry.sender && !earlier.snapshot;
         if let Some((_, earlier)) = self.seen.iter().rev().find(of_sender)
             && earlier.seq >= entry.seq
         {

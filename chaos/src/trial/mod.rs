@@ -16,7 +16,7 @@ use bytes::Bytes;
 use zerok_sync_core::id::DeviceId;
 use zerok_sync_core::io::StorageFault;
 use zerok_sync_core::{Engine, Event, Input, IntegrityEvent, Invite, InviteKind, Problem, PushError};
-use zerok_sync_protocol::ErrorCode;
+use zerok_sync_protocol::{ErrorCode, wire};
 
 use crate::sim::{Clock, Conditions, Defect, Dice, Loss, Run, Running, World};
 use app::App;
@@ -108,6 +108,7 @@ impl Trial {
     pub fn new(seed: u64, plan: Plan) -> Self {
         let mut dice = Dice::new(seed, b't');
         let mut world = World::seeded(seed);
+        world.relay.envelope_bytes_max = plan.envelope_bytes_max;
         world.form_group(plan.founders);
         world.relay.keeps_received = true;
         let mut inspector = Inspector::new(world.keys(0).1);
@@ -376,6 +377,7 @@ impl Trial {
                 }
             }
             Op::Leave(device) => self.leave(device % count),
+            Op::Compact(device) => self.compact(device % count),
             Op::TurnClock(device, ahead_ms) => {
                 self.world.devices[device % count].clock.wall_ahead_ms = ahead_ms;
             }
@@ -441,7 +443,45 @@ impl Trial {
             }
             self.world.drain(device);
             self.count("pushes");
+            if bytes > self.plan.envelope_bytes_max as usize {
+                self.count("pushes in parts");
+            }
         }
+    }
+
+    /// The app of a device hands its state over, if it has read and processed everything.
+    fn compact(&mut self, device: usize) {
+        let Some(engine) = self.world.devices[device].engine() else { return };
+        let position = engine.status().position;
+        if self.persons[device].app.read != position {
+            return;
+        }
+        let (from, to) = Engine::entry_range(0);
+        let (reader, storage) = (engine.entry_reader(), &self.world.devices[device]);
+        let mut state: Result<Vec<app::Kept>, String> = Ok(Vec::new());
+        for stored in storage.rows(&from, &to).flat_map(|row| reader.entries(row, 0)) {
+            let read = |from: Vec<u8>, to: Vec<u8>| storage.rows(&from, &to).collect();
+            let entry = stored.and_then(|stored| stored.whole(read)).map_err(|error| error.to_string());
+            state = state.and_then(|mut state| {
+                let entry = entry?;
+                if entry.snapshot {
+                    state.clear();
+                }
+                state.extend(app::kept(&entry)?);
+                Ok(state)
+            });
+        }
+        let state = match state {
+            Ok(state) => state,
+            Err(fault) => return self.wrong(device, fault),
+        };
+        let now = self.world.now_at(device);
+        self.persons[device].app.marked = self.persons[device].app.marked.max(position);
+        self.world.engine(device).mark_processed(now, position);
+        if self.world.engine(device).compact(now, wire::encode(&state).into()).is_ok() {
+            self.count("snapshots");
+        }
+        self.world.drain(device);
     }
 
     fn invite(&mut self, device: usize) {
@@ -521,12 +561,14 @@ impl Trial {
         let rows: Vec<_> = self.world.devices[device].rows(&from, &to).take(most).collect();
         let reader = self.world.engine(device).entry_reader();
         let mut faults = Vec::new();
-        let (mut delivered, mut again) = (0, 0);
-        for entry in rows.into_iter().flat_map(|row| reader.entries(row, after)).take(most) {
-            match entry {
+        let (mut delivered, mut again, mut begun) = (0, 0, 0);
+        let storage = &self.world.devices[device];
+        for stored in rows.into_iter().flat_map(|row| reader.entries(row, after)).take(most) {
+            match stored.and_then(|stored| stored.whole(|from, to| storage.rows(&from, &to).collect())) {
                 Ok(entry) if entry.position > person.app.rung => break,
                 Ok(entry) => {
                     delivered += 1;
+                    begun += u64::from(entry.snapshot);
                     again += u64::from(person.app.seen.contains_key(&entry.position));
                     faults.extend(person.app.take(&entry).err());
                     if entry.missing_deps {
@@ -540,6 +582,7 @@ impl Trial {
         if delivered == 0 && read < rung {
             faults.push(format!("told of {rung}, and nothing to read behind {read}"));
         }
+        *self.tally.entry("snapshots begun with").or_default() += begun;
         *self.tally.entry("entries delivered").or_default() += delivered;
         *self.tally.entry("entries delivered again").or_default() += again;
         for fault in faults {
@@ -653,7 +696,7 @@ impl Trial {
                 self.after(think_ms, Act::Answer(device, run));
             }
             Event::InviteFailed(_) => self.inviting = false,
-            Event::InviteAccepted { .. }
+            Event::CompactionAdvised { .. } | Event::SnapshotQueued { .. } | Event::InviteAccepted { .. }
             | Event::ShowDigits { .. }
             | Event::ConfirmJoin { .. }
             | Event::MemberJoined { .. }

@@ -5,6 +5,8 @@
 
 use std::ops::RangeInclusive;
 
+use zerok_sync_protocol::limits::ENVELOPE_BYTES_MAX_DEFAULT;
+
 use crate::sim::{Conditions, Dice, Loss};
 
 /// Longest schedule.
@@ -67,6 +69,8 @@ pub enum Op {
     Rotate(usize),
     /// A device leaves the group.
     Leave(usize),
+    /// A device's app makes a snapshot, if it has read everything.
+    Compact(usize),
     /// A wall clock jumps to so far from the right time.
     TurnClock(usize, i64),
 }
@@ -80,6 +84,8 @@ pub struct Plan {
     pub devices: usize,
     /// What is done, at how many milliseconds after the beginning.
     pub ops: Vec<(u64, Op)>,
+    /// The largest envelope the relay takes: a push that is larger goes in parts.
+    pub envelope_bytes_max: u32,
     /// Network and disks while things go wrong.
     pub conditions: Conditions,
     /// How late apps read and say what they processed.
@@ -103,7 +109,7 @@ impl Plan {
         let mut dice = Dice::new(seed, b'p');
         let devices = 3 + dice.index(3);
         let founders = 1 + dice.index(devices - 1);
-        let mut weights = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1, 3, 1, 2, 1, 1, 1, 0];
+        let mut weights = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1, 3, 1, 2, 1, 1, 1, 0, 2];
         for weight in &mut weights[1..] {
             if dice.chance(300) {
                 *weight = 0;
@@ -136,7 +142,9 @@ impl Plan {
         };
         let lateness_ms = [0..=0, 0..=100, 0..=10_000][dice.index(3)].clone();
         let down_ms = [0..=0, 0..=200, 0..=10_000][dice.index(3)].clone();
-        Self { founders, devices, ops, conditions, lateness_ms, empty_blobs: false, down_ms }
+        // From dice of its own, so that what else a seed means stays as it was.
+        let envelope_bytes_max = [8 * 1024, ENVELOPE_BYTES_MAX_DEFAULT][Dice::new(seed, b'e').index(2)];
+        Self { founders, devices, ops, envelope_bytes_max, conditions, lateness_ms, empty_blobs: false, down_ms }
     }
 }
 
@@ -174,6 +182,7 @@ fn draw_op(dice: &mut Dice, weights: &[u64]) -> Op {
         20 => Op::Leave(device),
         21 if dice.chance(250) => Op::Wipe,
         21 => Op::RollBack(dice.within(&(1..=20)) as usize, dice.chance(500)),
+        22 => Op::Compact(device),
         17 => Op::Close(device, dice.within(&(0..=3_000))),
         _ => Op::TurnClock(device, (dice.any() % 2_000) as i64 * FIVE_YEARS_MS / 1_000 - FIVE_YEARS_MS),
     }

@@ -7,6 +7,7 @@ use zerok_sync_core::{Connection, Engine, IntegrityEvent, Problem};
 use zerok_sync_protocol::BlobId;
 
 use super::Trial;
+use super::app::{Kept, kept};
 use crate::sim::Defect;
 
 /// What identifies an entry in the total order, and what it says.
@@ -126,23 +127,30 @@ impl Trial {
         let mut latest: BTreeMap<DeviceId, (u64, u64)> = BTreeMap::new();
         let reader = engine.entry_reader();
         let stored = self.world.devices[device].rows(&from, &to).flat_map(|row| reader.entries(row, 0));
-        for (entry, expected) in stored.zip(1..) {
-            let entry = entry.map_err(|error| error.to_string())?;
-            let place = (entry.sender, entry.seq);
+        for (stored, expected) in stored.zip(1..) {
+            let read = |from: Vec<u8>, to: Vec<u8>| self.world.devices[device].rows(&from, &to).collect();
+            let entry = stored.and_then(|stored| stored.whole(read)).map_err(|error| error.to_string())?;
             if entry.position != expected {
                 return Err(format!("position {} stands where {expected} belongs", entry.position));
-            }
-            if pushed.get(&place).is_none_or(|blob| *blob != entry.data) {
-                return Err(format!("position {expected} is not what was pushed as {place:?}"));
             }
             if app.seen.get(&expected).is_none_or(|seen| seen.blob_id != entry.blob_id) {
                 return Err(format!("the app was not handed position {expected}"));
             }
-            let (seq, lamport) = latest.insert(entry.sender, (entry.seq, entry.lamport)).unwrap_or_default();
-            if seq >= entry.seq || lamport >= entry.lamport {
-                return Err(format!("position {expected} is out of its sender's order"));
+            if entry.snapshot {
+                order.clear();
+                latest.clear();
             }
-            order.push((entry.lamport, entry.sender, entry.seq, entry.blob_id));
+            for Kept { sender, seq, blob_id, lamport, data } in kept(&entry)? {
+                let place = (sender, seq);
+                if pushed.get(&place).is_none_or(|blob| *blob != data) {
+                    return Err(format!("position {expected} is not what was pushed as {place:?}"));
+                }
+                let before = latest.insert(sender, (seq, lamport)).unwrap_or_default();
+                if before.0 >= seq || before.1 >= lamport {
+                    return Err(format!("position {expected} is out of its sender's order"));
+                }
+                order.push((lamport, sender, seq, blob_id));
+            }
         }
         if order.len() != pushed.len() {
             return Err(format!("{} entries of {}", order.len(), pushed.len()));

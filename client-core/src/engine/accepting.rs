@@ -9,7 +9,7 @@ use zerok_sync_protocol::wire;
 use zerok_sync_protocol::{BlobId, Timeline};
 
 use super::Engine;
-use super::mirror::{Place as MirrorPlace, Record};
+use super::mirror::{ForApp, Place as MirrorPlace, Record};
 use super::reading::{Lookup, Placed};
 use super::relay::RelayAt;
 use super::rows::{self, ChainRow, HeldRow, MemberRow, hot, hot_key};
@@ -26,7 +26,7 @@ const HELD_MAX: usize = 4_096;
 const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Whether an entry's sender may write.
-enum Admission {
+pub(super) enum Admission {
     Member,
     /// A device that was removed: what counts of it has an end.
     Removed,
@@ -95,7 +95,7 @@ impl Engine {
     }
 
     /// Whether the sender is a member, or becomes one by this entry's certificate.
-    fn admit(&mut self, entry: &Authenticated) -> Admission {
+    pub(super) fn admit(&mut self, entry: &Authenticated) -> Admission {
         if self.members.contains_key(&entry.sender) {
             return Admission::Member;
         }
@@ -221,18 +221,52 @@ impl Engine {
             self.vouch_for_removed(&entry.seen);
         }
         self.compare_observed(entry);
-        self.mirror(placed, Some((entry.sender, entry.seq)), entry.kind == Kind::APP, missing_deps);
+        if self.base.as_ref().is_none_or(|base| !base.holds(&entry.sender, entry.seq)) {
+            self.keep(placed, entry, missing_deps);
+        }
+        self.act_on(entry);
+        if entry.sender == self.me.device() {
+            self.own_entry_stored(at, entry.seq);
+        } else {
+            self.check_joined();
+        }
+    }
+
+    /// Mirrors an entry of a chain, with what the app reads of it.
+    fn keep(&mut self, placed: Placed, entry: &Authenticated, missing_deps: bool) {
+        let parts = if entry.kind == Kind::PART { None } else { self.end_parts(&entry.sender) };
+        // Parts of a snapshot are no reason for another.
+        let in_parts = parts.as_ref().map_or(0, |parts| parts.bytes);
+        let for_app = match entry.kind {
+            Kind::APP => ForApp::Blob,
+            Kind::COMMIT => Self::batch_of(entry, parts).map_or(ForApp::Nothing, |first| ForApp::Batch { first }),
+            Kind::SNAPSHOT => {
+                self.on_snapshot(entry, parts);
+                ForApp::Nothing
+            }
+            _ => ForApp::Nothing,
+        };
+        if !matches!(entry.kind, Kind::PART | Kind::SNAPSHOT) {
+            self.note_log(placed.envelope.len() as u64 + in_parts);
+        }
+        self.note_control(entry, &placed.envelope);
+        let place = self.mirror(placed, Some((entry.sender, entry.seq)), for_app, missing_deps);
+        if for_app != ForApp::Nothing && entry.sender != self.me.device() {
+            self.progress.others_position = place.position;
+        }
+        if entry.kind == Kind::PART {
+            self.note_part(entry, place);
+        }
+    }
+
+    /// What an entry changes besides its chain.
+    pub(super) fn act_on(&mut self, entry: &Authenticated) {
         match entry.kind {
             Kind::RENAME => self.take_name(entry),
             Kind::LEAVE => self.on_leave(entry.sender),
             Kind::INCIDENT => self.on_incident(entry),
             Kind::ANCHOR => self.on_anchor(entry),
             _ => {}
-        }
-        if entry.sender == self.me.device() {
-            self.own_entry_stored(at, entry.seq);
-        } else {
-            self.check_joined();
         }
     }
 
@@ -270,11 +304,11 @@ impl Engine {
         &mut self,
         placed: Placed,
         in_chain: Option<(DeviceId, u64)>,
-        for_app: bool,
+        for_app: ForApp,
         missing_deps: bool,
-    ) {
+    ) -> MirrorPlace {
         self.progress.ordinal += 1;
-        self.progress.position += u64::from(for_app);
+        self.progress.position += u64::from(for_app != ForApp::Nothing);
         self.progress_changed = true;
         let place = MirrorPlace { position: self.progress.position, ordinal: self.progress.ordinal };
         if let Some((sender, seq)) = in_chain {
@@ -289,6 +323,7 @@ impl Engine {
             observed: placed.observed,
             envelope: placed.envelope,
         });
+        place
     }
 
     fn take_name(&mut self, entry: &Authenticated) {

@@ -22,6 +22,8 @@ pub struct Audit {
     keyring: Arc<Keyring>,
     names: BTreeMap<DeviceId, String>,
     entries: BTreeMap<(DeviceId, u64), Link>,
+    /// Where the chains begin here, if not with their first entries.
+    base: BTreeMap<DeviceId, (u64, BlobId)>,
     envelopes: u64,
     findings: Vec<IntegrityEvent>,
 }
@@ -64,6 +66,12 @@ impl Engine {
             keyring: self.keyring.clone(),
             names: self.members.iter().map(|(device, member)| (*device, member.name.clone())).collect(),
             entries: BTreeMap::new(),
+            base: self
+                .base
+                .iter()
+                .flat_map(|base| base.manifest.heads.iter())
+                .map(|head| (head.device, (head.seq, head.blob_id)))
+                .collect(),
             envelopes: 0,
             findings: self.findings.iter().cloned().collect(),
         }
@@ -118,15 +126,20 @@ impl Audit {
         for (&(device, seq), link) in &self.entries {
             let (have, at) = match last {
                 Some((previous, seq, blob_id)) if previous == device => (seq, blob_id),
-                _ => (0, BlobId::ZERO),
+                _ => self.base.get(&device).copied().unwrap_or((0, BlobId::ZERO)),
             };
-            if seq != have + 1 {
+            // From the control archive: what lies between was never here.
+            let before = seq <= have && last.is_none_or(|(previous, ..)| previous != device);
+            if before {
+            } else if seq != have + 1 {
                 self.findings.push(IntegrityEvent::Gap { sender: device, from_seq: have + 1, to_seq: seq - 1 });
             } else if link.prev != at {
                 let (first, second) = (at, link.prev);
                 self.findings.push(IntegrityEvent::ForkedDevice { sender: device, seq: have, first, second });
             }
-            last = Some((device, seq, link.blob_id));
+            if !before {
+                last = Some((device, seq, link.blob_id));
+            }
             let name = self.names.get(&device).cloned();
             let sender = senders.entry(device).or_insert(AuditedSender { device, name, entries: 0, last_seq: 0 });
             sender.entries += 1;

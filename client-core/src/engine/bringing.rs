@@ -11,6 +11,7 @@ use zerok_sync_protocol::{wire, wire_struct};
 use super::Engine;
 use super::mirror::{self, Records};
 use super::opening::Belonging;
+use super::reading::is_epoch;
 use super::rows::{self, OutboxRow, hot, hot_key};
 use crate::content::{Content, Kind};
 use crate::error::{JoinError, OpenError, PushError};
@@ -38,7 +39,9 @@ pub struct FormerGroup {
 pub struct FormerEntry {
     /// Its place in the chain there.
     pub seq: u64,
-    /// The app's blob.
+    /// The app's blob, or a part of one, or what makes parts one: they come in their order.
+    pub(crate) kind: Kind,
+    /// Its body.
     pub blob: Bytes,
 }
 
@@ -81,9 +84,9 @@ impl FormerGroup {
     fn mirrored(&self, row: Row) -> Result<Vec<FormerEntry>, OpenError> {
         let mut own = Vec::new();
         for record in Records::of(row) {
-            let record = record?;
-            if record.for_app {
-                own.extend(self.own(self.opened(&record.envelope)?));
+            let envelope = record?.envelope;
+            if !is_epoch(&envelope) {
+                own.extend(self.own(self.opened(&envelope)?));
             }
         }
         Ok(own)
@@ -92,10 +95,10 @@ impl FormerGroup {
     fn queued(&self, seq: u64, row: &Row) -> Result<Option<FormerEntry>, OpenError> {
         Ok(match rows::decode(&row.value, "outbox")? {
             OutboxRow::Sealed { envelope } => self.own(self.opened(&envelope)?),
-            OutboxRow::Waiting { kind, body } if Kind(kind) == Kind::APP => {
+            OutboxRow::Waiting { kind, body } if is_of_app(Kind(kind)) => {
                 let blob = store_seal::open_row(&self.store_key, &row.key, &body);
                 let blob = blob.map_err(|_| OpenError::Corrupt("outbox"))?;
-                Some(FormerEntry { seq, blob: Bytes::copy_from_slice(&blob) })
+                Some(FormerEntry { seq, kind: Kind(kind), blob: Bytes::copy_from_slice(&blob) })
             }
             OutboxRow::Waiting { .. } => None,
         })
@@ -107,9 +110,14 @@ impl FormerGroup {
     }
 
     fn own(&self, content: Content) -> Option<FormerEntry> {
-        let own = content.sender == self.of.device && content.kind == Kind::APP;
-        own.then_some(FormerEntry { seq: content.seq, blob: content.body })
+        let own = content.sender == self.of.device && is_of_app(content.kind);
+        own.then_some(FormerEntry { seq: content.seq, kind: content.kind, blob: content.body })
     }
+}
+
+/// What the app wrote, whole or in parts.
+fn is_of_app(kind: Kind) -> bool {
+    matches!(kind, Kind::APP | Kind::PART | Kind::COMMIT)
 }
 
 impl Engine {
@@ -131,7 +139,7 @@ impl Engine {
             row.brought_seq = entry.seq;
             let row = wire::encode(row);
             self.effects.put(hot_key(hot::BRINGING, &[]), row);
-            self.queue(Kind::APP, entry.blob);
+            self.queue(entry.kind, entry.blob);
             self.step(now);
         }
         Ok(self.progress.queued_seq)
@@ -272,7 +280,7 @@ mod tests {
     fn nothing_is_brought_to_a_group_that_was_not_joined_for_it() {
         let mut engine = open(&founded());
         let before = engine.status().stored_push;
-        let entry = FormerEntry { seq: 1, blob: "stray".into() };
+        let entry = FormerEntry { seq: 1, kind: Kind::APP, blob: "stray".into() };
         assert_eq!(engine.bring(NOW, entry), Ok(before));
     }
 }

@@ -297,6 +297,7 @@ impl Engine {
         let relay = &mut self.relays[at];
         let Some(comparison) = relay.comparison.take() else { return };
         relay.begin_timeline(timeline, comparison.agreed, comparison.declared);
+        self.stand_on_base(at);
         self.subscribe(at);
         self.event(Event::StatusChanged);
     }

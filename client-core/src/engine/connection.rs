@@ -505,8 +505,18 @@ impl Engine {
             }
             (Phase::Live, RelayFrame::Entries { items }) => {
                 let bytes = open.relay.last_frame_bytes() as u64;
-                self.on_entries(at, items.into_vec())?;
+                if self.bootstrap.is_none() {
+                    self.on_entries(at, items.into_vec())?;
+                } else if self.search_page(at, items.into_vec())? {
+                    // Once more, for good.
+                    self.reconnect(now, at);
+                }
                 self.give_credit(at, bytes);
+                Ok(())
+            }
+            (Phase::Live, RelayFrame::CaughtUp { .. }) if self.bootstrap.is_some() => {
+                self.search_ended(at)?;
+                self.reconnect(now, at);
                 Ok(())
             }
             (Phase::Live, RelayFrame::CaughtUp { head }) => self.on_caught_up(at, head),
@@ -539,7 +549,13 @@ impl Engine {
 
     /// Reads on from where this device stands, or all of it again if that is wanted.
     pub(super) fn subscribe(&mut self, at: RelayAt) {
-        let again = self.begin_recheck(at);
+        if self.bootstrap.is_some() {
+            if at != RelayAt::HOME {
+                return;
+            }
+            self.begin_search(at);
+        }
+        let again = self.bootstrap.is_none() && self.begin_recheck(at);
         let relay = &mut self.relays[at];
         let (after, blob_id_at_after) =
             if again { (0, BlobId::ZERO) } else { (relay.row.cursor, relay.row.blob_id_at_cursor) };

@@ -1,7 +1,9 @@
 //! What the app reads: its entries, out of the rows of the mirror.
 //!
 //! Reading needs the group's keys and nothing else of the engine, so an [`EntryReader`] can be taken
-//! along to wherever the app is, and opens one envelope at a time, as the app asks for it.
+//! along to wherever the app is, and opens one envelope at a time, as the app asks for it. A batch is
+//! put together here, too: [`InParts`] says which rows it wants next, and never holds more than the
+//! one batch.
 
 use std::sync::Arc;
 
@@ -9,12 +11,17 @@ use bytes::Bytes;
 use zerok_sync_protocol::BlobId;
 
 use super::Engine;
-use super::mirror::{self, Record, Records};
+use super::batches::Commit;
+use super::mirror::{self, ForApp, Place, Record, Records};
+use crate::content::Kind;
 use crate::error::OpenError;
 use crate::id::DeviceId;
 use crate::io::Row;
 use crate::keyring::Keyring;
 use crate::seal;
+use crate::snapshot::Manifest;
+
+const CORRUPT_BATCH: OpenError = OpenError::Corrupt("batch");
 
 /// An authenticated entry of the app's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +44,8 @@ pub struct Entry {
     pub seq: u64,
     /// Its author had seen entries that this device had not when it came.
     pub missing_deps: bool,
+    /// It stands for everything before it: the app replaces its state by this and goes on from here.
+    pub snapshot: bool,
     /// The app's blob.
     pub data: Bytes,
     /// The sealed bytes, as the relay stores them.
@@ -48,6 +57,32 @@ pub struct Entry {
 pub struct EntryReader {
     keyring: Arc<Keyring>,
     me: DeviceId,
+}
+
+/// What stands at one of the app's positions.
+#[derive(Debug, Clone)]
+pub enum Stored {
+    /// An entry.
+    Whole(Entry),
+    /// An entry whose blob lies in several rows.
+    InParts(Box<InParts>),
+}
+
+/// A batch that is being read: hand it the rows it asks for, page by page, until it has all of it.
+#[derive(Debug, Clone)]
+pub struct InParts {
+    reader: EntryReader,
+    /// With what there is of the blob so far.
+    entry: Entry,
+    /// Bytes that come before the blob: a snapshot's control archive.
+    skip: usize,
+    /// How long the whole blob is.
+    bytes: usize,
+    data: Vec<u8>,
+    /// The next part's place in its sender's chain.
+    next_seq: u64,
+    /// Read up to here.
+    range: (Vec<u8>, Vec<u8>),
 }
 
 /// The app's entries in one row, in the order of their positions. After an error comes nothing.
@@ -86,7 +121,30 @@ impl EntryReader {
         StoredEntries { reader: self.clone(), records: Records::of(row), after }
     }
 
-    fn open(&self, record: Record) -> Result<Entry, OpenError> {
+    fn open(&self, record: Record) -> Result<Stored, OpenError> {
+        match record.for_app {
+            ForApp::Batch { first } => self.open_batch(record, first).map(|batch| Stored::InParts(Box::new(batch))),
+            ForApp::Blob | ForApp::Nothing => self.open_entry(record).map(Stored::Whole),
+        }
+    }
+
+    fn open_batch(&self, record: Record, first: Place) -> Result<InParts, OpenError> {
+        let entry = self.open_entry(record)?;
+        let (parts, skip, bytes) = if entry.snapshot {
+            let manifest = Manifest::parse(&entry.data).map_err(|_| CORRUPT_BATCH)?;
+            (manifest.parts, manifest.archive_bytes, manifest.state_bytes())
+        } else {
+            let commit = Commit::parse(&entry.data).ok_or(CORRUPT_BATCH)?;
+            (commit.parts, 0, commit.bytes)
+        };
+        let next_seq = entry.seq.checked_sub(parts).ok_or(CORRUPT_BATCH)?;
+        let length = |bytes: u64| usize::try_from(bytes).map_err(|_| CORRUPT_BATCH);
+        let (skip, bytes) = (length(skip)?, length(bytes)?);
+        let (data, range) = (Vec::with_capacity(bytes), mirror::range_from(first));
+        Ok(InParts { reader: self.clone(), entry, skip, bytes, data, next_seq, range })
+    }
+
+    fn open_entry(&self, record: Record) -> Result<Entry, OpenError> {
         // Authenticated before it was stored; the AEAD shows that it still is what was stored.
         let opened = seal::open(&self.keyring, &record.envelope).map_err(|_| OpenError::Corrupt("entry"))?;
         let blob_id = opened.blob_id();
@@ -101,6 +159,7 @@ impl EntryReader {
             lamport: content.lamport,
             seq: content.seq,
             missing_deps: record.missing_deps,
+            snapshot: content.kind == Kind::SNAPSHOT,
             data: content.body,
             // A copy, so that an entry which the app keeps does not keep the whole row.
             envelope: Bytes::copy_from_slice(&record.envelope),
@@ -108,13 +167,107 @@ impl EntryReader {
     }
 }
 
+impl Stored {
+    /// Its position.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        match self {
+            Self::Whole(entry) => entry.position,
+            Self::InParts(batch) => batch.position(),
+        }
+    }
+
+    /// Whether this device wrote it.
+    #[must_use]
+    pub fn own(&self) -> bool {
+        match self {
+            Self::Whole(entry) => entry.own,
+            Self::InParts(batch) => batch.own(),
+        }
+    }
+
+    /// The entry, from storage that can be read at once: `read` returns rows from the first key on,
+    /// one at least if there is one before the second.
+    ///
+    /// # Errors
+    /// [`OpenError::Corrupt`] where storage has lost a part of it.
+    pub fn whole(self, mut read: impl FnMut(Vec<u8>, Vec<u8>) -> Vec<Row>) -> Result<Entry, OpenError> {
+        match self {
+            Self::Whole(entry) => Ok(entry),
+            Self::InParts(mut batch) => {
+                while let Some((from, to)) = batch.wants() {
+                    batch.take(read(from, to))?;
+                }
+                batch.finish()
+            }
+        }
+    }
+}
+
+impl InParts {
+    /// Its position.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.entry.position
+    }
+
+    /// Whether this device wrote it.
+    #[must_use]
+    pub fn own(&self) -> bool {
+        self.entry.own
+    }
+
+    /// Which rows it wants next, some of them at least; nothing once it is whole.
+    #[must_use]
+    pub fn wants(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        (self.next_seq < self.entry.seq).then(|| self.range.clone())
+    }
+
+    /// Takes the next rows, in key order.
+    ///
+    /// # Errors
+    /// [`OpenError::Corrupt`] where storage has lost a part of it.
+    pub fn take(&mut self, rows: Vec<Row>) -> Result<(), OpenError> {
+        let Some(last) = rows.last() else { return Err(CORRUPT_BATCH) };
+        self.range.0 = [last.key.as_slice(), &[0]].concat();
+        for record in rows.into_iter().flat_map(Records::of) {
+            let opened = seal::open(&self.reader.keyring, &record?.envelope).map(seal::Decrypted::into_claims);
+            // An epoch, or what another wrote in between.
+            let Ok(part) = opened else { continue };
+            if part.sender != self.entry.sender || part.seq != self.next_seq || self.wants().is_none() {
+                continue;
+            }
+            let skipped = self.skip.min(part.body.len());
+            self.skip -= skipped;
+            let body = &part.body[skipped..];
+            if part.kind != Kind::PART || body.len() > self.bytes - self.data.len() {
+                return Err(CORRUPT_BATCH);
+            }
+            self.data.extend_from_slice(body);
+            self.next_seq += 1;
+        }
+        Ok(())
+    }
+
+    /// The entry.
+    ///
+    /// # Errors
+    /// [`OpenError::Corrupt`] if it is not whole.
+    pub fn finish(self) -> Result<Entry, OpenError> {
+        if self.wants().is_some() || self.data.len() != self.bytes {
+            return Err(CORRUPT_BATCH);
+        }
+        Ok(Entry { data: self.data.into(), ..self.entry })
+    }
+}
+
 impl Iterator for StoredEntries {
-    type Item = Result<Entry, OpenError>;
+    type Item = Result<Stored, OpenError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             match self.records.next()? {
-                Ok(record) if record.for_app && record.place.position > self.after => {
+                Ok(record) if record.for_app != ForApp::Nothing && record.place.position > self.after => {
                     return Some(self.reader.open(record));
                 }
                 Ok(_) => {}

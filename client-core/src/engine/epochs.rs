@@ -12,6 +12,7 @@ use zerok_sync_protocol::EnvelopeHeader;
 use zerok_sync_protocol::wire;
 
 use super::Engine;
+use super::mirror::ForApp;
 use super::reading::{Lookup, Placed};
 use super::relay::RelayAt;
 use super::rows::{EpochRow, IdentityRow, epoch_envelope_key, epoch_key, hot, hot_key};
@@ -21,6 +22,7 @@ use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
 use crate::keyring::Keyring;
 use crate::keys::{EpochKeys, EpochSecret, MemberKeys};
+use crate::snapshot::archived_bytes;
 use crate::store_seal;
 
 /// How often a relay may answer `Hello` with another epoch on one link: as often as the group may
@@ -141,7 +143,7 @@ impl Engine {
         self.progress.lamport = self.progress.lamport.max(accepted.lamport);
         self.progress_changed = true;
         self.put_identity();
-        self.mirror(placed, founding.then_some((accepted.sender, 1)), false, false);
+        self.mirror(placed, founding.then_some((accepted.sender, 1)), ForApp::Nothing, false);
         self.check_joined();
         if !founding {
             self.rotation_settled();
@@ -162,6 +164,8 @@ impl Engine {
         };
         self.effects.put(epoch_key(number), wire::encode(&row));
         self.effects.put(epoch_envelope_key(number), placed.envelope.to_vec());
+        self.progress.control_bytes += archived_bytes(placed.envelope.len()) as u64;
+        self.note_log(placed.envelope.len() as u64);
         self.epochs.push(row);
     }
 

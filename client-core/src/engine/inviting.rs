@@ -315,7 +315,7 @@ impl Engine {
             observed: relay.observed().filter(|_| !relay.row.observed.is_zero()),
             relays: self.relays.iter().map(Relay::address).collect(),
             frontier,
-            history_start: None,
+            history_start: self.history_start(at),
             members: self
                 .members
                 .iter()

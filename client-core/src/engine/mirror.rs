@@ -26,12 +26,16 @@ const SEGMENT_BYTES_MAX: usize = 128 * 1024;
 const INDEX_RUN_ENTRIES_MAX: usize = 1_024;
 
 /// ordinal 8 ‖ position 8 ‖ timeline 8 ‖ cursor 8 ‖ observed 32 ‖ flags 1 ‖ length 4, little-endian;
-/// then the envelope.
+/// then of a batch the place of its first part, and the envelope.
 const RECORD_HEADER_BYTES: usize = 69;
 /// The entry is the app's: its position is its own, and not that of the app's entry before it.
 const FLAG_APP: u8 = 1;
 /// It named entries that this device did not have.
 const FLAG_MISSING_DEPS: u8 = 2;
+/// It ends a batch, which is what the app reads.
+const FLAG_BATCH: u8 = 4;
+/// ordinal 8 ‖ position 8, little-endian.
+const PLACE_BYTES: usize = 16;
 
 /// BlobId 32 ‖ position 8 ‖ ordinal 8, little-endian.
 const INDEX_ENTRY_BYTES: usize = 48;
@@ -45,12 +49,26 @@ pub(crate) struct Place {
     pub(crate) ordinal: u64,
 }
 
+/// What of an envelope the app reads at its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ForApp {
+    /// It is none of the app's.
+    Nothing,
+    /// What it says.
+    Blob,
+    /// What the parts before it in its sender's chain say.
+    Batch {
+        /// Where the first of them stands.
+        first: Place,
+    },
+}
+
 /// An envelope as it was read, kept to serve the app and to repair relays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) place: Place,
-    /// Whether it is the app's to read, at this position.
-    pub(crate) for_app: bool,
+    /// What the app reads of it, at this position.
+    pub(crate) for_app: ForApp,
     /// It named entries this device did not have.
     pub(crate) missing_deps: bool,
     /// History it was read from.
@@ -87,7 +105,7 @@ impl MirrorWriter {
 
     /// Adds an envelope; places rise.
     pub(crate) fn append(&mut self, record: &Record) {
-        let bytes = RECORD_HEADER_BYTES + record.envelope.len();
+        let bytes = RECORD_HEADER_BYTES + PLACE_BYTES + record.envelope.len();
         if !self.segment.is_empty() && self.segment.len() + bytes > SEGMENT_BYTES_MAX {
             self.close_segment();
         }
@@ -137,7 +155,12 @@ impl IndexRun {
 
 impl Record {
     fn write(&self, segment: &mut Vec<u8>) {
-        let flags = if self.for_app { FLAG_APP } else { 0 } | if self.missing_deps { FLAG_MISSING_DEPS } else { 0 };
+        let app = match self.for_app {
+            ForApp::Nothing => 0,
+            ForApp::Blob => FLAG_APP,
+            ForApp::Batch { .. } => FLAG_APP | FLAG_BATCH,
+        };
+        let flags = app | if self.missing_deps { FLAG_MISSING_DEPS } else { 0 };
         segment.put_u64_le(self.place.ordinal);
         segment.put_u64_le(self.place.position);
         segment.put_slice(&self.timeline.0);
@@ -145,6 +168,10 @@ impl Record {
         segment.put_slice(&self.observed.0);
         segment.put_u8(flags);
         segment.put_u32_le(u32::try_from(self.envelope.len()).expect("an envelope is a part of a frame"));
+        if let ForApp::Batch { first } = self.for_app {
+            segment.put_u64_le(first.ordinal);
+            segment.put_u64_le(first.position);
+        }
         segment.put_slice(&self.envelope);
     }
 
@@ -162,9 +189,18 @@ impl Record {
         segment.copy_to_slice(&mut observed.0);
         let flags = segment.get_u8();
         let length = segment.get_u32_le() as usize;
-        (flags & !(FLAG_APP | FLAG_MISSING_DEPS) == 0 && length <= segment.len()).then(|| Self {
+        let for_app = match flags & !FLAG_MISSING_DEPS {
+            0 => ForApp::Nothing,
+            FLAG_APP => ForApp::Blob,
+            both if both == FLAG_APP | FLAG_BATCH && segment.len() >= PLACE_BYTES => {
+                let (ordinal, position) = (segment.get_u64_le(), segment.get_u64_le());
+                ForApp::Batch { first: Place { position, ordinal } }
+            }
+            _ => return None,
+        };
+        (length <= segment.len()).then(|| Self {
             place: Place { position, ordinal },
-            for_app: flags & FLAG_APP != 0,
+            for_app,
             missing_deps: flags & FLAG_MISSING_DEPS != 0,
             timeline,
             cursor,
@@ -217,6 +253,11 @@ pub(crate) fn is_segment(key: &[u8]) -> bool {
     key.first() == Some(&MIRROR)
 }
 
+/// Keys of the segments from the one on that holds the record there.
+pub(crate) fn range_from(place: Place) -> (Vec<u8>, Vec<u8>) {
+    (segment_key(place), vec![MIRROR + 1])
+}
+
 /// Keys of every segment.
 pub(crate) fn mirror_range() -> (Vec<u8>, Vec<u8>) {
     (vec![MIRROR], vec![MIRROR + 1])
@@ -249,7 +290,11 @@ mod tests {
     fn record(position: u64, ordinal: u64, envelope: Vec<u8>) -> Record {
         Record {
             place: Place { position, ordinal },
-            for_app: true,
+            for_app: if ordinal.is_multiple_of(3) {
+                ForApp::Batch { first: Place { position, ordinal: 1 } }
+            } else {
+                ForApp::Blob
+            },
             missing_deps: ordinal.is_multiple_of(2),
             timeline: Timeline([3; 8]),
             cursor: ordinal * 10,

@@ -12,6 +12,8 @@
 //! | [`relay`] | the relays of the group: what each showed and acknowledged |
 //! | [`connection`] | reaching one of them: backoff, hello, liveness |
 //! | [`outbox`], [`writing`] | own entries: queued, sealed at the first send, pushed, acknowledged |
+//! | [`batches`] | pushes larger than one entry: parts and a commit |
+//! | [`compaction`], [`snapshots`], [`bootstrap`] | making a snapshot; comparing another device's; beginning with one |
 //! | [`reading`], [`accepting`], [`epochs`] | the relay's log: verified page by page, ordered per sender, delivered |
 //! | [`comparing`], [`rechecking`], [`repairing`], [`incident`] | a relay that lost something: found out, put right, told |
 //! | [`receipts`], [`presence`] | what this device has and the others have; who is there now |
@@ -30,7 +32,10 @@ mod accepting;
 mod approving;
 mod audit;
 mod backoff;
+pub(crate) mod batches;
+mod bootstrap;
 pub(crate) mod bringing;
+mod compaction;
 mod comparing;
 mod connection;
 mod effects;
@@ -52,6 +57,7 @@ mod repairing;
 mod resending;
 mod rotating;
 pub(crate) mod rows;
+mod snapshots;
 mod status;
 mod writing;
 
@@ -64,8 +70,9 @@ use zerok_sync_protocol::{NoisePublicKey, wire};
 
 pub use self::backoff::Backoff;
 pub use audit::{Audit, AuditReport, AuditedSender};
+pub use batches::PUSH_BYTES_MAX;
 pub use bringing::{FormerEntry, FormerGroup};
-pub use entries::{Entry, EntryReader, StoredEntries};
+pub use entries::{Entry, EntryReader, InParts, Stored, StoredEntries};
 pub use opening::{Founding, Secrets};
 pub use status::{Connection, GrantedDevice, Member, RelayStatus, STALE_AFTER_MS, Status};
 
@@ -75,6 +82,8 @@ use crate::id::DeviceId;
 use crate::io::{Input, Machine, Now, Output, Row, ScanId};
 use crate::keyring::Keyring;
 use crate::keys::{Membership, MembershipSeed, StoreKey};
+use bootstrap::{Base, Bootstrap};
+use compaction::Compaction;
 use effects::Effects;
 use inviting::Invitation;
 use mirror::MirrorWriter;
@@ -84,9 +93,10 @@ use recovering::Paper;
 use relay::Relays;
 use rotating::Rotation;
 use rows::{
-    ChainRow, EpochRow, GrantedRow, GroupRow, HeldRow, JoiningRow, LeavingRow, MemberRow, ProgressRow, RemovedRow, hot,
-    hot_key,
+    ChainRow, EpochRow, GrantedRow, GroupRow, HeldRow, JoiningRow, LeavingRow, MemberRow, PartsRow, ProgressRow,
+    RemovedRow, SnapshotRow, hot, hot_key,
 };
+use snapshots::SnapshotCheck;
 
 /// Findings that `status` lists.
 const FINDINGS_LISTED_MAX: usize = 64;
@@ -133,6 +143,22 @@ pub struct Engine {
     /// What was accepted and is not in a batch yet.
     mirror: MirrorWriter,
 
+    /// Parts at the end of a device's chain whose commit has not come.
+    parts: BTreeMap<DeviceId, PartsRow>,
+    /// The newest snapshot that is as this device has it.
+    snapshot: Option<SnapshotRow>,
+    /// One that is still to be compared …
+    candidate: Option<SnapshotRow>,
+    /// … and is being.
+    snapshot_check: Option<SnapshotCheck>,
+    /// The one that this device is to begin with, until it was found …
+    bootstrap: Option<Bootstrap>,
+    /// … and has begun with.
+    base: Option<Base>,
+    /// One that is being made here.
+    compaction: Option<Compaction>,
+    /// The app was told in this run that the log has outgrown its snapshot.
+    advised: bool,
     held: BTreeMap<(DeviceId, u64), HeldRow>,
     held_bytes: usize,
     /// Highest seq of each device that some entry named in `seen`, where it is not stored yet.
@@ -204,7 +230,8 @@ impl Engine {
     /// Key behind the last row that [`Engine::open`] needs.
     pub const HOT_TO: &'static [u8] = rows::HOT_TO;
 
-    /// Queues a blob. It is durable here at [`Event::PushesStored`] and at the relay at
+    /// Queues a blob of up to [`PUSH_BYTES_MAX`]: whatever its size, the other devices see all of it
+    /// or nothing. It is durable here at [`Event::PushesStored`] and at the relay at
     /// [`Event::PushesAcked`] with this number or a higher one. Numbers rise, with gaps.
     ///
     /// # Errors
@@ -213,14 +240,10 @@ impl Engine {
         if self.stopped {
             return Err(PushError::Stopped);
         }
-        let bytes_max = self.blob_bytes_max();
-        if blob.len() > bytes_max {
-            return Err(PushError::TooLarge { bytes: blob.len(), bytes_max });
-        }
         if self.leaving.is_some() {
             return Err(PushError::Left);
         }
-        let push = self.queue(crate::content::Kind::APP, blob);
+        let push = self.queue_push(blob)?;
         self.step(now);
         Ok(push)
     }
@@ -245,6 +268,8 @@ impl Engine {
         self.plan_repairs(now);
         self.pump_recovery(now);
         self.pump_rotation(now);
+        self.check_candidate();
+        self.advise_compaction();
         self.pump_outbox(now);
         self.pump_receipts(now);
         self.pump_presence(now);
@@ -356,7 +381,10 @@ impl Engine {
                 // Only now has it caught up with what it read.
                 self.event(Event::StatusChanged);
             }
-        } else if !self.comparison_scanned(now, id, &rows) {
+        } else if !self.compaction_scanned(id, &rows)
+            && !self.snapshot_scanned(id, &rows)
+            && !self.comparison_scanned(now, id, &rows)
+        {
             self.repair_scanned(now, id, &rows);
         }
     }

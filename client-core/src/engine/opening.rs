@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
+use super::bootstrap::{Base, Bootstrap};
 use super::connection::random;
 use super::effects::Effects;
 use super::mirror::MirrorWriter;
@@ -120,6 +121,18 @@ impl Engine {
             chains: rows.many::<ChainRow, _>(hot::CHAIN, "chain", DeviceId::from_slice)?.into_iter().collect(),
             chains_changed: BTreeSet::new(),
             mirror: MirrorWriter::default(),
+            snapshot: rows.one(hot::SNAPSHOT, "snapshot")?,
+            candidate: rows.one(hot::CANDIDATE, "snapshot")?,
+            snapshot_check: None,
+            compaction: None,
+            bootstrap: rows.one(hot::START, "snapshot")?.map(Bootstrap::new),
+            base: rows
+                .one(hot::BASE, "snapshot")?
+                .map(Base::of)
+                .transpose()
+                .map_err(|_| OpenError::Corrupt("snapshot"))?,
+            advised: false,
+            parts: rows.many(hot::PARTS, "parts", DeviceId::from_slice)?.into_iter().collect(),
             held_bytes: held.values().map(|row| row.envelope.len()).sum(),
             held,
             wanted: BTreeMap::new(),

@@ -320,6 +320,8 @@ impl Engine {
             Some(first) if first == blob_id && self.relays[at].is_explained() => {}
             Some(first) if first == blob_id => self.find(IntegrityEvent::Replayed { cursor, blob_id }),
             Some(first) => self.find(IntegrityEvent::ForkedDevice { sender, seq, first, second: blob_id }),
+            // It was never here: what this device began with stands for it.
+            None if self.base.as_ref().is_some_and(|base| base.manifest.covers(&sender, seq)) => {}
             // Accepted before, so there is a row; without one the database has lost it.
             None => self.stop_corrupt("index"),
         }

@@ -8,7 +8,8 @@
 //! | `0x02` outbox | seq u64be | [`OutboxRow`] | on demand, in windows |
 //! | `0x03` mirror | position ‖ ordinal u64be of its last record | a segment of [`super::mirror`] | never; read by the app, kept for repair |
 //! | `0x04` index | DeviceId ‖ last seq u64be | a run of [`super::mirror`] | only to judge an anomaly |
-//! | `0x05` epoch envelopes | number u64be | the envelope | to repeat a rotation at a relay that missed it |
+//! | `0x05` epoch envelopes | number u64be | the envelope | to repeat a rotation at a relay that missed it, and for a snapshot |
+//! | `0x06` control | [`ControlKey`] | the envelope | for a snapshot |
 //!
 //! Values that hold secrets or blobs not yet sealed are sealed under the store key, with their row
 //! key as associated data.
@@ -42,6 +43,7 @@ const OUTBOX: u8 = 0x02;
 pub(super) const MIRROR: u8 = 0x03;
 const INDEX: u8 = 0x04;
 const EPOCH_ENVELOPES: u8 = 0x05;
+pub(super) const CONTROL: u8 = 0x06;
 
 /// First key of all.
 pub(crate) const ALL_FROM: &[u8] = &[HOT];
@@ -55,42 +57,63 @@ pub(crate) const HOT_TO: &[u8] = &[HOT + 1];
 
 /// Kinds of hot rows (second key byte).
 pub(crate) mod hot {
-    /// [`super::FormatRow`].
-    pub(crate) const FORMAT: u8 = b'f';
-    /// [`super::IdentityRow`], sealed.
-    pub(crate) const IDENTITY: u8 = b'i';
-    /// [`super::GroupRow`].
-    pub(crate) const GROUP: u8 = b'g';
-    /// [`super::ProgressRow`].
-    pub(crate) const PROGRESS: u8 = b'p';
-    /// [`super::RelayRow`] by URL.
-    pub(crate) const RELAY: u8 = b'u';
-    /// [`super::JoiningRow`], until a new member has caught up with its inviter.
-    pub(crate) const JOINING: u8 = b'j';
-    /// [`super::super::bringing::BringingRow`], while entries of a former group are to be queued.
-    pub(crate) const BRINGING: u8 = b'b';
-    /// [`super::MemberRow`] by `DeviceId`.
-    pub(crate) const MEMBER: u8 = b'm';
-    /// [`super::ChainRow`] by `DeviceId`.
-    pub(crate) const CHAIN: u8 = b'c';
-    /// [`super::HeldRow`] by `DeviceId` ‖ seq.
-    pub(crate) const HELD: u8 = b'h';
-    /// [`super::EpochRow`] by number, from genesis on.
-    pub(crate) const EPOCH: u8 = b'e';
-    /// [`super::RotationRow`], sealed, while a change of keys is wanted.
-    pub(crate) const ROTATION: u8 = b'r';
-    /// [`super::RemovedRow`] by `DeviceId`.
-    pub(crate) const REMOVED: u8 = b'd';
-    /// [`super::LeavingRow`], from when this device wants to leave.
-    pub(crate) const LEAVING: u8 = b'l';
-    /// [`super::GrantedRow`] by `DeviceId`, until the device arrives or the keys change.
-    pub(crate) const GRANTED: u8 = b'n';
-    /// [`super::PaperRow`], sealed: recovery words on their way, or what their slot takes.
-    pub(crate) const PAPER: u8 = b'w';
-    /// [`super::super::receipts::KnownRow`] by `DeviceId`.
-    pub(crate) const KNOWN: u8 = b'k';
-    /// [`crate::event::IntegrityEvent`] by number.
-    pub(crate) const FINDING: u8 = b'x';
+    macro_rules! kinds {
+        ($($(#[$doc:meta])* $name:ident = $byte:literal;)*) => {
+            $($(#[$doc])* pub(crate) const $name: u8 = $byte;)*
+            /// All of them.
+            #[cfg(test)]
+            pub(super) const ALL: &[u8] = &[$($name),*];
+        };
+    }
+
+    kinds! {
+        /// [`super::FormatRow`].
+        FORMAT = b'f';
+        /// [`super::IdentityRow`], sealed.
+        IDENTITY = b'i';
+        /// [`super::GroupRow`].
+        GROUP = b'g';
+        /// [`super::ProgressRow`].
+        PROGRESS = b'p';
+        /// [`super::RelayRow`] by URL.
+        RELAY = b'u';
+        /// [`super::JoiningRow`], until a new member has caught up with its inviter.
+        JOINING = b'j';
+        /// [`super::super::bringing::BringingRow`], while entries of a former group are to be queued.
+        BRINGING = b'b';
+        /// [`super::MemberRow`] by `DeviceId`.
+        MEMBER = b'm';
+        /// [`super::ChainRow`] by `DeviceId`.
+        CHAIN = b'c';
+        /// [`super::PartsRow`] by `DeviceId`, until the entry behind the parts.
+        PARTS = b'q';
+        /// [`super::SnapshotRow`], the newest that is as this device has it.
+        SNAPSHOT = b's';
+        /// [`super::SnapshotRow`], until it was compared.
+        CANDIDATE = b'v';
+        /// [`crate::pairing::SnapshotRef`], until the snapshot was found that this device begins with.
+        START = b'a';
+        /// [`super::SnapshotRow`] that this device began with.
+        BASE = b'z';
+        /// [`super::HeldRow`] by `DeviceId` ‖ seq.
+        HELD = b'h';
+        /// [`super::EpochRow`] by number, from genesis on.
+        EPOCH = b'e';
+        /// [`super::RotationRow`], sealed, while a change of keys is wanted.
+        ROTATION = b'r';
+        /// [`super::RemovedRow`] by `DeviceId`.
+        REMOVED = b'd';
+        /// [`super::LeavingRow`], from when this device wants to leave.
+        LEAVING = b'l';
+        /// [`super::GrantedRow`] by `DeviceId`, until the device arrives or the keys change.
+        GRANTED = b'n';
+        /// [`super::PaperRow`], sealed: recovery words on their way, or what their slot takes.
+        PAPER = b'w';
+        /// [`super::super::receipts::KnownRow`] by `DeviceId`.
+        KNOWN = b'k';
+        /// [`crate::event::IntegrityEvent`] by number.
+        FINDING = b'x';
+    }
 }
 
 wire_struct! {
@@ -240,6 +263,12 @@ wire_struct! {
         epoch_blob_id: BlobId,
         /// The log holds own entries that this device did not write: it writes no more.
         copied: bool,
+        /// Position of the newest app entry that another device wrote.
+        others_position: u64,
+        /// Bytes of envelopes accepted since the newest snapshot.
+        log_bytes: u64,
+        /// What a control archive would take now.
+        control_bytes: u64,
     }
 }
 
@@ -414,6 +443,55 @@ wire_struct! {
 }
 
 wire_struct! {
+    /// Parts of a batch at the end of a device's chain, and where the first stands in the mirror.
+    pub struct PartsRow {
+        /// How many.
+        parts: u64,
+        /// Bytes of their bodies.
+        bytes: u64,
+        /// Of the first, in the mirror …
+        position: u64,
+        /// … with this.
+        ordinal: u64,
+    }
+}
+
+wire_struct! {
+    /// A snapshot, and where its parts begin in the mirror.
+    pub struct SnapshotRow {
+        /// Who made it.
+        sender: DeviceId,
+        /// Its manifest's place in that device's chain.
+        seq: u64,
+        /// The manifest's envelope.
+        blob_id: BlobId,
+        /// The manifest, as it came.
+        manifest: Bytes,
+        /// Highest Lamport time of what it covers.
+        lamport: u64,
+        /// Bytes of all its parts.
+        bytes: u64,
+        /// Of the first part, in the mirror …
+        position: u64,
+        /// … with this.
+        ordinal: u64,
+    }
+}
+
+/// Where an entry that says who is in the group stands in the control archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ControlKey {
+    /// Number of the epoch in which it was accepted.
+    pub(crate) epoch: u64,
+    /// Its place in this device's own order.
+    pub(crate) ordinal: u64,
+    /// Who wrote it …
+    pub(crate) sender: DeviceId,
+    /// … as which of its entries.
+    pub(crate) seq: u64,
+}
+
+wire_struct! {
     /// An authenticated entry that waits for the one before it.
     pub struct HeldRow {
         /// The relay it was read from.
@@ -537,6 +615,11 @@ pub(crate) fn epoch_envelope_key(number: u64) -> Vec<u8> {
     numbered(EPOCH_ENVELOPES, number)
 }
 
+/// Keys of all that a control archive is made of: epoch envelopes, then what was said in each.
+pub(crate) fn control_range() -> (Vec<u8>, Vec<u8>) {
+    (vec![EPOCH_ENVELOPES], vec![CONTROL + 1])
+}
+
 /// The seq in the key of an index run of this device's.
 pub(crate) fn index_seq_of(key: &[u8], sender: &DeviceId) -> Option<u64> {
     let seq = key.strip_prefix(&[INDEX])?.strip_prefix(&sender.0)?;
@@ -627,6 +710,7 @@ pub(crate) fn initial_rows(state: InitialState<'_>, store_key: &StoreKey, rng: &
         relay.cursor = start.cursor;
         relay.blob_id_at_cursor = start.blob_id;
         relay.observed = start.hash;
+        batch.put(hot_key(hot::START, &[]), wire::encode(&start.snapshot));
     }
     batch.put(relay.row_key(), wire::encode(&relay));
     let group = GroupRow { device_name: state.device_name };
@@ -667,6 +751,9 @@ impl ProgressRow {
             findings: 0,
             epoch_blob_id: BlobId::ZERO,
             copied: false,
+            others_position: 0,
+            log_bytes: 0,
+            control_bytes: 0,
         }
     }
 }
@@ -679,4 +766,19 @@ pub(crate) fn finding_key(number: u64) -> Vec<u8> {
 /// A finding's row.
 pub(crate) fn finding_row(number: u64, finding: &IntegrityEvent) -> (Vec<u8>, Vec<u8>) {
     (finding_key(number), wire::encode(finding))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_kinds_of_hot_rows_and_no_two_tables_share_a_byte() {
+        let kinds: BTreeSet<u8> = hot::ALL.iter().copied().collect();
+        assert_eq!(kinds.len(), hot::ALL.len());
+        let tables = [HOT, OUTBOX, MIRROR, INDEX, EPOCH_ENVELOPES, CONTROL];
+        assert_eq!(BTreeSet::from(tables).len(), tables.len());
+    }
 }

@@ -170,10 +170,12 @@ pub const STALE_AFTER_MS: u64 = 24 * 3_600 * 1_000;
 impl Member {
     /// Whether nothing was heard of another device for more than a day. Nothing else shows where a
     /// relay withholds the newest of what it says.
+    ///
+    /// Not while it was not heard from at all, as by a new device that began with a snapshot.
     #[must_use]
     pub fn is_stale(&self, now_ms: u64) -> bool {
-        let heard_ms = self.last_heard_at_ms.unwrap_or(self.joined_at_ms);
-        !self.own && !self.paper && !self.online && now_ms.saturating_sub(heard_ms) > STALE_AFTER_MS
+        let long_ago = self.last_heard_at_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) > STALE_AFTER_MS);
+        !self.own && !self.paper && !self.online && long_ago
     }
 }
 
@@ -287,7 +289,8 @@ impl Engine {
     /// The clock of a device's latest entry or receipt. Which is later follows from the chain and not
     /// from clocks, which may be turned.
     fn last_heard_at_ms(&self, device: &DeviceId) -> Option<u64> {
-        let wrote = self.chains.get(device).map(|chain| (chain.seq, chain.sent_at_ms));
+        // Of a chain that a snapshot stands for it is not known.
+        let wrote = self.chains.get(device).map(|chain| (chain.seq, chain.sent_at_ms)).filter(|wrote| wrote.1 > 0);
         let said = self.receipts.newest(device);
         // A receipt that names the latest entry was signed behind it.
         said.filter(|said| wrote.is_none_or(|wrote| said.0 >= wrote.0)).or(wrote).map(|(_, at_ms)| at_ms)
@@ -313,7 +316,8 @@ impl Engine {
             name: member.name.clone(),
             own: *device == me,
             joined_at_ms: member.joined_at_ms,
-            last_wrote_at_ms: self.chains.get(device).map(|chain| chain.sent_at_ms),
+            // As above.
+            last_wrote_at_ms: self.chains.get(device).map(|chain| chain.sent_at_ms).filter(|at_ms| *at_ms > 0),
             last_heard_at_ms: self.last_heard_at_ms(device),
             online: *device == me || self.is_online(device),
             has_push: if *device == me { self.progress.queued_seq } else { self.seq_had_by(device) },

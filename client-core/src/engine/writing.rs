@@ -52,7 +52,7 @@ impl Engine {
             self.outbox_loaded = seq + 1;
         }
         // Somebody waits for these.
-        if matches!(kind, Kind::APP | Kind::RENAME) {
+        if matches!(kind, Kind::APP | Kind::COMMIT | Kind::SNAPSHOT | Kind::RENAME) {
             self.event(Event::PushesStored { push: seq });
         }
         seq

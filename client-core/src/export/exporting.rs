@@ -4,7 +4,7 @@ use zerok_sync_protocol::wire::List;
 
 use super::record::{ExportedEntry, ExportedEpoch, ExportedGroup, ExportedMember, ExportedRelay, Record};
 use super::stream::{RANDOM_BYTES, Sealer};
-use crate::engine::mirror::{self, Records};
+use crate::engine::mirror::{self, ForApp, Records};
 use crate::engine::opening::Belonging;
 use crate::engine::rows;
 use crate::error::OpenError;
@@ -120,7 +120,11 @@ impl ExportedEntry {
         Self {
             position: record.place.position,
             ordinal: record.place.ordinal,
-            for_app: record.for_app,
+            for_app: record.for_app != ForApp::Nothing,
+            parts_from: match record.for_app {
+                ForApp::Batch { first } => Some((first.position, first.ordinal)),
+                ForApp::Nothing | ForApp::Blob => None,
+            },
             missing_deps: record.missing_deps,
             timeline: record.timeline,
             cursor: record.cursor,

@@ -28,7 +28,7 @@ pub(crate) fn exercise(data: &[u8]) {
                 restoring = Restoring::new(group).ok();
             }
             Record::Entry { entry } => {
-                let _ = archive.as_ref().map(|archive: &Archive| archive.entry(entry));
+                let _ = archive.as_mut().map(|archive: &mut Archive| archive.entry(entry));
             }
             Record::Row { .. } | Record::End { .. } => {}
         }

@@ -1,16 +1,23 @@
 //! From an export file to its records, and to the entries in them.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use zeroize::Zeroizing;
-use zerok_sync_protocol::EpochId;
+use zerok_sync_protocol::{EnvelopeHeader, EnvelopeType, EpochId};
 
 use super::ExportError;
 use super::record::{ExportedEntry, ExportedGroup, Record};
 use super::stream::{HEADER_BYTES, Opener};
+use crate::content::{Content, Kind};
 use crate::engine::Entry;
+use crate::engine::batches::Commit;
 use crate::engine::mirror::Place;
 use crate::genesis::Genesis;
+use crate::id::DeviceId;
 use crate::passphrase::Passphrase;
 use crate::seal;
+use crate::snapshot::{ARCHIVE_BYTES_MAX, Manifest, STATE_BYTES_MAX};
 
 /// Takes a file's bytes and gives its records. What it gives is authenticated; that nothing is
 /// missing is known once [`Self::end`] was called and [`Self::record`] has given the last one, so
@@ -128,6 +135,8 @@ impl Reader {
 #[derive(Debug, Clone)]
 pub struct Archive {
     group: ExportedGroup,
+    /// Of each device the parts at the end of its chain so far.
+    parts: BTreeMap<DeviceId, Vec<u8>>,
 }
 
 impl Archive {
@@ -140,7 +149,7 @@ impl Archive {
         if genesis.group() != group.group {
             return Err(ExportError::Malformed("another group's genesis"));
         }
-        Ok(Self { group })
+        Ok(Self { group, parts: BTreeMap::new() })
     }
 
     /// Whose entries these are.
@@ -149,21 +158,38 @@ impl Archive {
         &self.group
     }
 
-    /// An entry of the app's; nothing for one that is the group's own business.
+    /// An entry of the app's; nothing for one that is the group's own business, or a part of a larger
+    /// one. Wants every entry of the file, in order.
     ///
     /// # Errors
     /// [`ExportError::Malformed`] if it does not open. That its author signed it was checked before the
     /// device that exported it stored it; the file's passphrase vouches for that.
-    pub fn entry(&self, exported: &ExportedEntry) -> Result<Option<Entry>, ExportError> {
-        if !exported.for_app {
+    pub fn entry(&mut self, exported: &ExportedEntry) -> Result<Option<Entry>, ExportError> {
+        if EnvelopeHeader::parse(&exported.envelope).is_ok_and(|(header, _)| header.kind == EnvelopeType::Epoch) {
             return Ok(None);
         }
         let key_of = |epoch: &EpochId| Some(&self.group.epochs.iter().find(|known| known.id == *epoch)?.key);
         let opened = seal::open_with(&self.group.group, key_of, &exported.envelope)
             .map_err(|_| ExportError::Malformed("an entry that does not open"))?;
         let blob_id = opened.blob_id();
-        let content = opened.into_claims();
+        let mut content = opened.into_claims();
+        let mut parts = self.parts.remove(&content.sender).unwrap_or_default();
+        if content.kind == Kind::PART {
+            // More than any batch is nobody's.
+            if parts.len() <= ARCHIVE_BYTES_MAX + STATE_BYTES_MAX {
+                parts.extend_from_slice(&content.body);
+            }
+            self.parts.insert(content.sender, parts);
+            return Ok(None);
+        }
+        if !exported.for_app {
+            return Ok(None);
+        }
+        if exported.parts_from.is_some() {
+            content.body = batch(&content, parts)?;
+        }
         Ok(Some(Entry {
+            snapshot: content.kind == Kind::SNAPSHOT,
             position: exported.position,
             cursor: exported.cursor,
             blob_id,
@@ -177,4 +203,18 @@ impl Archive {
             envelope: exported.envelope.clone(),
         }))
     }
+}
+
+/// The blob that these parts are, by the entry behind them.
+fn batch(commit: &Content, mut parts: Vec<u8>) -> Result<Bytes, ExportError> {
+    let (skip, bytes) = match commit.kind {
+        Kind::SNAPSHOT => Manifest::parse(&commit.body).ok().map(|manifest| (manifest.archive_bytes, manifest.bytes)),
+        _ => Commit::parse(&commit.body).map(|commit| (0, commit.bytes)),
+    }
+    .ok_or(ExportError::Malformed("a batch without an end"))?;
+    if parts.len() as u64 != bytes {
+        return Err(ExportError::Malformed("a batch that is not whole"));
+    }
+    let skip = usize::try_from(skip).expect("no more than all of it");
+    Ok(parts.split_off(skip).into())
 }

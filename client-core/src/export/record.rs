@@ -83,6 +83,8 @@ wire_struct! {
         ordinal: u64,
         /// Whether it is the app's.
         for_app: bool,
+        /// Of a batch: where the first of its parts stands, its position and ordinal.
+        parts_from: Option<(u64, u64)>,
         /// It named entries that the device did not have when it came.
         missing_deps: bool,
         /// The relay's history it was read from.

@@ -2,7 +2,7 @@
 
 use super::ExportError;
 use super::record::{ExportedEntry, ExportedGroup, Record};
-use crate::engine::mirror::{self, MirrorWriter, Place};
+use crate::engine::mirror::{self, ForApp, MirrorWriter, Place};
 use crate::engine::rows;
 use crate::io::{Batch, Row};
 use crate::keys::StoreKey;
@@ -98,7 +98,11 @@ impl ExportedEntry {
     fn into_record(self) -> mirror::Record {
         mirror::Record {
             place: Place { position: self.position, ordinal: self.ordinal },
-            for_app: self.for_app,
+            for_app: match self.parts_from {
+                Some((position, ordinal)) => ForApp::Batch { first: Place { position, ordinal } },
+                None if self.for_app => ForApp::Blob,
+                None => ForApp::Nothing,
+            },
             missing_deps: self.missing_deps,
             timeline: self.timeline,
             cursor: self.cursor,

@@ -49,7 +49,7 @@ fn database(entries: u64) -> Vec<Row> {
             seal::seal(of.keyring.group(), of.keyring.current(), &author.signing, nonce, &entry).expect("fits");
         writer.append(&mirror::Record {
             place: Place { position: number, ordinal: number },
-            for_app: true,
+            for_app: mirror::ForApp::Blob,
             missing_deps: false,
             timeline: Timeline([3; 8]),
             cursor: number + 1,
@@ -115,7 +115,7 @@ fn an_archive_gives_every_entry_in_its_order_however_it_is_read() {
     let file = exported(database(400), false);
     for piece in [1_000, 65_536, file.len()] {
         let records = read(&file, piece, passphrase()).expect("just written");
-        let archive = archive_of(&records);
+        let mut archive = archive_of(&records);
         assert_eq!(archive.group().device_name, "first");
         let entries = records.iter().filter_map(|record| match record {
             Record::Entry { entry } => archive.entry(entry).expect("opens"),

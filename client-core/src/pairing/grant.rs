@@ -50,16 +50,35 @@ wire_struct! {
 }
 
 wire_struct! {
-    /// Where a reader that starts at a floor takes the fold from: never from the relay.
+    /// Which snapshot a new member begins with. Named by its hash, so only that one is it.
+    pub struct SnapshotRef {
+        /// Who made it.
+        sender: DeviceId,
+        /// Its manifest's place in that device's chain.
+        seq: u64,
+        /// The manifest's envelope.
+        blob_id: BlobId,
+        /// How many parts stand before it.
+        parts: u64,
+        /// Bytes of all of them.
+        bytes: u64,
+    }
+}
+
+wire_struct! {
+    /// Where a reader that begins with a snapshot reads on, and what it takes the fold from: never
+    /// from the relay.
     pub struct HistoryStart {
         /// History it belongs to.
         timeline: Timeline,
-        /// Highest cursor that is gone.
+        /// Highest cursor that the snapshot covers.
         cursor: u64,
         /// What stood there: the relay is asked to go on behind it.
         blob_id: BlobId,
         /// `h` there.
         hash: FoldHash,
+        /// What stands for all before it.
+        snapshot: SnapshotRef,
     }
 }
 

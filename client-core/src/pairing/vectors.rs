@@ -11,7 +11,7 @@ use super::digits::{Digits, NONCE_BYTES, commitment, digits};
 use super::message::{Answer, Confirmation, Introduction};
 use super::{
     GrantMaterial, GrantedMember, HistoryStart, InviterPairing, InviterStep, JoinerPairing, JoinerStep, PairingMode,
-    pairing_psk, pake_channel, prologue,
+    SnapshotRef, pairing_psk, pake_channel, prologue,
 };
 use crate::code::PairingCode;
 use crate::content::{Observed, SeenHash, SeenItem};
@@ -43,6 +43,7 @@ fn material(group: Group) -> GrantMaterial {
     assert!(keyring.set_current(&second), "just inserted");
     let (timeline, fold) = (zerok_sync_protocol::Timeline([0x71; 8]), FoldHash([0x0b; 32]));
     let tag = zerok_sync_protocol::id::RelayTag::of(&NoisePublicKey([0x77; 32]));
+    let snapshot = SnapshotRef { sender: inviter, seq: 6, blob_id: BlobId([0xb2; 32]), parts: 2, bytes: 300_000 };
     GrantMaterial {
         genesis: group.genesis,
         keyring,
@@ -50,7 +51,7 @@ fn material(group: Group) -> GrantMaterial {
         relays: vec![relay()],
         frontier: vec![SeenItem { tag: inviter.tag(), seq: 7, hash: SeenHash([0x5e; 16]) }],
         observed: Some(Observed { relay: tag, timeline, cursor: 9, hash: fold.short() }),
-        history_start: Some(HistoryStart { timeline, cursor: 4, blob_id: BlobId([0xb1; 32]), hash: fold }),
+        history_start: Some(HistoryStart { timeline, cursor: 4, blob_id: BlobId([0xb1; 32]), hash: fold, snapshot }),
         members: vec![GrantedMember { device: inviter, name: "laptop".parse().expect("a name") }],
     }
 }

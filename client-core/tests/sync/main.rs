@@ -1,5 +1,6 @@
 //! The engine against a relay, in virtual time: the rules of the protocol by name.
 
+mod batches;
 mod byzantine;
 mod copies;
 mod delivery;
@@ -16,4 +17,5 @@ mod reconnecting;
 mod recovery;
 mod refusals;
 mod rotations;
+mod snapshots;
 mod writing;

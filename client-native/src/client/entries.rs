@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use futures_util::stream::{self, BoxStream, Stream};
 use zerok_sync_core::io::Row;
-use zerok_sync_core::{Engine, Entry, EntryReader, StoredEntries};
+use zerok_sync_core::{Engine, Entry, EntryReader, Stored, StoredEntries};
 
 use super::Client;
 use crate::error::ClientError;
@@ -78,11 +78,14 @@ impl Reader {
         while !self.failed {
             if let Some(entry) = self.row.as_mut().and_then(StoredEntries::next) {
                 let entry = entry?;
-                self.after = entry.position;
-                if self.options.own || !entry.own {
-                    return Ok(Some(entry));
+                self.after = entry.position();
+                if !self.options.own && entry.own() {
+                    continue;
                 }
-                continue;
+                return match self.whole(entry).await {
+                    Err(ClientError::Closed) => Ok(None),
+                    entry => entry.map(Some),
+                };
             }
             self.row = self.page.pop_front().map(|(reader, row)| reader.entries(row, self.after));
             if self.row.is_some() {
@@ -105,6 +108,19 @@ impl Reader {
             }
         }
         Ok(None)
+    }
+
+    /// The entry with all its parts.
+    async fn whole(&self, stored: Stored) -> Result<Entry, ClientError> {
+        match stored {
+            Stored::Whole(entry) => Ok(entry),
+            Stored::InParts(mut batch) => {
+                while let Some(range) = batch.wants() {
+                    batch.take(self.client.read(range, PAGE_BYTES, |_, rows| rows).await?)?;
+                }
+                Ok(batch.finish()?)
+            }
+        }
     }
 
     async fn read_page(&self) -> Result<VecDeque<(EntryReader, Row)>, ClientError> {

@@ -4,6 +4,7 @@
 //! never through an unbounded queue. Entries are read from storage when the app asks for them.
 
 mod bringing;
+mod compact;
 mod entries;
 mod export;
 mod invite;
@@ -81,6 +82,8 @@ struct Progress {
     acked: u64,
     /// Highest push number that all other devices have said they have.
     everywhere: u64,
+    /// Push number of the newest snapshot made here in this run.
+    snapshot: u64,
     /// The relay refused this push for good.
     refused: Option<(u64, Problem)>,
     /// What was found out about relays and devices.
@@ -261,6 +264,7 @@ fn note(progress: &watch::Sender<Progress>, event: &Event) -> ControlFlow<()> {
             Event::EntriesAvailable { position } => progress.position = progress.position.max(*position),
             Event::ProcessedStored { position } => progress.processed = progress.processed.max(*position),
             Event::PushesStored { push } => progress.stored = progress.stored.max(*push),
+            Event::SnapshotQueued { push } => progress.snapshot = *push,
             Event::PushesAcked { push } => progress.acked = progress.acked.max(*push),
             Event::PushesEverywhere { push } => progress.everywhere = progress.everywhere.max(*push),
             Event::PushRefused { push, problem } => progress.refused = Some((*push, problem.clone())),

@@ -9,8 +9,8 @@ use crate::error::ClientError;
 /// A blob that is queued and will reach the relay, whatever happens to this process.
 #[derive(Clone)]
 pub struct PushReceipt {
-    number: u64,
-    watched: Watched,
+    pub(super) number: u64,
+    pub(super) watched: Watched,
 }
 
 impl Client {

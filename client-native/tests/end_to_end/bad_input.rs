@@ -203,13 +203,13 @@ fn a_blob_over_the_limit_is_refused_and_not_queued() {
     let setup = RelaySetup::sqlite();
     let (_relay, _homes, a, b) = pair(&setup);
     let file = a.home.join("blob");
-    std::fs::write(&file, vec![b'x'; zerok_sync::BLOB_BYTES_MAX + 1]).unwrap();
+    std::fs::write(&file, vec![b'x'; zerok_sync::PUSH_BYTES_MAX + 1]).unwrap();
     a.fail(6, &["push", "--file", file.to_str().unwrap()]);
     assert_eq!(a.json(&["status"])[0]["outbox"], 0);
 
-    std::fs::write(&file, vec![b'x'; zerok_sync::BLOB_BYTES_MAX]).unwrap();
+    std::fs::write(&file, b"small").unwrap();
     a.succeed(&["push", "--file", file.to_str().unwrap()]);
-    assert_eq!(b.succeed(&["pull"]).len(), zerok_sync::BLOB_BYTES_MAX + 1);
+    assert_eq!(b.succeed(&["pull"]), "small\n");
 }
 
 #[test]

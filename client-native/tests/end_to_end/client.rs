@@ -10,11 +10,11 @@ use zerok_sync::{
 
 use crate::support::{Homes, RelayProcess, RelaySetup};
 
-async fn found(homes: &Homes, relay: &RelayProcess) -> Client {
+pub async fn found(homes: &Homes, relay: &RelayProcess) -> Client {
     Client::found(FoundOptions::new(&homes.device("a").home, &relay.url)).await.unwrap()
 }
 
-async fn let_in(inviter: &Client, homes: &Homes) -> Client {
+pub async fn let_in(inviter: &Client, homes: &Homes) -> Client {
     let mut invitation = inviter.invite(InviteOptions::default()).await.unwrap();
     let InviteEvent::Ready { invite } = invitation.next().await.unwrap() else { panic!("no link") };
     let (show, shown) = tokio::sync::oneshot::channel();
@@ -152,7 +152,7 @@ async fn too_large_a_blob_is_refused_by_name() {
     let setup = RelaySetup::sqlite();
     let (relay, homes) = (setup.start(), Homes::new());
     let client = found(&homes, &relay).await;
-    let refused = client.push(vec![0; zerok_sync::BLOB_BYTES_MAX + 1]).await;
+    let refused = client.push(vec![0; zerok_sync::PUSH_BYTES_MAX + 1]).await;
     assert!(matches!(refused, Err(ClientError::Push(PushError::TooLarge { .. }))));
 }
 

@@ -5,6 +5,7 @@
 mod bad_input;
 mod bringing;
 mod client;
+mod compaction;
 mod crash;
 mod exported;
 mod healing;

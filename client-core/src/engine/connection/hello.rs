@@ -125,7 +125,9 @@ impl Engine {
         }
         if made_again {
             relay.begin_timeline(log.timeline, Anchor::start(), true);
+            self.stand_on_base(at);
         }
+        let relay = &self.relays[at];
         if log.timeline != relay.row.timeline || log.head < relay.row.cursor {
             self.compare(at);
         } else {

@@ -322,6 +322,14 @@ impl Relay {
         }
     }
 
+    /// Everything of a chain up to here is taken to stand here, for this device cannot say otherwise.
+    pub(super) fn is_there_up_to(&mut self, device: DeviceId, seq: u64) {
+        let at = self.run(device);
+        let run = &mut self.row.read[at];
+        run.there_seq = run.there_seq.max(seq);
+        self.changed = true;
+    }
+
     /// An epoch's envelope stands here, whether it was read or not.
     pub(super) fn epoch_stands_there(&mut self, blob_id: BlobId) {
         if !self.row.epochs_there.contains(&blob_id) {

@@ -75,6 +75,8 @@ pub enum Command {
     Verify,
     /// Put back what the relays lost, as far as this device has it
     Repair(Repair),
+    /// Make a snapshot of the log: a device that joins begins with it
+    Compact(Compact),
     /// Write the group with all its entries into a file, sealed under a passphrase of its own
     Export(Export),
     /// Make this home of an export file, or read the entries in one
@@ -281,6 +283,16 @@ pub struct RecoveryRestore {
 pub struct Repair {
     /// How long the relays may take
     #[arg(long, default_value = "10m", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+#[derive(Args)]
+pub struct Compact {
+    /// What the app has made of everything that was pulled so far, its own entries included
+    #[arg(long)]
+    pub file: PathBuf,
+    /// How long the relay may take
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
     pub timeout: Duration,
 }
 

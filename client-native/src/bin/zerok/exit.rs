@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use zerok_sync::{
-    ClientError, ErrorCode, ExportError, IntegrityEvent, JoinError, MembershipError, Problem, PushError, RestoreError,
-    StorageError,
+    ClientError, CompactError, ErrorCode, ExportError, IntegrityEvent, JoinError, MembershipError, Problem, PushError,
+    RestoreError, StorageError,
 };
 
 /// The exit codes, part of the interface.
@@ -96,7 +96,9 @@ fn exit_of(error: &ClientError) -> Exit {
         ClientError::TimedOut(problem) => problem.as_ref().map_or(Exit::NoRelay, exit_of_problem),
         ClientError::Join(error) => exit_of_join(error),
         ClientError::Restore(error) => exit_of_restore(error),
-        ClientError::Push(PushError::TooLarge { .. }) => Exit::Limit,
+        ClientError::Push(PushError::TooLarge { .. })
+        | ClientError::Compact(CompactError::TooLarge { .. } | CompactError::TooMuchHistory) => Exit::Limit,
+        ClientError::Compact(CompactError::NotProcessed { .. }) => Exit::Usage,
         ClientError::Push(PushError::Left) | ClientError::Membership(MembershipError::Left) => Exit::NotAuthorised,
         ClientError::Membership(MembershipError::NotAlone) => Exit::NotAuthorised,
         ClientError::Membership(MembershipError::GroupFull) => Exit::Limit,
@@ -198,6 +200,11 @@ pub fn describe(finding: &IntegrityEvent) -> String {
         IntegrityEvent::Quarantined { cursor, sender, seq } => {
             format!("entry {cursor} is number {seq} of {sender}, which was removed before it wrote that: held back")
         }
+        IntegrityEvent::FalseSnapshot { sender, seq } => {
+            format!(
+                "the snapshot that device {sender} made as its entry {seq} is not what the log says: it is not used"
+            )
+        }
         // The enum grows with the detectors.
         other => format!("{other:?}"),
     }
@@ -234,6 +241,8 @@ mod tests {
             (ClientError::Restore(Problem::Unreachable(String::new()).into()), 3),
             (refused(ErrorCode::GroupQuotaExceeded), 6),
             (ClientError::Push(PushError::TooLarge { bytes: 2, bytes_max: 1 }), 6),
+            (ClientError::Compact(CompactError::TooLarge { bytes: 2, bytes_max: 1 }), 6),
+            (ClientError::Compact(CompactError::NotProcessed { position: 1 }), 2),
             (ClientError::Closed, 1),
         ] {
             assert_eq!(exit_of(&error) as u8, code, "{error}");

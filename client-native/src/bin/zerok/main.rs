@@ -53,6 +53,7 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Recovery(Recovery::Create(options)) => commands::recovery::create(&global, options).await,
         Command::Recovery(Recovery::Status) => commands::recovery::status(&global).await,
         Command::Recovery(Recovery::Restore(options)) => commands::recovery::restore(&global, options).await,
+        Command::Compact(options) => commands::compact::run(&global, options).await,
         Command::Verify => commands::verify::run(&global).await,
         Command::Export(options) => commands::export::export(&global, options).await,
         Command::Import(options) => commands::export::import(&global, options).await,

@@ -45,6 +45,9 @@ fn entry_json(entry: &Entry) -> Value {
         "sent_at": entry.sent_at_ms,
         "own": entry.own,
     });
+    if entry.snapshot {
+        object["snapshot"] = true.into();
+    }
     match std::str::from_utf8(&entry.data) {
         Ok(text) => object["text"] = text.into(),
         Err(_) => object["data"] = STANDARD.encode(&entry.data).into(),

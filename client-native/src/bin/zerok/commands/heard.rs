@@ -28,13 +28,12 @@ pub fn standing(member: &Member, now_ms: u64) -> String {
 pub fn warnings(members: &[Member], now_ms: u64) -> Vec<String> {
     let stale = members.iter().filter(|member| member.is_stale(now_ms));
     stale
-        .map(|member| {
-            let heard_ms = member.last_heard_at_ms.unwrap_or(member.joined_at_ms);
-            format!(
+        .filter_map(|member| {
+            Some(format!(
                 "{} was last heard from {}: it may be switched off, its clock may be wrong, or the relay may keep back what it sends; if it is in use, compare what the two show",
                 shown(&member.name),
-                ago(now_ms.saturating_sub(heard_ms))
-            )
+                ago(now_ms.saturating_sub(member.last_heard_at_ms?))
+            ))
         })
         .collect()
 }

@@ -1,6 +1,7 @@
 //! One file for each command, and what several of them do.
 
 pub mod approve;
+pub mod compact;
 pub mod devices;
 pub mod export;
 pub mod heard;

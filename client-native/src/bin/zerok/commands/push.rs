@@ -1,9 +1,10 @@
 //! `zerok push`: send something to the group's other devices.
 
 use std::io::Read;
+use std::path::Path;
 
 use serde_json::json;
-use zerok_sync::{BLOB_BYTES_MAX, Client, ClientError, Problem, Status};
+use zerok_sync::{Client, ClientError, PUSH_BYTES_MAX, Problem, Status};
 
 use super::heard::{now_ms, standing};
 use super::{Session, shown};
@@ -92,25 +93,28 @@ fn queued(session: &Session) -> Failure {
 }
 
 fn read_blob(options: &Push) -> Result<Vec<u8>, Failure> {
+    match (&options.file, options.text.as_deref()) {
+        (Some(path), _) => read_file(path),
+        (None, Some("-")) => read(std::io::stdin().lock())
+            .map_err(|error| Failure::usage(format!("cannot read standard input: {error}")))?,
+        (None, text) => Ok(text.unwrap_or_default().into()),
+    }
+}
+
+/// A file's bytes, if one push can be as much.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
+    let unreadable = |error| Failure::usage(format!("cannot read {}: {error}", path.display()));
+    read(std::fs::File::open(path).map_err(unreadable)?).map_err(unreadable)?
+}
+
+fn read(from: impl Read) -> std::io::Result<Result<Vec<u8>, Failure>> {
     let mut blob = Vec::new();
     // One byte more than allowed shows that it is too much, however much there is.
-    let limit = BLOB_BYTES_MAX as u64 + 1;
-    match (&options.file, options.text.as_deref()) {
-        (Some(path), _) => {
-            let read = std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut blob));
-            read.map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
-        }
-        (None, Some("-")) => {
-            let read = std::io::stdin().lock().take(limit).read_to_end(&mut blob);
-            read.map_err(|error| Failure::usage(format!("cannot read standard input: {error}")))?;
-        }
-        (None, text) => blob.extend_from_slice(text.unwrap_or_default().as_bytes()),
-    }
-    if blob.len() > BLOB_BYTES_MAX {
-        return Err(Failure::new(
-            Exit::Limit,
-            format!("this is more than {BLOB_BYTES_MAX} bytes, the most one blob can be: split it"),
-        ));
-    }
-    Ok(blob)
+    from.take(PUSH_BYTES_MAX as u64 + 1).read_to_end(&mut blob)?;
+    Ok(if blob.len() > PUSH_BYTES_MAX {
+        let sentence = format!("this is more than {PUSH_BYTES_MAX} bytes, the most one push can be: split it");
+        Err(Failure::new(Exit::Limit, sentence))
+    } else {
+        Ok(blob)
+    })
 }

@@ -1,0 +1,238 @@
+//! Other devices' snapshots: believed once they agree with what this device has itself.
+//!
+//! A snapshot is compared as soon as everything it covers is here: each chain's entry at its head,
+//! each relay's order at its floor, and envelope for envelope the control archive. One that
+//! contradicts the log is reported and never used. What the app's own part says is between the
+//! members, as with any entry: who may write may write that.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use zerok_sync_protocol::envelope::blob_id;
+use zerok_sync_protocol::{BlobId, wire};
+
+use super::compaction::ControlReading;
+use super::comparing::SCAN_BYTES;
+use super::mirror::{Place, Records};
+use super::rows::{PartsRow, SnapshotRow, hot, hot_key};
+use super::{Engine, mirror};
+use crate::event::{Event, IntegrityEvent};
+use crate::io::{Row, ScanId};
+use crate::seal::{self, Authenticated};
+use crate::snapshot::{Archived, Head, Manifest};
+
+/// A snapshot that is being compared.
+#[derive(Debug)]
+pub(super) struct SnapshotCheck {
+    row: SnapshotRow,
+    manifest: Manifest,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// What this device has at a head that is behind its own; others are still to be asked for.
+    Heads { scan: ScanId, rest: Vec<Head> },
+    /// Its parts are read, as far as the archive goes.
+    Parts { scan: ScanId, next_seq: u64, archive: Vec<u8> },
+    /// This device's own control archive is read.
+    Control { theirs: BTreeSet<BlobId>, reading: ControlReading },
+}
+
+/// It says what this device knows to be otherwise, or says nothing sensible.
+struct Contradiction;
+
+impl Engine {
+    /// A snapshot's manifest was accepted, behind these parts.
+    pub(super) fn on_snapshot(&mut self, entry: &Authenticated, parts: Option<PartsRow>) {
+        let manifest = Manifest::parse(&entry.body).ok();
+        let whole = |manifest: &Manifest| {
+            parts.as_ref().is_some_and(|parts| (parts.parts, parts.bytes) == (manifest.parts, manifest.bytes))
+        };
+        let (Some(manifest), Some(parts)) = (manifest.filter(whole), &parts) else {
+            return self.find_once(IntegrityEvent::FalseSnapshot { sender: entry.sender, seq: entry.seq });
+        };
+        let row = SnapshotRow {
+            sender: entry.sender,
+            seq: entry.seq,
+            blob_id: entry.blob_id(),
+            manifest: entry.body.clone(),
+            lamport: manifest.lamport,
+            position: parts.position,
+            ordinal: parts.ordinal,
+            bytes: manifest.bytes,
+        };
+        if entry.sender == self.me.device() {
+            return self.snapshot_verified(row);
+        }
+        self.effects.put(hot_key(hot::CANDIDATE, &[]), wire::encode(&row));
+        self.candidate = Some(row);
+        self.snapshot_check = None;
+    }
+
+    /// Begins to compare a snapshot once everything that it covers is here.
+    pub(super) fn check_candidate(&mut self) {
+        let Some(row) = self.candidate.as_ref().filter(|_| self.snapshot_check.is_none()) else { return };
+        let Ok(manifest) = Manifest::parse(&row.manifest) else { return self.stop_corrupt("snapshot") };
+        let here = |head: &Head| self.seq_of(&head.device) >= head.seq;
+        if !manifest.heads.iter().all(here) || (self.epochs.len() as u64) < manifest.epochs {
+            return;
+        }
+        let row = row.clone();
+        match self.compare_ends(&row, &manifest) {
+            Ok(rest) => {
+                let step = self.next_head(rest, &row);
+                self.snapshot_check = Some(SnapshotCheck { row, manifest, step });
+            }
+            Err(Contradiction) => self.refuse_snapshot(&row),
+        }
+    }
+
+    /// What can be compared at once; which heads are to be looked up.
+    fn compare_ends(&mut self, row: &SnapshotRow, manifest: &Manifest) -> Result<Vec<Head>, Contradiction> {
+        let epoch = self.epochs.get(manifest.epochs as usize - 1).ok_or(Contradiction)?;
+        if (epoch.id, epoch.blob_id) != (manifest.epoch, manifest.epoch_blob_id) {
+            return Err(Contradiction);
+        }
+        for floor in manifest.floors.iter() {
+            let Some(at) = self.relays.by_tag(floor.relay) else { continue };
+            let relay = &mut self.relays[at];
+            if relay.row.timeline == floor.timeline && relay.contradicts(row.sender, floor.cursor, floor.hash.short()) {
+                self.suspect(at, IntegrityEvent::Forked { observer: row.sender, cursor: floor.cursor });
+            }
+        }
+        let chain = |head: &Head| self.chains.get(&head.device).map(|chain| (chain.seq, chain.blob_id));
+        let (ends, behind): (Vec<_>, Vec<_>) =
+            manifest.heads.iter().cloned().partition(|head| chain(head).is_some_and(|(seq, _)| seq == head.seq));
+        if ends.iter().any(|head| chain(head) != Some((head.seq, head.blob_id))) {
+            return Err(Contradiction);
+        }
+        Ok(behind)
+    }
+
+    /// Asks for what stands at the next head, or begins to read the parts.
+    fn next_head(&mut self, rest: Vec<Head>, row: &SnapshotRow) -> Step {
+        match rest.last() {
+            Some(head) => {
+                let scan = self.scan(mirror::index_range(&head.device, head.seq), 1);
+                Step::Heads { scan, rest }
+            }
+            None => {
+                let first = Place { position: row.position, ordinal: row.ordinal };
+                let scan = self.scan(mirror::range_from(first), SCAN_BYTES);
+                // Nothing is known of the first part's number but that it is the first there.
+                Step::Parts { scan, next_seq: 0, archive: Vec::new() }
+            }
+        }
+    }
+
+    /// Whether these rows were asked for to compare a snapshot; goes on with them.
+    pub(super) fn snapshot_scanned(&mut self, id: ScanId, rows: &[Row]) -> bool {
+        let asked = |check: &mut SnapshotCheck| match &check.step {
+            Step::Heads { scan, .. } | Step::Parts { scan, .. } => *scan == id,
+            Step::Control { reading, .. } => reading.is_asked(id),
+        };
+        let Some(check) = self.snapshot_check.take_if(asked) else { return false };
+        let SnapshotCheck { row, manifest, step } = check;
+        let next = match step {
+            Step::Heads { mut rest, .. } => {
+                let sound = rest.pop().is_none_or(|head| self.is_head(&head, rows));
+                if sound { Ok(Some(self.next_head(rest, &row))) } else { Err(Contradiction) }
+            }
+            Step::Parts { next_seq, archive, .. } => self.read_parts(&row, &manifest, next_seq, archive, rows),
+            Step::Control { theirs, mut reading } => match self.control_read(&mut reading, rows.to_vec()) {
+                Ok(false) => Ok(Some(Step::Control { theirs, reading })),
+                Ok(true) => {
+                    let ours: BTreeSet<BlobId> =
+                        reading.covered_by(&manifest).into_iter().map(|it| blob_id(it)).collect();
+                    if ours == theirs { Ok(None) } else { Err(Contradiction) }
+                }
+                Err(_) => {
+                    self.stop_corrupt("control archive");
+                    return true;
+                }
+            },
+        };
+        match next {
+            Ok(Some(step)) => self.snapshot_check = Some(SnapshotCheck { row, manifest, step }),
+            Ok(None) => self.snapshot_verified(row),
+            Err(Contradiction) => self.refuse_snapshot(&row),
+        }
+        true
+    }
+
+    /// Whether a chain has this entry there, as the index says, or what this device began with.
+    fn is_head(&self, head: &Head, rows: &[Row]) -> bool {
+        let indexed = rows.first().and_then(|row| mirror::indexed(row, &head.device, head.seq));
+        let base = || self.base.as_ref()?.manifest.head(&head.device);
+        match (indexed, base()) {
+            (Some((blob_id, _)), _) => blob_id == head.blob_id,
+            (None, Some(known)) => known.seq > head.seq || known.blob_id == head.blob_id,
+            (None, None) => false,
+        }
+    }
+
+    /// Collects the archive out of the parts.
+    fn read_parts(
+        &mut self,
+        row: &SnapshotRow,
+        manifest: &Manifest,
+        next_seq: u64,
+        mut archive: Vec<u8>,
+        rows: &[Row],
+    ) -> Result<Option<Step>, Contradiction> {
+        let archive_bytes = usize::try_from(manifest.archive_bytes).map_err(|_| Contradiction)?;
+        let mut next_seq = next_seq.max(row.seq - manifest.parts);
+        for record in rows.iter().flat_map(|row| Records::of(row.clone())) {
+            let Ok(record) = record else {
+                self.stop_corrupt("mirror");
+                return Ok(None);
+            };
+            let Ok(part) = seal::open(&self.keyring, &record.envelope).map(seal::Decrypted::into_claims) else {
+                continue;
+            };
+            if part.sender == row.sender && part.seq == next_seq && archive.len() < archive_bytes {
+                archive.extend_from_slice(&part.body);
+                next_seq += 1;
+            }
+        }
+        if archive.len() < archive_bytes {
+            let Some(last) = rows.last() else { return Err(Contradiction) };
+            let (_, to) = mirror::mirror_range();
+            let scan = self.scan(([last.key.as_slice(), &[0]].concat(), to), SCAN_BYTES);
+            return Ok(Some(Step::Parts { scan, next_seq, archive }));
+        }
+        archive.truncate(archive_bytes);
+        let theirs = Archived(Bytes::from(archive)).map(|envelope| envelope.map(|envelope| blob_id(&envelope)));
+        let theirs: BTreeSet<BlobId> = theirs.collect::<Result<_, _>>().map_err(|_| Contradiction)?;
+        let reading = self.read_control();
+        Ok(Some(Step::Control { theirs, reading }))
+    }
+
+    fn refuse_snapshot(&mut self, row: &SnapshotRow) {
+        self.forget_candidate();
+        self.find_once(IntegrityEvent::FalseSnapshot { sender: row.sender, seq: row.seq });
+    }
+
+    /// It is as this device has it: the newest one counts.
+    fn snapshot_verified(&mut self, row: SnapshotRow) {
+        self.forget_candidate();
+        // Two devices may have made one each: every device ends with the one that covers more.
+        let worth = |row: &SnapshotRow| (row.lamport, row.sender, row.seq);
+        if self.snapshot.as_ref().is_none_or(|newest| worth(newest) < worth(&row)) {
+            self.effects.put(hot_key(hot::SNAPSHOT, &[]), wire::encode(&row));
+            self.snapshot = Some(row);
+        }
+        self.progress.log_bytes = 0;
+        self.progress_changed = true;
+        self.advised = false;
+        self.event(Event::StatusChanged);
+    }
+
+    fn forget_candidate(&mut self) {
+        self.snapshot_check = None;
+        if self.candidate.take().is_some() {
+            self.effects.delete(hot_key(hot::CANDIDATE, &[]));
+        }
+    }
+}
