@@ -13,6 +13,7 @@ use crate::fixtures::Group;
 use crate::genesis::Genesis;
 use crate::passphrase::Cost;
 use crate::seal::{self, EnvelopeKeys, OpenFailure};
+use crate::snapshot::{self, Manifest};
 use crate::statement::{self, Receipt, Whisper};
 use crate::store_lock::StoredKey;
 
@@ -110,6 +111,21 @@ pub fn stored_key(data: &[u8]) {
 /// again as it came.
 pub fn export_file(data: &[u8]) {
     crate::export::exercise(data);
+}
+
+/// A snapshot's manifest, and its control archive: an error, or something that is written again as it
+/// came.
+pub fn snapshot(data: &[u8]) {
+    if let Ok(manifest) = Manifest::parse(data) {
+        assert!(manifest.heads.iter().all(|head| manifest.covers(&head.device, head.seq)));
+        assert_eq!(Manifest::parse(&wire::encode(&manifest)), Ok(manifest));
+    }
+    let read: Result<Vec<_>, _> = snapshot::Archived(data.to_vec().into()).collect();
+    if let Ok(envelopes) = read {
+        let mut again = Vec::new();
+        envelopes.iter().for_each(|envelope| snapshot::archive(&mut again, envelope));
+        assert_eq!(again, data);
+    }
 }
 
 /// Seals any content under the group's key.
@@ -211,6 +227,7 @@ mod tests {
             }
             "export_file" => crate::export::seeds(),
             "recovery_words" | "recovery_slot" => crate::recovery::fuzzing::seeds(target),
+            "snapshot" => snapshot::seeds(),
             other => crate::pairing::fuzzing::seeds(other),
         }
     }
@@ -233,6 +250,11 @@ mod tests {
     #[test]
     fn contents_hold_under_mutation() {
         exercise(&corpus("content"), 20_000, content);
+    }
+
+    #[test]
+    fn snapshots_hold_under_mutation() {
+        exercise(&corpus("snapshot"), 20_000, super::snapshot);
     }
 
     #[test]
