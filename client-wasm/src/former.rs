@@ -48,8 +48,8 @@ impl CoreFormer {
     /// durable with all of them.
     ///
     /// # Errors
-    /// `corrupt`, `stopped`.
-    pub fn bring(&self, engine: &CoreEngine, rows: &Rows) -> Result<f64, JsValue> {
+    /// `corrupt`, `stopped`, `too_large`.
+    pub fn bring(&mut self, engine: &CoreEngine, rows: &Rows) -> Result<f64, JsValue> {
         let mut number = 0;
         for row in read_rows(rows) {
             for entry in self.group.own_entries(row, 0).map_err(|error| thrown(&error))? {

@@ -3,12 +3,14 @@
 //! A copy writes no more ([`Engine::stop_writing`]): what it would write could fork its chain. With
 //! other devices in the group, one of them invites it again. Alone, its person can say that no other
 //! copy is in use; then it takes the chain as the log has it for its own and goes on behind its end.
-//! What was queued here and is not in the log gets new places there, in its order.
+//! What was queued here and is not in the log gets new places there, in its order; what was pushed in
+//! parts stays in one piece, or goes on where the log has its first parts.
 
 use bytes::Bytes;
 use zerok_sync_protocol::wire;
 
 use super::Engine;
+use super::batches::Commit;
 use super::outbox::Outbox;
 use super::rows::{self, OutboxRow, outbox_seq_of};
 use crate::content::Kind;
@@ -16,6 +18,13 @@ use crate::error::MembershipError;
 use crate::event::Event;
 use crate::io::{Now, Row, ScanId};
 use crate::{seal, store_seal};
+
+/// What an outbox held.
+struct Queued {
+    seq: u64,
+    kind: Kind,
+    body: Bytes,
+}
 
 impl Engine {
     /// Takes this device, which is a copy of what it was and the group's only one, for the one that
@@ -73,23 +82,57 @@ impl Engine {
             relay.changed = true;
             self.set_problem(at, None);
         }
-        for (kind, body) in queued.into_iter().filter(|(kind, _)| *kind != Kind::JOIN) {
-            self.queue(kind, body);
-        }
+        self.queue_again(queued, seq);
         self.event(Event::StatusChanged);
         true
     }
 
-    fn plaintext_of(&self, row: &Row) -> Option<(Kind, Bytes)> {
-        outbox_seq_of(&row.key)?;
+    /// Queues what is to be sent behind the end of the chain, `end_seq`.
+    fn queue_again(&mut self, queued: Vec<Queued>, end_seq: u64) {
+        let mut parts = Vec::new();
+        for item in queued {
+            match item.kind {
+                Kind::PART => parts.push(item),
+                // It speaks of this device's chain as it was; the app makes another.
+                Kind::SNAPSHOT => parts.clear(),
+                Kind::JOIN => {}
+                Kind::COMMIT => self.queue_batch_again(std::mem::take(&mut parts), item, end_seq),
+                _ => {
+                    self.queue(item.kind, item.body);
+                }
+            }
+        }
+    }
+
+    fn queue_batch_again(&mut self, mut parts: Vec<Queued>, commit: Queued, end_seq: u64) {
+        let whole = Commit::parse(&commit.body).is_some_and(|commit| commit.parts == parts.len() as u64);
+        if !whole {
+            // Its first parts were sent before the copy was made, so what the log has behind them are
+            // these, sent by what this device was.
+            if commit.seq <= end_seq {
+                return;
+            }
+            parts.retain(|part| part.seq > end_seq);
+        } else if self.progress.queued_seq == end_seq && self.parts.contains_key(&self.me.device()) {
+            // Parts that end the chain are another batch's; what is no part sets them apart.
+            let name = Bytes::copy_from_slice(self.group.device_name.as_bytes());
+            self.queue(Kind::RENAME, name);
+        }
+        for item in parts.into_iter().chain([commit]) {
+            self.queue(item.kind, item.body);
+        }
+    }
+
+    fn plaintext_of(&self, row: &Row) -> Option<Queued> {
+        let seq = outbox_seq_of(&row.key)?;
         match wire::decode(&row.value).ok()? {
             OutboxRow::Sealed { envelope } => {
                 let content = seal::open(&self.keyring, &envelope).ok()?.into_claims();
-                Some((content.kind, content.body))
+                Some(Queued { seq, kind: content.kind, body: content.body })
             }
             OutboxRow::Waiting { kind, body } => {
                 let body = store_seal::open_row(&self.store_key, &row.key, &body).ok()?;
-                Some((Kind(kind), Bytes::copy_from_slice(&body)))
+                Some(Queued { seq, kind: Kind(kind), body: Bytes::copy_from_slice(&body) })
             }
         }
     }

@@ -4,11 +4,14 @@
 //! The joiner's first commit holds a [`BringingRow`]; each entry is queued in the same batch that
 //! moves it on. So whatever crashes, the next start goes on behind the last one that is queued. The
 //! driver keeps the former group's rows and hands them over; they are read here and never changed.
+//! What was pushed in parts is put together and queued like any push, all of it or nothing; snapshots
+//! stay behind, for they speak of the log they were made of.
 
 use bytes::Bytes;
 use zerok_sync_protocol::{wire, wire_struct};
 
 use super::Engine;
+use super::batches::Commit;
 use super::mirror::{self, Records};
 use super::opening::Belonging;
 use super::reading::is_epoch;
@@ -32,6 +35,17 @@ wire_struct! {
 pub struct FormerGroup {
     store_key: StoreKey,
     of: Belonging,
+    /// Seq of the own entry that was read last; what is in the mirror may still be in the outbox.
+    read_seq: u64,
+    /// How many parts came right before the next own entry, and their bytes.
+    parts: (u64, Vec<u8>),
+}
+
+/// An own entry, of the app or not.
+struct Written {
+    seq: u64,
+    kind: Kind,
+    body: Bytes,
 }
 
 /// An own entry of the former group's.
@@ -39,9 +53,7 @@ pub struct FormerGroup {
 pub struct FormerEntry {
     /// Its place in the chain there.
     pub seq: u64,
-    /// The app's blob, or a part of one, or what makes parts one: they come in their order.
-    pub(crate) kind: Kind,
-    /// Its body.
+    /// The app's blob, whole.
     pub blob: Bytes,
 }
 
@@ -51,7 +63,8 @@ impl FormerGroup {
     /// # Errors
     /// As [`Engine::open`].
     pub fn open(store_key: StoreKey, hot_rows: Vec<Row>) -> Result<Self, OpenError> {
-        Ok(Self { of: Belonging::read(&store_key, hot_rows)?, store_key })
+        let of = Belonging::read(&store_key, hot_rows)?;
+        Ok(Self { store_key, of, read_seq: 0, parts: (0, Vec::new()) })
     }
 
     /// Whether this device may go: nobody is left behind who would wait for it.
@@ -69,38 +82,62 @@ impl FormerGroup {
         [mirror::mirror_range(), (rows::outbox_key(0), rows::outbox_key(u64::MAX))]
     }
 
-    /// The own entries in such a row that come behind `after`.
+    /// The own entries that end in such a row and come behind `after`. Wants every row of the ranges,
+    /// in their order.
     ///
     /// # Errors
     /// [`OpenError::Corrupt`].
-    pub fn own_entries(&self, row: Row, after: u64) -> Result<Vec<FormerEntry>, OpenError> {
-        let found = match rows::outbox_seq_of(&row.key) {
-            Some(seq) => self.queued(seq, &row)?.into_iter().collect(),
+    pub fn own_entries(&mut self, row: Row, after: u64) -> Result<Vec<FormerEntry>, OpenError> {
+        let written = match rows::outbox_seq_of(&row.key) {
+            Some(seq) => vec![self.queued(seq, &row)?],
             None => self.mirrored(row)?,
         };
-        Ok(found.into_iter().filter(|entry| entry.seq > after).collect())
+        let entries = written.into_iter().filter_map(|written| self.whole(written));
+        Ok(entries.filter(|entry| entry.seq > after).collect())
     }
 
-    fn mirrored(&self, row: Row) -> Result<Vec<FormerEntry>, OpenError> {
+    /// What the app pushed with an entry, or with those that it ends.
+    fn whole(&mut self, written: Written) -> Option<FormerEntry> {
+        let Written { seq, kind, body } = written;
+        if seq <= self.read_seq {
+            return None;
+        }
+        self.read_seq = seq;
+        if kind == Kind::PART {
+            self.parts.0 += 1;
+            self.parts.1.extend_from_slice(&body);
+            return None;
+        }
+        let (parts, bytes) = std::mem::take(&mut self.parts);
+        match kind {
+            Kind::APP => Some(FormerEntry { seq, blob: body }),
+            Kind::COMMIT => {
+                let whole = Commit { parts, bytes: bytes.len() as u64 };
+                (Commit::parse(&body)? == whole).then(|| FormerEntry { seq, blob: bytes.into() })
+            }
+            _ => None,
+        }
+    }
+
+    fn mirrored(&self, row: Row) -> Result<Vec<Written>, OpenError> {
         let mut own = Vec::new();
         for record in Records::of(row) {
             let envelope = record?.envelope;
             if !is_epoch(&envelope) {
-                own.extend(self.own(self.opened(&envelope)?));
+                own.extend(Some(self.opened(&envelope)?).filter(|content| content.sender == self.of.device));
             }
         }
-        Ok(own)
+        Ok(own.into_iter().map(Written::of).collect())
     }
 
-    fn queued(&self, seq: u64, row: &Row) -> Result<Option<FormerEntry>, OpenError> {
+    fn queued(&self, seq: u64, row: &Row) -> Result<Written, OpenError> {
         Ok(match rows::decode(&row.value, "outbox")? {
-            OutboxRow::Sealed { envelope } => self.own(self.opened(&envelope)?),
-            OutboxRow::Waiting { kind, body } if is_of_app(Kind(kind)) => {
-                let blob = store_seal::open_row(&self.store_key, &row.key, &body);
-                let blob = blob.map_err(|_| OpenError::Corrupt("outbox"))?;
-                Some(FormerEntry { seq, kind: Kind(kind), blob: Bytes::copy_from_slice(&blob) })
+            OutboxRow::Sealed { envelope } => Written::of(self.opened(&envelope)?),
+            OutboxRow::Waiting { kind, body } => {
+                let body = store_seal::open_row(&self.store_key, &row.key, &body);
+                let body = body.map_err(|_| OpenError::Corrupt("outbox"))?;
+                Written { seq, kind: Kind(kind), body: Bytes::copy_from_slice(&body) }
             }
-            OutboxRow::Waiting { .. } => None,
         })
     }
 
@@ -108,16 +145,12 @@ impl FormerGroup {
         let opened = seal::open(&self.of.keyring, envelope).map_err(|_| OpenError::Corrupt("entry"))?;
         Ok(opened.into_claims())
     }
-
-    fn own(&self, content: Content) -> Option<FormerEntry> {
-        let own = content.sender == self.of.device && is_of_app(content.kind);
-        own.then_some(FormerEntry { seq: content.seq, kind: content.kind, blob: content.body })
-    }
 }
 
-/// What the app wrote, whole or in parts.
-fn is_of_app(kind: Kind) -> bool {
-    matches!(kind, Kind::APP | Kind::PART | Kind::COMMIT)
+impl Written {
+    fn of(content: Content) -> Self {
+        Self { seq: content.seq, kind: content.kind, body: content.body }
+    }
 }
 
 impl Engine {
@@ -130,16 +163,16 @@ impl Engine {
     /// Queues an entry of the former group, unless it is. As [`Engine::push`] otherwise.
     ///
     /// # Errors
-    /// [`PushError::Stopped`]; nothing was queued.
+    /// [`PushError`]; nothing was queued.
     pub fn bring(&mut self, now: Now, entry: FormerEntry) -> Result<u64, PushError> {
         if self.stopped {
             return Err(PushError::Stopped);
         }
-        if let Some(row) = self.bringing.as_mut().filter(|row| row.brought_seq < entry.seq) {
-            row.brought_seq = entry.seq;
-            let row = wire::encode(row);
-            self.effects.put(hot_key(hot::BRINGING, &[]), row);
-            self.queue(entry.kind, entry.blob);
+        if self.bringing.as_ref().is_some_and(|row| row.brought_seq < entry.seq) {
+            self.queue_push(entry.blob)?;
+            let row = BringingRow { brought_seq: entry.seq };
+            self.effects.put(hot_key(hot::BRINGING, &[]), wire::encode(&row));
+            self.bringing = Some(row);
             self.step(now);
         }
         Ok(self.progress.queued_seq)
@@ -217,7 +250,7 @@ mod tests {
 
     /// What waits to be sent, in its order.
     fn queued(disk: &Disk) -> Vec<String> {
-        let former = FormerGroup::open(key(), hot_rows(disk)).expect("a group");
+        let mut former = FormerGroup::open(key(), hot_rows(disk)).expect("a group");
         let [_, outbox] = FormerGroup::ranges();
         let entries = rows(disk, outbox).into_iter().flat_map(|row| former.own_entries(row, 0).expect("sound"));
         entries.map(|entry| String::from_utf8_lossy(&entry.blob).into_owned()).collect()
@@ -226,7 +259,7 @@ mod tests {
     fn bring(disk: &mut Disk, former: &Disk, mut commits: usize) {
         let mut engine = open(disk);
         let Some(after) = engine.bringing() else { return };
-        let group = FormerGroup::open(key(), hot_rows(former)).expect("a group");
+        let mut group = FormerGroup::open(key(), hot_rows(former)).expect("a group");
         for row in FormerGroup::ranges().into_iter().flat_map(|range| rows(former, range)) {
             for entry in group.own_entries(row, after).expect("sound") {
                 engine.bring(NOW, entry).expect("not stopped");
@@ -256,6 +289,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_pushed_in_parts_is_brought_whole_and_no_part_of_a_snapshot() {
+        let large = |text: &str| text.repeat(400_000);
+        let mut former = founded();
+        let mut before = open(&former);
+        before.push(NOW, "one".into()).expect("small");
+        before.queue_parts(&"of a snapshot".into());
+        before.queue(Kind::SNAPSHOT, Bytes::new());
+        before.push(NOW, large("two").into()).expect("within the limit");
+        before.push(NOW, "three".into()).expect("small");
+        carry_out(&mut before, &mut former, &mut 100);
+        let mut disk = founded();
+        disk.insert(hot_key(hot::BRINGING, &[]), wire::encode(&BringingRow { brought_seq: 0 }));
+        bring(&mut disk, &former, 1);
+        bring(&mut disk, &former, 100);
+        assert!(queued(&disk) == ["one".into(), large("two"), "three".into()]);
+    }
+
+    #[test]
     fn a_group_may_be_gone_from_that_nobody_else_is_in_or_that_was_left() {
         let with = |others: &[(u8, bool)], left| {
             let mut disk = founded();
@@ -280,7 +331,7 @@ mod tests {
     fn nothing_is_brought_to_a_group_that_was_not_joined_for_it() {
         let mut engine = open(&founded());
         let before = engine.status().stored_push;
-        let entry = FormerEntry { seq: 1, kind: Kind::APP, blob: "stray".into() };
+        let entry = FormerEntry { seq: 1, blob: "stray".into() };
         assert_eq!(engine.bring(NOW, entry), Ok(before));
     }
 }

@@ -2,6 +2,7 @@
 //! whatever restarts come between, until another device pairs it anew or, where there is none, its
 //! person says that it is the only copy.
 
+use bytes::Bytes;
 use zerok_sync_chaos::sim::World;
 use zerok_sync_core::content::Kind;
 use zerok_sync_core::statement::{self, Receipt};
@@ -152,6 +153,55 @@ fn s_cur_03_a_sole_device_approves_itself_and_goes_on_behind_what_it_wrote() {
     assert_eq!(world.texts(second), everything, "one chain, without a hole");
     assert_eq!((world.findings(0), world.findings(second)), (vec![], vec![]));
     assert_eq!(world.engine(0).approve(now), Err(MembershipError::NothingToApprove));
+}
+
+#[test]
+fn s_cur_03_a_batch_that_was_on_its_way_stays_whole_in_a_copy_that_goes_on() {
+    let large: Bytes = (0..1_300_000_u32).map(|n| (n / 7) as u8).collect();
+    // Of six parts and their commit: how many were at the relay when the copy was made, and when it
+    // took its original's place.
+    for (copied_at, lost_at) in [(0, 2), (0, 7), (2, 3), (2, 5), (4, 6), (3, 7)] {
+        let mut world = World::with_group(1);
+        let before = world.relay.entries().len();
+        let until_stored = |world: &mut World, parts| {
+            while world.relay.entries().len() < before + parts {
+                assert!(world.step(world.now_ms() + 60_000), "something is on its way");
+            }
+        };
+        world.relay_up = copied_at > 0;
+        world.cut(0);
+        let now = world.now_at(0);
+        let number = world.engine(0).push(now, large.clone()).expect("within the limit");
+        world.drain(0);
+        world.advance(1);
+        until_stored(&mut world, copied_at);
+        let old = world.devices[0].storage.clone();
+        world.relay_up = true;
+        until_stored(&mut world, lost_at);
+        world.crash(0);
+        world.devices[0].storage = old;
+        world.start(0);
+        assert_eq!(world.engine(0).status().stored_push, number, "the copy has all of it");
+        world.advance(7_000);
+        let now = world.now_at(0);
+        if world.engine(0).status().problem == Some(Problem::NeedsApproval) {
+            world.engine(0).approve(now).expect("it is alone");
+            world.drain(0);
+        }
+        world.advance(7_000);
+        world.push(0, "behind");
+        world.advance(7_000);
+        let later = world.pair(0, "device 1");
+        for device in [0, later] {
+            let blobs: Vec<_> = world.entries(device).into_iter().map(|entry| entry.data).collect();
+            let (behind, batch) = blobs.split_last().expect("entries");
+            assert_eq!(&behind[..], b"behind");
+            // Of what its original sent after the copy was made it cannot tell that it is the same.
+            assert!((1..=2).contains(&batch.len()), "device {device} after {copied_at} and {lost_at}: {}", batch.len());
+            assert!(batch.iter().all(|blob| *blob == large));
+            assert_eq!(world.findings(device), []);
+        }
+    }
 }
 
 #[test]

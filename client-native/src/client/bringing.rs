@@ -18,7 +18,7 @@ impl Client {
     pub(super) async fn bring_along(&self, after: u64) -> Result<(), ClientError> {
         let rows = Snapshot::of_former(&self.kept.database)?;
         let hot = rows.scan(Engine::HOT_FROM, Engine::HOT_TO, usize::MAX)?;
-        let former = FormerGroup::open(self.kept.store_key.clone(), hot)?;
+        let mut former = FormerGroup::open(self.kept.store_key.clone(), hot)?;
         for (mut from, to) in FormerGroup::ranges() {
             loop {
                 let page = rows.scan(&from, &to, PAGE_BYTES)?;
