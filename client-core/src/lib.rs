@@ -53,7 +53,7 @@ pub use engine::{
     Audit, AuditReport, AuditedSender, Backoff, Connection, Engine, Entry, EntryReader, FormerEntry, FormerGroup,
     Founding, GrantedDevice, Member, RelayStatus, STALE_AFTER_MS, Secrets, Status, StoredEntries,
 };
-pub use error::{JoinError, MembershipError, OpenError, Problem, PushError, WhisperError};
+pub use error::{JoinError, MembershipError, OpenError, Problem, PushError, RelaysError, WhisperError};
 pub use event::{Event, IntegrityEvent};
 pub use invite::{Invite, InviteError, InviteKind};
 pub use io::{Input, Machine, Now, Output};

@@ -74,6 +74,8 @@ pub struct Relay {
     pub squatted: BTreeSet<AuthPublicKey>,
     /// What each device keeps in its slot.
     pub slots: BTreeMap<NoisePublicKey, Bytes>,
+    /// The epoch of somebody else's log, which lists every device: handed out where it has nothing else.
+    pub foreign_epoch: Option<Bytes>,
     /// Answer this many pushes with a refusal …
     pub refuse_pushes: u32,
     /// … of their envelope at this index, by default the second, and thereby of all behind it.
@@ -103,6 +105,8 @@ pub struct Relay {
     refusals: u64,
     pub(super) rotations: u64,
     rewrites: u64,
+    /// Before each rotation: how long the log was, everything else about it, and what was handed out.
+    before_rotations: Vec<(usize, Log, Option<Bytes>)>,
     sessions: BTreeMap<Conn, Session>,
     mailboxes: BTreeMap<MailboxId, (Conn, Option<Conn>)>,
     rng: ChaCha20Rng,
@@ -142,13 +146,20 @@ impl Relay {
     /// A relay without a log.
     #[must_use]
     pub fn new() -> Self {
+        Self::numbered(0)
+    }
+
+    /// One of several, each with a key and chances of its own.
+    #[must_use]
+    pub fn numbered(number: u8) -> Self {
         Self {
-            key: StaticKey::from_bytes([7; 32]),
+            key: StaticKey::from_bytes([7 + number; 32]),
             log: None,
             epoch_envelope: None,
             forgot_names: false,
             squatted: BTreeSet::new(),
             slots: BTreeMap::new(),
+            foreign_epoch: None,
             refuse_pushes: 0,
             refuse_index: 1,
             lose_acks: 0,
@@ -166,9 +177,10 @@ impl Relay {
             refusals: 0,
             rotations: 0,
             rewrites: 0,
+            before_rotations: Vec::new(),
             sessions: BTreeMap::new(),
             mailboxes: BTreeMap::new(),
-            rng: ChaCha20Rng::from_seed([99; 32]),
+            rng: ChaCha20Rng::from_seed([99 + number; 32]),
         }
     }
 
@@ -232,12 +244,19 @@ impl Relay {
         self.hang_ups.clear();
     }
 
-    /// Its database was replaced by an older copy: so many entries are gone. One that says so gives
-    /// its log another timeline.
+    /// Its database was replaced by an older copy: so many entries are gone, and with them the
+    /// rotations among them. One that says so gives its log another timeline.
     pub fn roll_back(&mut self, entries: usize, declared: bool) {
         let fresh = Timeline(self.rng.next_u64().to_le_bytes());
         if let Some(log) = &mut self.log {
             log.entries.truncate(log.entries.len().saturating_sub(entries).max(1));
+            let head = log.entries.len();
+            let kept = self.before_rotations.partition_point(|(len, ..)| *len < head);
+            if let Some((_, before, epoch_envelope)) = self.before_rotations.drain(kept..).next() {
+                let (entries, timeline) = (std::mem::take(&mut log.entries), log.timeline);
+                *log = Log { entries, timeline, ..before };
+                self.epoch_envelope = epoch_envelope;
+            }
             // An older copy has older receipts; here none.
             log.receipts.clear();
             if declared {
@@ -253,6 +272,7 @@ impl Relay {
         self.log = None;
         self.epoch_envelope = None;
         self.slots.clear();
+        self.before_rotations.clear();
         self.rewrites += 1;
         self.restart();
     }
@@ -462,7 +482,7 @@ impl Relay {
             Who::Member { auth_public, signature } => {
                 assert!(hello::verify(auth_public, &stream.handshake_hash(), create, signature), "members sign");
                 match &self.log {
-                    _ if self.squatted.contains(auth_public) => self.fail(conn, ErrorCode::DeviceRevoked),
+                    _ if self.squatted.contains(auth_public) => self.supersede(conn, ErrorCode::DeviceRevoked),
                     // Announced by somebody, and not made yet.
                     Some(log) if log.timeline.is_zero() && create => self.welcome(conn),
                     Some(log) if log.timeline.is_zero() => self.fail(conn, ErrorCode::UnknownLog),

@@ -9,10 +9,12 @@ use crate::sim::{Conditions, Dice, Loss};
 
 /// Longest schedule.
 const OPS_MAX: u64 = 60;
+/// How often what is done, relative to the others; the numbers are those of [`draw_op`].
+const WEIGHTS: [u64; 22] = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1, 3, 1, 2, 1, 1, 1, 1];
 /// Milliseconds in five years.
 const FIVE_YEARS_MS: i64 = 5 * 365 * 24 * 3_600 * 1_000;
 
-/// Something done to the world. Devices are meant modulo how many there are.
+/// Something done to the world. Devices and relays are meant modulo how many there are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
     /// The app pushes so many blobs.
@@ -32,13 +34,15 @@ pub enum Op {
     CrashAfter(usize, u32),
     /// The next batch is not carried out.
     FailDisk(usize),
-    /// The relay's process is gone for so long.
-    RestartRelay(u64),
-    /// The relay's database is replaced by an older copy that lacks so many entries, and the relay
+    /// A relay's process is gone for so long.
+    RestartRelay(usize, u64),
+    /// A relay's database is replaced by an older copy that lacks so many entries, and the relay
     /// says so or not.
-    RollBack(usize, bool),
-    /// The relay's database is gone.
-    Wipe,
+    RollBack(usize, usize, bool),
+    /// A relay's database is gone.
+    Wipe(usize),
+    /// From now on messages to and from a relay take so much longer.
+    SlowRelay(usize, u64),
     /// No link of a device comes about for so long, and the one it has breaks.
     CutOff(usize, u64),
     /// So many pushes are refused for now, from the envelope at an index on.
@@ -78,6 +82,8 @@ pub struct Plan {
     pub founders: usize,
     /// Devices in it at the end.
     pub devices: usize,
+    /// Relays that carry it.
+    pub relays: usize,
     /// What is done, at how many milliseconds after the beginning.
     pub ops: Vec<(u64, Op)>,
     /// Network and disks while things go wrong.
@@ -103,7 +109,25 @@ impl Plan {
         let mut dice = Dice::new(seed, b'p');
         let devices = 3 + dice.index(3);
         let founders = 1 + dice.index(devices - 1);
-        let mut weights = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1, 3, 1, 2, 1, 1, 1, 0];
+        let mut plan = Self::draw_with(&mut dice, WEIGHTS);
+        (plan.founders, plan.devices) = (founders, devices);
+        plan
+    }
+
+    /// The plan of a seed for five devices and two relays: pairing, pushing, removing, changing keys
+    /// and repairing come thicker than other faults.
+    #[must_use]
+    pub fn draw_two_relays(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, b'q');
+        let founders = 2 + dice.index(3);
+        let mut plan = Self::draw_with(&mut dice, [12, 2, 1, 2, 1, 3, 2, 1, 1, 1, 1, 2, 1, 5, 0, 1, 1, 1, 3, 2, 1, 3]);
+        (plan.founders, plan.devices, plan.relays) = (founders, 5, 2);
+        plan
+    }
+
+    /// Everything but who is there.
+    fn draw_with(dice: &mut Dice, mut weights: [u64; 22]) -> Self {
+        let (founders, devices) = (1, 1);
         for weight in &mut weights[1..] {
             if dice.chance(300) {
                 *weight = 0;
@@ -118,7 +142,7 @@ impl Plan {
                 1..=3 => dice.within(&(0..=2_000)),
                 _ => dice.within(&(0..=30)),
             };
-            ops.push((at_ms, draw_op(&mut dice, &weights)));
+            ops.push((at_ms, draw_op(dice, &weights)));
         }
         let conditions = Conditions {
             latency_ms: match dice.index(4) {
@@ -136,7 +160,7 @@ impl Plan {
         };
         let lateness_ms = [0..=0, 0..=100, 0..=10_000][dice.index(3)].clone();
         let down_ms = [0..=0, 0..=200, 0..=10_000][dice.index(3)].clone();
-        Self { founders, devices, ops, conditions, lateness_ms, empty_blobs: false, down_ms }
+        Self { founders, devices, relays: 1, ops, conditions, lateness_ms, empty_blobs: false, down_ms }
     }
 }
 
@@ -158,7 +182,7 @@ fn draw_op(dice: &mut Dice, weights: &[u64]) -> Op {
         2 => Op::Crash(device, loss),
         3 => Op::CrashAfter(device, u32::try_from(dice.within(&(1..=25))).expect("small")),
         4 => Op::FailDisk(device),
-        5 => Op::RestartRelay(dice.within(&(0..=5_000))),
+        5 => Op::RestartRelay(device, dice.within(&(0..=5_000))),
         6 => Op::CutOff(device, dice.within(&(0..=15_000))),
         7 => Op::RefusePushes(1 + u32::from(dice.chance(300)), dice.index(3)),
         8 => Op::LoseAcks(1 + u32::from(dice.chance(300))),
@@ -172,8 +196,8 @@ fn draw_op(dice: &mut Dice, weights: &[u64]) -> Op {
         18 => Op::Revoke(device, dice.index(5)),
         19 => Op::Rotate(device),
         20 => Op::Leave(device),
-        21 if dice.chance(250) => Op::Wipe,
-        21 => Op::RollBack(dice.within(&(1..=20)) as usize, dice.chance(500)),
+        21 if dice.chance(250) => Op::Wipe(device),
+        21 => Op::RollBack(device, dice.within(&(1..=20)) as usize, dice.chance(500)),
         17 => Op::Close(device, dice.within(&(0..=3_000))),
         _ => Op::TurnClock(device, (dice.any() % 2_000) as i64 * FIVE_YEARS_MS / 1_000 - FIVE_YEARS_MS),
     }

@@ -10,6 +10,7 @@
 //! | [`entries`] | what the app reads |
 //! | [`effects`] | outputs wait for the commit they rest on |
 //! | [`relay`] | the relays of the group: what each showed and acknowledged |
+//! | [`listing`] | which relays the group has: a control entry |
 //! | [`connection`] | reaching one of them: backoff, hello, liveness |
 //! | [`outbox`], [`writing`] | own entries: queued, sealed at the first send, pushed, acknowledged |
 //! | [`reading`], [`accepting`], [`epochs`] | the relay's log: verified page by page, ordered per sender, delivered |
@@ -20,6 +21,8 @@
 //! | [`approving`] | a copy of this device that is to go on |
 //! | [`rotating`], [`membership`], [`resending`] | changing the keys, removing and leaving, telling relays that missed it |
 //! | [`recovering`] | enrolling recovery words |
+//! | [`refounding`] | taking the group back from a device that changed the keys first |
+//! | [`branching`] | epochs that came early, and two that follow the same one |
 //! | [`audit`] | verifying everything stored, again |
 //!
 //! Invariants: what is in memory may be ahead of disk, but nothing that rests on it gets out
@@ -30,6 +33,7 @@ mod accepting;
 mod approving;
 mod audit;
 mod backoff;
+mod branching;
 pub(crate) mod bringing;
 mod comparing;
 mod connection;
@@ -38,6 +42,7 @@ mod entries;
 mod epochs;
 mod incident;
 mod inviting;
+mod listing;
 mod membership;
 pub(crate) mod mirror;
 pub(crate) mod opening;
@@ -47,6 +52,7 @@ mod reading;
 mod receipts;
 mod rechecking;
 mod recovering;
+mod refounding;
 mod relay;
 mod repairing;
 mod resending;
@@ -60,7 +66,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
-use zerok_sync_protocol::{NoisePublicKey, wire};
+use zerok_sync_protocol::{BlobId, NoisePublicKey, wire};
 
 pub use self::backoff::Backoff;
 pub use audit::{Audit, AuditReport, AuditedSender};
@@ -75,6 +81,7 @@ use crate::id::DeviceId;
 use crate::io::{Input, Machine, Now, Output, Row, ScanId};
 use crate::keyring::Keyring;
 use crate::keys::{Membership, MembershipSeed, StoreKey};
+use branching::Doubt;
 use effects::Effects;
 use inviting::Invitation;
 use mirror::MirrorWriter;
@@ -84,8 +91,8 @@ use recovering::Paper;
 use relay::Relays;
 use rotating::Rotation;
 use rows::{
-    ChainRow, EpochRow, GrantedRow, GroupRow, HeldRow, JoiningRow, LeavingRow, MemberRow, ProgressRow, RemovedRow, hot,
-    hot_key,
+    ChainRow, EarlyEpochRow, EpochRow, GrantedRow, GroupRow, HeldRow, JoiningRow, LeavingRow, MemberRow, ProgressRow,
+    RemovedRow, hot, hot_key,
 };
 
 /// Findings that `status` lists.
@@ -134,6 +141,10 @@ pub struct Engine {
     mirror: MirrorWriter,
 
     held: BTreeMap<(DeviceId, u64), HeldRow>,
+    /// Epochs that wait for what they rest on.
+    early_epochs: BTreeMap<BlobId, EarlyEpochRow>,
+    /// What looks wrong and may be cured soon.
+    doubts: Vec<Doubt>,
     held_bytes: usize,
     /// Highest seq of each device that some entry named in `seen`, where it is not stored yet.
     wanted: BTreeMap<DeviceId, u64>,
@@ -154,6 +165,8 @@ pub struct Engine {
     approval: Option<ScanId>,
 
     relays: Relays,
+    /// The app wants it online: a relay that is new is connected to.
+    online: bool,
     links: u64,
     invitation: Option<Invitation>,
     findings: VecDeque<IntegrityEvent>,
@@ -193,8 +206,8 @@ impl Machine for Engine {
         if self.stopped {
             return None;
         }
-        let deadlines = [self.sessions_deadline_ms(), self.farewell_deadline_ms(), self.recovery_deadline_ms()];
-        deadlines.into_iter().flatten().min()
+        let others = [self.farewell_deadline_ms(), self.recovery_deadline_ms(), self.doubts_deadline_ms()];
+        self.sessions_deadline_ms().into_iter().chain(others.into_iter().flatten()).min()
     }
 }
 
@@ -242,6 +255,8 @@ impl Engine {
 
     /// Ends every step: uses what became possible, lets outputs go, and writes what changed.
     fn step(&mut self, now: Now) {
+        self.connect_new_relays(now);
+        self.judge_doubts(now);
         self.plan_repairs(now);
         self.pump_recovery(now);
         self.pump_rotation(now);

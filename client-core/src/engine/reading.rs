@@ -254,6 +254,7 @@ impl Engine {
         if first {
             self.judge_suspicions(at);
             self.take_back_acks(at);
+            self.list_relay(at);
         }
         self.report_gaps();
         if first {
@@ -294,7 +295,13 @@ impl Engine {
             let to_seq = first_held.map_or(named, |seq| seq - 1);
             if to_seq > have && self.gaps_reported.get(&sender) != Some(&to_seq) {
                 self.gaps_reported.insert(sender, to_seq);
-                self.find(IntegrityEvent::Gap { sender, from_seq: have + 1, to_seq });
+                let gap = IntegrityEvent::Gap { sender, from_seq: have + 1, to_seq };
+                // Another relay may bring it, or a device that puts it back.
+                if self.relays.is_alone() && !self.relays.iter().any(|relay| relay.row.rebuilding) {
+                    self.find(gap);
+                } else {
+                    self.doubt(gap);
+                }
             }
         }
     }

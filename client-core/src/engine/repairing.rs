@@ -138,15 +138,14 @@ impl Engine {
                     relay.row.set_whole_to(end);
                     relay.row.rebuilding = false;
                 }
-                Some(Repair { step: Step::Waiting { until_ms }, .. }) if now.mono_ms >= *until_ms => {
-                    if relay.lacks(&self.chains, self.progress.epoch_blob_id) {
-                        self.walk_on(at);
-                    } else {
-                        // Somebody else was faster.
-                        relay.repair = None;
-                        relay.row.rebuilding = false;
-                    }
+                // Somebody else was faster.
+                Some(Repair { step: Step::Waiting { .. }, .. })
+                    if !relay.lacks(&self.chains, self.progress.epoch_blob_id) =>
+                {
+                    relay.repair = None;
+                    relay.row.rebuilding = false;
                 }
+                Some(Repair { step: Step::Waiting { until_ms }, .. }) if now.mono_ms >= *until_ms => self.walk_on(at),
                 // Once a pause is over that the relay asked for.
                 Some(_) => self.upload(now, at),
             }

@@ -1,5 +1,6 @@
 //! The engine against a relay, in virtual time: the rules of the protocol by name.
 
+mod branches;
 mod byzantine;
 mod copies;
 mod delivery;
@@ -15,5 +16,6 @@ mod receipts;
 mod reconnecting;
 mod recovery;
 mod refusals;
+mod relays;
 mod rotations;
 mod writing;
