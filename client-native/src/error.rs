@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use zerok_sync_core::export::ExportError;
 use zerok_sync_core::io::StorageFault;
 use zerok_sync_core::{
-    InviteError, JoinError, MembershipError, OpenError, Problem, PushError, RestoreError, WhisperError,
+    InviteError, JoinError, MembershipError, OpenError, Problem, PushError, RelaysError, RestoreError, WhisperError,
 };
 
 use crate::storage::StorageError;
@@ -47,6 +47,9 @@ pub enum ClientError {
     /// A change to the group was not begun.
     #[error(transparent)]
     Membership(#[from] MembershipError),
+    /// The group's list of relays was not changed.
+    #[error(transparent)]
+    Relays(#[from] RelaysError),
     /// The relay will not take this blob; it stays in the outbox.
     #[error("the relay refused what was pushed, it stays queued on this device: {0}")]
     PushRefused(Problem),

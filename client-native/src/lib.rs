@@ -40,8 +40,8 @@ mod storage;
 
 pub use client::{
     Archive, Client, Entries, EntriesOptions, ExportOptions, FoundOptions, GroupOffered, ImportOptions, Invitation,
-    InviteEvent, InviteOptions, JoinEvent, JoinOptions, Joining, OpenOptions, PushReceipt, RestoreOptions, Whisper,
-    Whispers,
+    InviteEvent, InviteOptions, JoinEvent, JoinOptions, Joining, OpenOptions, PushReceipt, RelayOptions,
+    RestoreOptions, Whisper, Whispers,
 };
 pub use device_name::default_device_name;
 pub use error::ClientError;
@@ -58,7 +58,7 @@ pub use zerok_sync_core::statement::WHISPER_BODY_BYTES_MAX;
 pub use zerok_sync_core::{
     AuditReport, AuditedSender, Connection, Digits, Entry, GrantedDevice, IntegrityEvent, Invite, InviteError,
     InviteKind, InviteLink, JoinError, LikelySlip, Member, MembershipError, OpenError, PairingCode, Problem, PushError,
-    Recovery, RecoveryDraft, RecoverySheet, RecoveryWords, RelayStatus, RestoreError, Status, UnknownWord,
+    Recovery, RecoveryDraft, RecoverySheet, RecoveryWords, RelayStatus, RelaysError, RestoreError, Status, UnknownWord,
     WhisperError, WordsError,
 };
 pub use zerok_sync_protocol::limits::BLOB_BYTES_MAX;

@@ -16,6 +16,7 @@ mod offline;
 mod reading;
 mod receipts;
 mod recovery;
+mod relays;
 mod secrecy;
 mod support;
 mod suspicion;
