@@ -315,8 +315,11 @@ impl Engine {
         }
     }
 
-    fn is_beyond_its_end(&self, sender: &DeviceId, seq: u64) -> bool {
-        self.removed.get(sender).is_some_and(|removed| seq > removed.last_seq)
+    /// Whether a removed device wrote an entry that its remover had not read. Of one that was let in
+    /// and became no member in time nothing counts unless somebody vouches for it, and nobody is to
+    /// blame for what it wrote meanwhile.
+    pub(super) fn is_beyond_its_end(&self, sender: &DeviceId, seq: u64) -> bool {
+        self.removed.get(sender).is_some_and(|removed| removed.last_seq > 0 && seq > removed.last_seq)
     }
 
     fn is_cured(&self, doubt: &Doubt) -> bool {

@@ -189,7 +189,7 @@ impl Engine {
         if entry.seq <= self.seq_of(&entry.sender) {
             return self.judge_earlier(&placed, entry, again);
         }
-        if self.removed.get(&entry.sender).is_some_and(|removed| entry.seq > removed.last_seq) {
+        if self.is_beyond_its_end(&entry.sender, entry.seq) {
             self.doubt(IntegrityEvent::Quarantined { cursor: placed.cursor, sender: entry.sender, seq: entry.seq });
         }
         self.hold(placed, entry);
