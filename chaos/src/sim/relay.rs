@@ -125,6 +125,8 @@ struct Session {
     member: bool,
     /// The generation it was admitted under.
     auth_gen: u64,
+    /// The name under which it may make the log.
+    founds: Option<AuthPublicKey>,
     /// It was told of a newer one, and has not said `Hello` with it.
     superseded: bool,
     next: Option<u64>,
@@ -217,6 +219,7 @@ impl Relay {
             phase: Some(Phase::First),
             member: false,
             auth_gen: 0,
+            founds: None,
             superseded: false,
             next: None,
             timeline: Timeline::ZERO,
@@ -371,7 +374,10 @@ impl Relay {
                 let entries = entries
                     .into_iter()
                     .map(|envelope| Stored { blob_id: blob_id(&envelope), envelope: Some(envelope) });
+                let founds = self.sessions.get_mut(&conn).and_then(|session| session.founds.take());
                 if let Some(log) = &mut self.log {
+                    // Of several that were told that there is room, the first to come names it.
+                    log.auth = founds.unwrap_or(log.auth);
                     log.entries = entries.collect();
                     log.allow.extend(allow.into_vec());
                     log.timeline = Timeline(self.rng.next_u64().to_le_bytes());
@@ -481,6 +487,9 @@ impl Relay {
             Who::Guest {} => self.send(conn, &welcome(None, Bytes::new(), Vec::new())),
             Who::Member { auth_public, signature } => {
                 assert!(hello::verify(auth_public, &stream.handshake_hash(), create, signature), "members sign");
+                if let Some(session) = self.sessions.get_mut(&conn) {
+                    session.founds = create.then_some(*auth_public);
+                }
                 match &self.log {
                     _ if self.squatted.contains(auth_public) => self.supersede(conn, ErrorCode::DeviceRevoked),
                     // Announced by somebody, and not made yet.
@@ -518,7 +527,8 @@ impl Relay {
             floor: 1,
         });
         if let Some(session) = self.sessions.get_mut(&conn) {
-            session.member = true;
+            // Who is to make the log hears nothing of others before it has.
+            session.member = state.as_ref().is_some_and(|state| !state.timeline.is_zero());
             session.auth_gen = state.as_ref().map_or(0, |state| state.auth_gen);
             session.superseded = false;
         }
