@@ -270,7 +270,9 @@ impl Engine {
     fn take_back_acks(&mut self, at: RelayAt) {
         let me = self.me.device();
         let relay = &mut self.relays[at];
-        let read_seq = relay.row.read.iter().find(|run| run.device == me).map_or(0, |run| run.to_seq);
+        // Where a timeline begins behind another's, what is common was not read again.
+        let read_seq =
+            relay.row.read.iter().find(|run| run.device == me).map_or(0, |run| run.to_seq.max(run.there_seq));
         if read_seq < relay.row.acked_seq && !relay.row.rebuilding {
             relay.row.acked_seq = read_seq;
             relay.sending.restart(read_seq);
@@ -363,7 +365,7 @@ impl Engine {
         let comparable = Some(pair.relay) == relay.tag() && pair.timeline == relay.row.timeline;
         if comparable && relay.contradicts(*inviter, pair.cursor, pair.hash) {
             let (observer, cursor) = (*inviter, pair.cursor);
-            self.find(IntegrityEvent::Forked { observer, cursor });
+            self.suspect(at, IntegrityEvent::Forked { observer, cursor });
         }
     }
 

@@ -357,3 +357,15 @@ fn a_repair_that_is_refused_in_the_middle_is_taken_up_again() {
         assert_eq!(texts_of_a_new_device(&mut world), ["a", "b", "c"], "refused at {index}");
     }
 }
+
+#[test]
+fn who_restarts_after_a_repair_goes_on_pushing_behind_what_was_in_common_all_along() {
+    let mut world = world();
+    push_all(&mut world, 1, &["d"]);
+    world.roll_back_relay(1, false);
+    world.advance(SETTLE_MS);
+    world.crash(0);
+    world.start(0);
+    push_all(&mut world, 0, &["e"]);
+    assert_eq!(world.texts(1), ["a", "b", "c", "d", "e"]);
+}

@@ -359,12 +359,15 @@ impl Relay {
         }
     }
 
+    /// Up to where a device's chain is known to stand here.
+    pub(super) fn there_seq(&self, device: &DeviceId) -> u64 {
+        self.row.read.iter().find(|run| run.device == *device).map_or(0, |run| run.there_seq)
+    }
+
     /// Whether something this device has accepted is not known to stand here.
     pub(super) fn lacks(&self, chains: &BTreeMap<DeviceId, ChainRow>, epoch: BlobId) -> bool {
-        let there =
-            |device: &DeviceId| self.row.read.iter().find(|run| run.device == *device).map_or(0, |run| run.there_seq);
         let epoch_there = epoch.is_zero() || self.row.epochs_there.contains(&epoch);
-        !epoch_there || chains.iter().any(|(device, chain)| chain.seq > there(device))
+        !epoch_there || chains.iter().any(|(device, chain)| chain.seq > self.there_seq(device))
     }
 
     /// A link has gone, and with it whatever was being asked on it.
