@@ -340,7 +340,9 @@ impl Engine {
             return;
         }
         let repaired = |relay: &super::relay::Relay| relay.comparison.is_some() || relay.row.rebuilding;
-        let busy = self.relays.iter().any(|relay| relay.session.is_under_way() || repaired(relay));
+        let under_way = self.relays.iter().any(|relay| relay.session.is_under_way() || repaired(relay));
+        // Nor is anything cured where nothing is read: before this device was let in again.
+        let busy = under_way || !self.relays.iter().any(super::relay::Relay::caught_up);
         for mut doubt in std::mem::take(&mut self.doubts) {
             if self.is_cured(&doubt) {
                 continue;

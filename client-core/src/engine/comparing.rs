@@ -83,6 +83,16 @@ struct Samples {
     left_out: usize,
 }
 
+impl Comparison {
+    /// Whether every cursor up to the last one in common was compared. What was read from another relay
+    /// first stands in the mirror with its place there.
+    fn compared_all(&self) -> bool {
+        let agreed = self.agreed.cursor;
+        let places = self.samples.places.partition_point(|place| place.cursor <= agreed);
+        self.exact && places as u64 == agreed
+    }
+}
+
 impl Samples {
     fn add(&mut self, place: Anchor) {
         // What was held for an earlier entry stands out of order.
@@ -304,7 +314,7 @@ impl Engine {
     fn adopt(&mut self, at: RelayAt, timeline: Timeline) {
         let relay = &mut self.relays[at];
         let Some(mut comparison) = relay.comparison.take() else { return };
-        if comparison.declared && !comparison.exact {
+        if !comparison.compared_all() {
             // Between two places that agree others may have changed theirs.
             comparison.agreed.observed = FoldHash::ZERO;
             relay.row.observed = FoldHash::ZERO;

@@ -42,6 +42,11 @@ impl super::relay::Relay {
         self.row.incidents.contains(&self.row.timeline)
     }
 
+    /// Whether others were told how the current timeline ended; this device has not followed yet.
+    fn is_over(&self) -> bool {
+        self.row.heard.iter().any(|heard| heard.timeline == self.row.timeline)
+    }
+
     /// Notes that a timeline has been explained; `false` if it had been.
     fn note_incident(&mut self, timeline: Timeline) -> bool {
         let first = !self.row.incidents.contains(&timeline);
@@ -93,7 +98,7 @@ impl Engine {
     pub(super) fn judge_suspicions(&mut self, at: RelayAt) {
         let relay = &mut self.relays[at];
         relay.suspected_ms = None;
-        let explained = relay.is_explained();
+        let explained = relay.is_explained() || relay.is_over();
         let suspicions = std::mem::take(&mut relay.suspicions);
         if explained {
             return;

@@ -215,3 +215,26 @@ fn a_relay_is_listed_once_and_only_by_an_address() {
         Err(RelaysError::NotListed("http://127.0.0.1:1".into()))
     );
 }
+
+#[test]
+fn another_order_in_a_relay_that_was_filled_again_is_no_fork_to_who_read_most_of_it_elsewhere() {
+    let mut world = world(3);
+    let now = world.now_at(0);
+    world.engine(0).rotate(now).expect("a member");
+    world.drain(0);
+    world.settle();
+    world.set_up(0, false);
+    world.push(0, "read from the second relay");
+    world.settle();
+    world.set_up(0, true);
+    world.advance(SETTLE_MS);
+    world.crash(1);
+    world.wipe_at(1);
+    world.advance(SETTLE_MS);
+    world.start(1);
+    world.advance(SETTLE_MS);
+    world.push(1, "what it observed");
+    world.push(0, "what the others did");
+    world.advance(SETTLE_MS);
+    assert_sound(&mut world);
+}
