@@ -13,7 +13,7 @@ use zerok_sync_protocol::frame::EntryItem;
 use zerok_sync_protocol::{BlobId, ClientFrame, EnvelopeType, EpochId, Timeline};
 
 use super::connection::CREDIT_BYTES;
-use super::relay::{Pushed, RelayAt};
+use super::relay::{Pushed, Relay, RelayAt};
 use super::rows::JoiningRow;
 use super::{Engine, mirror};
 use crate::content::{KindSupport, Observed, SeenHash};
@@ -298,8 +298,10 @@ impl Engine {
             if to_seq > have && self.gaps_reported.get(&sender) != Some(&to_seq) {
                 self.gaps_reported.insert(sender, to_seq);
                 let gap = IntegrityEvent::Gap { sender, from_seq: have + 1, to_seq };
-                // Another relay may bring it, or a device that puts it back.
-                if self.relays.is_alone() && !self.relays.iter().any(|relay| relay.row.rebuilding) {
+                // Another relay may bring it, or a device that puts it back: also what this one had not read
+                // when the relay lost it.
+                let restored = |relay: &Relay| relay.row.rebuilding || !relay.row.past.is_empty();
+                if self.relays.is_alone() && !self.relays.iter().any(restored) {
                     self.find(gap);
                 } else {
                     self.doubt(gap);
