@@ -16,6 +16,7 @@ fn calm(ops: Vec<(u64, Op)>) -> Plan {
     Plan {
         founders: 3,
         devices: 3,
+        relays: 1,
         ops,
         envelope_bytes_max: ENVELOPE_BYTES_MAX_DEFAULT,
         conditions: Conditions::CALM,
@@ -102,7 +103,7 @@ pub fn killed_in_push(seed: u64) -> Plan {
 pub fn relay_away(seed: u64) -> Plan {
     let mut dice = Dice::new(seed, b's');
     let ops = stream(&mut dice, 10_000);
-    let away = Op::RestartRelay(dice.within(&(1_000..=60_000)));
+    let away = Op::RestartRelay(0, dice.within(&(1_000..=60_000)));
     calm(with(ops, [(dice.within(&(0..=5_000)), away), FAULTS_END]))
 }
 
@@ -111,7 +112,7 @@ pub fn relay_restarts(seed: u64) -> Plan {
     let mut dice = Dice::new(seed, b's');
     let ops = stream(&mut dice, 20_000);
     let restarts: Vec<_> =
-        (0..5).map(|n| (n * 4_000 + dice.within(&(0..=3_000)), Op::RestartRelay(dice.within(&(0..=500))))).collect();
+        (0..5).map(|n| (n * 4_000 + dice.within(&(0..=3_000)), Op::RestartRelay(0, dice.within(&(0..=500))))).collect();
     calm(with(ops, restarts))
 }
 
@@ -300,4 +301,56 @@ pub fn killed_in_rotation(seed: u64) -> Plan {
     let (point, loss) = point(seed / 2, 30);
     let fault = if seed.is_multiple_of(2) { Op::CrashAfter(0, point) } else { Op::CutAfter(0, point, loss) };
     calm(vec![(0, push(0, 3)), (10, push(2, 3)), (20, fault), (20, Op::Revoke(0, 2)), (25, push(1, 3)), FAULTS_END])
+}
+
+/// Two relays carry the group.
+fn on_two_relays(mut plan: Plan) -> Plan {
+    plan.relays = 2;
+    plan
+}
+
+/// The home relay, or the other one, is killed while everybody pushes, and comes back.
+pub fn one_of_two_relays_killed(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let ops = stream(&mut dice, 10_000);
+    let relay = usize::from(!seed.is_multiple_of(2));
+    let kills: Vec<_> = (0..1 + dice.index(3))
+        .map(|_| (dice.within(&(0..=9_000)), Op::RestartRelay(relay, dice.within(&(500..=60_000)))))
+        .collect();
+    on_two_relays(calm(with(with(ops, kills), [FAULTS_END])))
+}
+
+/// Both relays are away at once.
+pub fn all_relays_away(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let ops = stream(&mut dice, 10_000);
+    let away = [0, 1].map(|relay| (dice.within(&(0..=3_000)), Op::RestartRelay(relay, dice.within(&(5_000..=60_000)))));
+    on_two_relays(calm(with(with(ops, away), [FAULTS_END])))
+}
+
+/// One relay comes and goes.
+pub fn one_of_two_relays_flaps(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let ops = stream(&mut dice, 20_000);
+    let flaps: Vec<_> = (0..15).map(|n| (n * 1_300, Op::RestartRelay(1, dice.within(&(0..=900))))).collect();
+    on_two_relays(calm(with(ops, flaps)))
+}
+
+/// The home relay takes five seconds for everything.
+pub fn home_relay_slow(seed: u64) -> Plan {
+    let ops = stream(&mut Dice::new(seed, b's'), 10_000);
+    on_two_relays(calm(with(ops, [(0, Op::SlowRelay(0, 2_500)), FAULTS_END])))
+}
+
+/// One relay goes back in time, or is emptied, while everybody pushes.
+pub fn one_of_two_relays_forgets(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let ops = stream(&mut dice, 10_000);
+    let relay = dice.index(2);
+    let loss = match seed % 3 {
+        0 => Op::Wipe(relay),
+        1 => Op::RollBack(relay, 1 + dice.index(15), false),
+        _ => Op::RollBack(relay, 1 + dice.index(15), true),
+    };
+    on_two_relays(calm(with(ops, [(dice.within(&(1_000..=9_000)), loss), FAULTS_END])))
 }

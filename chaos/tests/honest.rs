@@ -1,47 +1,20 @@
 //! H-HONEST: an honest relay with every fault at once, over many seeds. And the checks themselves:
 //! each planted defect is found.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+mod seeds;
+
+use std::time::Duration;
 
 use zerok_sync_chaos::catalogue;
 use zerok_sync_chaos::sim::Defect;
-use zerok_sync_chaos::trial::Tally;
 
-/// More is for the nightly run: `zerok-chaos run H-HONEST --seeds 100000`.
+/// More is for the nightly run: see docs/CHAOS.md.
 const TIME_MAX: Duration = Duration::from_secs(45);
-/// However slow the machine.
-const SEEDS_MIN: u64 = 200;
 
 #[test]
 fn an_honest_relay_with_every_fault_raises_nothing_and_loses_nothing() {
-    let scenario = catalogue::find("H-HONEST").expect("it is in the catalogue");
-    let begun = Instant::now();
-    let next = AtomicU64::new(0);
-    let work = || {
-        let mut tally = Tally::new();
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= scenario.seeds || (seed >= SEEDS_MIN && begun.elapsed() > TIME_MAX) {
-                return tally;
-            }
-            for (what, count) in scenario.check(seed).unwrap_or_else(|failure| panic!("{failure}")) {
-                *tally.entry(what).or_default() += count;
-            }
-        }
-    };
-    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let tally = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let mut total = Tally::new();
-        for worker in workers {
-            let tally = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            tally.into_iter().for_each(|(what, count)| *total.entry(what).or_default() += count);
-        }
-        total
-    });
-    println!("{} seeds in {:?}: {tally:?}", next.into_inner().min(scenario.seeds), begun.elapsed());
-    for what in [
+    let tally = seeds::run("H-HONEST", TIME_MAX);
+    let happened = [
         "acknowledgements lost",
         "commits refused",
         "crashes",
@@ -56,14 +29,15 @@ fn an_honest_relay_with_every_fault_raises_nothing_and_loses_nothing() {
         "pushes in parts",
         "pushes refused",
         "relay restarts",
+        "relays healed",
         "removals read",
+        "rollbacks told",
         "rotations",
         "reopened after a failed commit",
         "snapshots",
         "snapshots begun with",
-    ] {
-        assert!(tally.get(what).is_some_and(|&count| count >= 10), "hardly any {what}: {tally:?}");
-    }
+    ];
+    seeds::assert_happened(&tally, &happened, 10);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Every scenario of the catalogue but H-HONEST, which has its own file: nothing is wrong, and what
+//! Every scenario of the catalogue but H-HONEST and H-RELAYS, which have files of their own: nothing is wrong, and what
 //! it is about did happen.
 
 use std::collections::BTreeSet;
@@ -31,7 +31,7 @@ macro_rules! scenarios {
 
         #[test]
         fn every_scenario_is_run() {
-            let run: BTreeSet<&str> = [$($id,)* "H-HONEST"].into();
+            let run: BTreeSet<&str> = [$($id,)* "H-HONEST", "H-RELAYS"].into();
             assert_eq!(run, catalogue::ALL.iter().map(|scenario| scenario.id).collect());
         }
     };
@@ -57,6 +57,11 @@ scenarios! {
     s_blob_04_empty_blobs => "S-BLOB-04",
     s_cur_02_acknowledgements_lost => "S-CUR-02",
     s_cur_04_apps_crash_before_processing => "S-CUR-04",
+    mr_01_one_of_two_relays_killed => "MR-01",
+    mr_02_one_of_two_relays_forgets => "MR-02",
+    mr_03_all_relays_away => "MR-03",
+    mr_04_one_of_two_relays_flaps => "MR-04",
+    mr_05_the_home_relay_is_slow => "MR-05",
     c_stor_02_storage_refuses => "C-STOR-02",
     d_pair_02_closed_at_every_step => "D-PAIR-02",
     d_rev_01_a_device_is_removed => "D-REV-01",

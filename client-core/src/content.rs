@@ -109,6 +109,8 @@ impl Kind {
 
     /// The sender leaves the group: its last entry.
     pub const LEAVE: Self = Self(10);
+    /// Says by its `seen`, and nothing else, what the sender has of devices that were removed.
+    pub const WITNESS: Self = Self(13);
 
     /// As [`Self::JOIN`], of a paper device: recovery words.
     pub const PAPER: Self = Self(11);
@@ -123,8 +125,8 @@ impl Kind {
     #[must_use]
     pub const fn support(self) -> KindSupport {
         match self.0 {
-            1..=12 => KindSupport::Known,
-            0 | 13..Self::SKIPPABLE_FROM => KindSupport::UpdateNeeded,
+            1..=13 => KindSupport::Known,
+            0 | 14..Self::SKIPPABLE_FROM => KindSupport::UpdateNeeded,
             Self::SKIPPABLE_FROM.. => KindSupport::Skip,
         }
     }
@@ -156,6 +158,7 @@ impl std::fmt::Debug for Kind {
             Self::LEAVE => f.write_str("Leave"),
             Self::PAPER => f.write_str("Paper"),
             Self::ANCHOR => f.write_str("Anchor"),
+            Self::WITNESS => f.write_str("Witness"),
             Self(other) => write!(f, "Kind({other})"),
         }
     }
@@ -182,7 +185,7 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_can_be_skipped_from_128_on_and_stops_the_device_below() {
-        let support: Vec<_> = [0, 1, 12, 13, 127, 128, u16::MAX].map(|kind| Kind(kind).support()).to_vec();
+        let support: Vec<_> = [0, 1, 13, 14, 127, 128, u16::MAX].map(|kind| Kind(kind).support()).to_vec();
         use KindSupport::{Known, Skip, UpdateNeeded};
         assert_eq!(support, [UpdateNeeded, Known, Known, UpdateNeeded, UpdateNeeded, Skip, Skip]);
     }

@@ -199,9 +199,35 @@ pub enum MembershipError {
     /// This device is leaving, or has left.
     #[error("this device has left the group")]
     Left,
+    /// A relay lets this device in.
+    #[error("the relay lets this device in: nothing has to be founded anew. To remove a device, revoke it")]
+    NotNeeded,
     /// The machine stopped after a storage failure.
     #[error("this device's storage failed earlier; reopen the client")]
     Stopped,
+}
+
+/// Why the group's list of relays was not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RelaysError {
+    /// Not an address.
+    #[error("{0:?} is no relay's address: give https://HOST or http://HOST:PORT")]
+    NotAnAddress(String),
+    /// It carries the group already.
+    #[error("{0} is one of the group's relays already")]
+    Listed(String),
+    /// It does not.
+    #[error("{0} is none of the group's relays: see the list of relays")]
+    NotListed(String),
+    /// There are as many as a group can have.
+    #[error("a group has at most {0} relays: remove one first")]
+    TooMany(usize),
+    /// A group has a relay.
+    #[error("this is the group's only relay: add another one first")]
+    LastRelay,
+    /// This device may not change the group.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
 }
 
 /// Why pairing ended without a new device. Nothing was handed over unless it says so.

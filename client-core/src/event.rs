@@ -266,5 +266,15 @@ wire_enum! {
             /// Its place in that device's chain.
             seq: u64,
         },
+        /// Two devices removed each other, and not every device heard of it in the same order. Nobody
+        /// but a person can say who stays.
+        13 => MembershipConflict {
+            /// Cursor of the second removal at the relay.
+            cursor: u64,
+            /// Whose removal of the other was read first, and counts on this device.
+            one: DeviceId,
+            /// Whose removal of the first is void here.
+            other: DeviceId,
+        },
     }
 }

@@ -55,7 +55,7 @@ pub use engine::{
     Founding, GrantedDevice, InParts, Member, PUSH_BYTES_MAX, RelayStatus, STALE_AFTER_MS, Secrets, Status, Stored,
     StoredEntries,
 };
-pub use error::{CompactError, JoinError, MembershipError, OpenError, Problem, PushError, WhisperError};
+pub use error::{CompactError, JoinError, MembershipError, OpenError, Problem, PushError, RelaysError, WhisperError};
 pub use event::{Event, IntegrityEvent};
 pub use invite::{Invite, InviteError, InviteKind};
 pub use io::{Input, Machine, Now, Output};

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use zerok_sync_core::export::ExportError;
 use zerok_sync_core::io::StorageFault;
 use zerok_sync_core::{
-    CompactError, InviteError, JoinError, MembershipError, OpenError, Problem, PushError, RestoreError, WhisperError,
+    CompactError, InviteError, JoinError, MembershipError, OpenError, Problem, PushError, RelaysError, RestoreError,
+    WhisperError,
 };
 
 use crate::storage::StorageError;
@@ -50,6 +51,9 @@ pub enum ClientError {
     /// A change to the group was not begun.
     #[error(transparent)]
     Membership(#[from] MembershipError),
+    /// The group's list of relays was not changed.
+    #[error(transparent)]
+    Relays(#[from] RelaysError),
     /// The relay will not take this blob; it stays in the outbox.
     #[error("the relay refused what was pushed, it stays queued on this device: {0}")]
     PushRefused(Problem),

@@ -40,8 +40,8 @@ mod storage;
 
 pub use client::{
     Archive, Client, Entries, EntriesOptions, ExportOptions, FoundOptions, GroupOffered, ImportOptions, Invitation,
-    InviteEvent, InviteOptions, JoinEvent, JoinOptions, Joining, OpenOptions, PushReceipt, RestoreOptions, Whisper,
-    Whispers,
+    InviteEvent, InviteOptions, JoinEvent, JoinOptions, Joining, OpenOptions, PushReceipt, RelayOptions,
+    RestoreOptions, Whisper, Whispers,
 };
 pub use device_name::default_device_name;
 pub use error::ClientError;
@@ -58,8 +58,8 @@ pub use zerok_sync_core::statement::WHISPER_BODY_BYTES_MAX;
 pub use zerok_sync_core::{
     AuditReport, AuditedSender, CompactError, Connection, Digits, Entry, GrantedDevice, IntegrityEvent, Invite,
     InviteError, InviteKind, InviteLink, JoinError, LikelySlip, Member, MembershipError, OpenError, PUSH_BYTES_MAX,
-    PairingCode, Problem, PushError, Recovery, RecoveryDraft, RecoverySheet, RecoveryWords, RelayStatus, RestoreError,
-    Status, UnknownWord, WhisperError, WordsError,
+    PairingCode, Problem, PushError, Recovery, RecoveryDraft, RecoverySheet, RecoveryWords, RelayStatus, RelaysError,
+    RestoreError, Status, UnknownWord, WhisperError, WordsError,
 };
 pub use zerok_sync_protocol::{BlobId, ErrorCode, NoisePublicKey};
 

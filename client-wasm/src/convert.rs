@@ -144,7 +144,22 @@ pub(crate) fn status(status: &Status) -> Object {
         .map(|granted| object(&[("device", hex(&granted.device)), ("name", granted.name.as_str().into())]))
         .collect();
     let integrity: Array = status.integrity.iter().map(integrity).collect();
+    let relays: Array = status
+        .relays
+        .iter()
+        .map(|relay| {
+            object(&[
+                ("url", relay.address.url.as_str().into()),
+                ("key", relay.address.key.map_or(JsValue::UNDEFINED, |key| hex(&key))),
+                ("connection", connection(relay.connection).into()),
+                ("listed", relay.listed.into()),
+                ("hasEverything", (relay.settled && !relay.unhealed).into()),
+                ("problem", relay.problem.as_ref().map_or(JsValue::UNDEFINED, |problem| failure(problem).into())),
+            ])
+        })
+        .collect();
     object(&[
+        ("relays", relays.into()),
         ("connection", connection(status.connection).into()),
         ("caughtUp", status.caught_up.into()),
         ("relay", status.relay.url.as_str().into()),
@@ -245,6 +260,9 @@ fn integrity(finding: &IntegrityEvent) -> Object {
         }
         IntegrityEvent::FalseSnapshot { sender, seq } => {
             ("false_snapshot", vec![("sender", hex(sender)), ("seq", number(*seq))])
+        }
+        IntegrityEvent::MembershipConflict { cursor, one, other } => {
+            ("membership_conflict", vec![("cursor", number(*cursor)), ("one", hex(one)), ("other", hex(other))])
         }
         // The core may learn of more before this crate does; its text still says what it is.
         other => ("other", vec![("finding", format!("{other:?}").into())]),

@@ -122,6 +122,17 @@ impl CoreEngine {
         self.driver.call(|engine, now| engine.rotate(now)).map_err(|error| thrown(&error))
     }
 
+    /// Begins the group anew without these devices, where no relay lets this one in any more.
+    ///
+    /// # Errors
+    /// `not_needed`, `no_such_device`, `ambiguous_device`, `own_device`, `not_yet`, `left`, `stopped`.
+    pub fn refound(&self, without: Vec<String>) -> Result<(), JsValue> {
+        let find = |device: &String| self.driver.read(|engine| engine.status().find_device(device));
+        let without: Result<Vec<_>, _> = without.iter().map(find).collect();
+        let without = without.map_err(|error| thrown(&error))?;
+        self.driver.call(|engine, now| engine.refound(now, &without)).map_err(|error| thrown(&error))
+    }
+
     /// Takes this device out of the group.
     ///
     /// # Errors
@@ -145,6 +156,32 @@ impl CoreEngine {
     pub fn whisper(&self, data: &[u8]) -> Result<(), JsValue> {
         let data = Bytes::copy_from_slice(data);
         self.driver.call(|engine, now| engine.whisper(now, data)).map_err(|error| thrown(&error))
+    }
+
+    /// Has another relay carry the group, or makes one that does the home relay; its origin.
+    ///
+    /// # Errors
+    /// `invalid_argument`, `relay_listed`, `too_many_relays`, `not_yet`, `left`, `stopped`.
+    #[wasm_bindgen(js_name = addRelay)]
+    pub fn add_relay(
+        &self,
+        url: &str,
+        key: Option<String>,
+        token: Option<Vec<u8>>,
+        home: bool,
+    ) -> Result<String, JsValue> {
+        let key = key.as_deref().map(noise_key).transpose()?;
+        let address = RelayAddress { url: url.to_owned(), key };
+        self.driver.call(|engine, now| engine.add_relay(now, address, token, home)).map_err(|error| thrown(&error))
+    }
+
+    /// Takes a relay off the group's list.
+    ///
+    /// # Errors
+    /// `relay_not_listed`, `last_relay`, `not_yet`, `left`, `stopped`.
+    #[wasm_bindgen(js_name = removeRelay)]
+    pub fn remove_relay(&self, url: &str) -> Result<(), JsValue> {
+        self.driver.call(|engine, now| engine.remove_relay(now, url)).map_err(|error| thrown(&error))
     }
 
     /// Gives this device another name.

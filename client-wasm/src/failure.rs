@@ -8,8 +8,8 @@ use zerok_sync_core::io::StorageFault;
 use zerok_sync_core::passphrase::PassphraseError;
 use zerok_sync_core::store_lock::{StoredKeyError, UnlockError};
 use zerok_sync_core::{
-    CompactError, InviteError, JoinError, MembershipError, OpenError, Problem, PushError, RestoreError, WhisperError,
-    WordsError,
+    CompactError, InviteError, JoinError, MembershipError, OpenError, Problem, PushError, RelaysError, RestoreError,
+    WhisperError, WordsError,
 };
 
 use crate::convert::object;
@@ -203,7 +203,21 @@ impl Failure for MembershipError {
             Self::WordsUsed => "words_used",
             Self::NotYet => "not_yet",
             Self::Left => "left",
+            Self::NotNeeded => "not_needed",
             Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl Failure for RelaysError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotAnAddress(_) => "invalid_argument",
+            Self::Listed(_) => "relay_listed",
+            Self::NotListed(_) => "relay_not_listed",
+            Self::TooMany(_) => "too_many_relays",
+            Self::LastRelay => "last_relay",
+            Self::Membership(error) => error.code(),
         }
     }
 }

@@ -43,6 +43,18 @@ export interface Warning {
   readonly message: string;
 }
 
+/** A relay that is to carry the group's log as well. */
+export interface AddRelayOptions {
+  /** Its Noise key as hex. Needed for plain http to another machine. */
+  readonly key?: string;
+  /** For relays that ask for one before they take a new group. */
+  readonly token?: Uint8Array;
+  /** Makes it the home relay, which orders changes of keys. */
+  readonly home?: boolean;
+  /** How long it may take to be met. Default a minute. */
+  readonly timeoutMs?: number;
+}
+
 /** How to join. */
 export interface JoinOptions {
   /** Gets the two digits to show: the person at the inviting device types them. */
@@ -421,6 +433,16 @@ export class Client {
     await this.#until((status) => status.rotations > rotations);
   }
 
+  /**
+   * Takes the group back where no relay lets this device in any more, because another one changed
+   * the keys first: begins anew without the devices named (names, or beginnings of identities), under
+   * a name at the relay that is free, with all that this device keeps. The others get back in by
+   * themselves. A person decides that; nothing does it by itself. Resolves when the keys are changed.
+   */
+  async refound(without: readonly string[]): Promise<void> {
+    callCore(() => this.#openOrThrow().core.refound([...without]));
+  }
+
   /** Takes this device out of the group. What it has stored stays readable here. */
   async leave(): Promise<void> {
     callCore(() => this.#openOrThrow().core.leave());
@@ -514,6 +536,37 @@ export class Client {
     const { keys } = await this.#storage.scan(new Uint8Array([0]), new Uint8Array([255]), Number.MAX_SAFE_INTEGER);
     await this.#storage.commit(keys, keys.map(() => undefined));
     this.#enter("empty");
+  }
+
+  /**
+   * Has another relay carry the group's log as well, or makes one that does the home relay. Resolves
+   * once this device has met it and the group is told; it is then filled from what this device keeps.
+   * Rejects, and forgets it, when it was not met in time.
+   */
+  async addRelay(url: string, options: AddRelayOptions = {}): Promise<void> {
+    const { core } = this.#openOrThrow();
+    const origin = callCore(() => core.addRelay(url, options.key, options.token, options.home ?? false));
+    const named = (status: GroupStatus) => status.relays.find((relay) => relay.url === origin);
+    const listed = this.#until((status) => named(status)?.listed ?? true);
+    const timeout = new Deferred<void>();
+    const timer = setTimeout(() => {
+      const problem = this.#groupStatus()?.relays.find((relay) => relay.url === origin)?.problem;
+      timeout.reject(problem ?? new ZerokError("timed_out", `${origin} did not answer in time`));
+    }, options.timeoutMs ?? 60_000);
+    try {
+      await Promise.race([listed, timeout.promise]);
+    } catch (error) {
+      // Whoever closed the client meanwhile has nothing to forget.
+      if (this.#state === "open") callCore(() => core.removeRelay(origin));
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Takes a relay off the group's list. What it holds stays there. */
+  async removeRelay(url: string): Promise<void> {
+    callCore(() => this.#openOrThrow().core.removeRelay(url));
   }
 
   /** Gives this device another name. Resolves when that is durable here; the others hear of it as of any entry. */

@@ -6,6 +6,7 @@
  */
 
 export {
+  type AddRelayOptions,
   Client,
   type ClientEvents,
   type ClientOptions,
@@ -26,4 +27,4 @@ export { type InviteText, readInvite } from "./invite-text.js";
 export type { Durability, Pushed } from "./pushes.js";
 export type { QrCode } from "./qr.js";
 export { checkRecoveryWords, type RecoveryDraft } from "./recovery.js";
-export type { Connection, GrantedDevice, GroupStatus, IntegrityFinding, Member, Status, StorageKind } from "./status.js";
+export type { Connection, GrantedDevice, GroupStatus, IntegrityFinding, Member, RelayStatus, Status, StorageKind } from "./status.js";

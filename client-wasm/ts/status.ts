@@ -37,6 +37,21 @@ export interface GrantedDevice {
   readonly name: string;
 }
 
+/** One of the relays that carry the group's log. */
+export interface RelayStatus {
+  /** Its origin. */
+  readonly url: string;
+  /** Its pinned Noise key as hex, once known. */
+  readonly key: string | undefined;
+  readonly connection: Connection;
+  /** Whether the group was told of it; before, this device is still to meet it. */
+  readonly listed: boolean;
+  /** Whether it has everything this device has, as far as is known. */
+  readonly hasEverything: boolean;
+  /** What keeps this device from it. */
+  readonly problem: ZerokError | undefined;
+}
+
 /** A relay or a member did something an honest one does not do. */
 export interface IntegrityFinding {
   /** The core's name for it, such as `rolled_back`. */
@@ -53,7 +68,9 @@ export interface GroupStatus {
   readonly connection: Connection;
   /** Whether everything the relay had at connecting is here. */
   readonly caughtUp: boolean;
-  /** The relay's origin. */
+  /** All relays of the group, the home relay first. */
+  readonly relays: readonly RelayStatus[];
+  /** The home relay's origin. */
   readonly relay: string;
   /** The relay's pinned Noise key as hex, once known. */
   readonly relayKey: string | undefined;

@@ -95,7 +95,8 @@ pub struct Device {
     pub crash_after: Option<u32>,
     /// Cut its link after so many more link messages arrived at either end, and lose what.
     pub cut_after: Option<(u32, Loss)>,
-    pub(super) link: Option<Link>,
+    /// One to each relay at most, besides those that have gone silent.
+    pub(super) links: Vec<Link>,
     pub(super) run: Run,
 }
 
@@ -105,6 +106,8 @@ pub(super) struct Link {
     pub(super) id: LinkId,
     /// The world's number for it.
     pub(super) number: u64,
+    /// Which relay it leads to.
+    pub(super) relay: usize,
     /// Nothing passes any more, and nobody has said so.
     pub(super) silent: bool,
 }

@@ -41,24 +41,32 @@ impl World {
     fn carry_out(&mut self, device: usize, output: Output) {
         let run = self.devices[device].run;
         match output {
-            Output::Connect(id, _) => {
-                let held = self.devices[device].link.filter(|link| !link.silent);
-                assert!(held.is_none(), "device {device} asks for a second link before it has ended the first");
+            Output::Connect(id, address) => {
+                let relay = (0..=self.others.len()).find(|index| Self::url(*index) == address.url);
+                let relay = relay.expect("devices know relays of this world only");
+                let links = &mut self.devices[device].links;
+                let held = links.iter().any(|link| link.relay == relay && !link.silent);
+                assert!(!held, "device {device} asks for a second link before it has ended the first");
+                links.retain(|link| link.relay != relay);
                 self.links += 1;
-                if self.relay_up && !self.devices[device].cut_off {
-                    self.devices[device].link = Some(Link { id, number: self.links, silent: false });
+                self.leads_to.insert(self.links, relay);
+                if self.is_up(relay) && !self.devices[device].cut_off {
+                    self.devices[device].links.push(Link { id, number: self.links, relay, silent: false });
                     self.post(Parcel::LinkUp((device, self.links)));
                 } else {
                     self.post(Parcel::LinkDown(device, run, id));
                 }
             }
             Output::Transmit(id, message) => {
-                if let Some(link) = self.devices[device].link.filter(|link| link.id == id && !link.silent) {
+                let links = &self.devices[device].links;
+                if let Some(link) = links.iter().find(|link| link.id == id && !link.silent).copied() {
                     self.post(Parcel::ToRelay((device, link.number), message));
                 }
             }
             Output::Disconnect(id) => {
-                if let Some(link) = self.devices[device].link.take_if(|link| link.id == id)
+                let links = &mut self.devices[device].links;
+                let index = links.iter().position(|link| link.id == id);
+                if let Some(link) = index.map(|index| links.remove(index))
                     && !link.silent
                 {
                     self.post(Parcel::RelayHearsClose((device, link.number)));
@@ -170,11 +178,12 @@ impl World {
         match parcel {
             Parcel::LinkUp(conn) => {
                 let Some(id) = self.link_of(conn) else { return };
-                if self.relay_up {
-                    self.relay.open(conn);
+                let relay = self.leads_to[&conn.1];
+                if self.is_up(relay) {
+                    self.relay_at_mut(relay).open(conn);
                     self.handle(conn.0, Input::LinkUp(id));
                 } else {
-                    self.devices[conn.0].link = None;
+                    self.devices[conn.0].links.retain(|link| link.number != conn.1);
                     self.handle(conn.0, Input::LinkDown(id, LinkDownReason::Unreachable("refused".into())));
                 }
             }
@@ -185,12 +194,13 @@ impl World {
             }
             Parcel::ToRelay(conn, message) => {
                 if self.passes(conn) {
-                    let answers = self.relay.receive(conn, &message);
+                    let relay = self.leads_to[&conn.1];
+                    let answers = self.relay_at_mut(relay).receive(conn, &message);
                     self.post_all(answers);
-                    for (device, number) in self.relay.take_hang_ups() {
+                    for (device, number) in self.relay_at_mut(relay).take_hang_ups() {
                         self.counts.acks_lost += 1;
-                        if self.devices[device].link.is_some_and(|link| link.number == number) {
-                            self.cut(device);
+                        if self.devices[device].links.iter().any(|link| link.number == number) {
+                            self.cut_from(device, relay, Loss::Everything);
                         }
                     }
                     self.count_message(conn.0);
@@ -203,7 +213,7 @@ impl World {
                 }
             }
             Parcel::RelayHearsClose(conn) => {
-                let answers = self.relay.close(conn);
+                let answers = self.relay_at_mut(self.leads_to[&conn.1]).close(conn);
                 self.post_all(answers);
             }
             Parcel::Apply(device, run, _, batch) => {
@@ -246,7 +256,7 @@ impl World {
 
     /// The machine's name for a link that it has not lost.
     fn link_of(&self, conn: Conn) -> Option<LinkId> {
-        self.devices[conn.0].link.filter(|link| link.number == conn.1).map(|link| link.id)
+        self.devices[conn.0].links.iter().find(|link| link.number == conn.1).map(|link| link.id)
     }
 
     /// Whether anything still passes on a link.
@@ -262,6 +272,14 @@ impl World {
 
     pub(super) fn post(&mut self, parcel: Parcel) {
         let latency_ms = self.dice.within(&self.conditions.latency_ms);
-        self.network.send(self.now_ms + latency_ms, parcel);
+        let relay = match &parcel {
+            Parcel::LinkUp(conn)
+            | Parcel::ToRelay(conn, _)
+            | Parcel::ToDevice(conn, _)
+            | Parcel::RelayHearsClose(conn) => self.leads_to[&conn.1],
+            _ => 0,
+        };
+        let slower_ms = relay.checked_sub(1).map_or(self.relay_slower_ms, |other| self.others[other].slower_ms);
+        self.network.send(self.now_ms + latency_ms + slower_ms, parcel);
     }
 }

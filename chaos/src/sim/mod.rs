@@ -17,4 +17,4 @@ pub use defect::Defect;
 pub use device::{Clock, Device, Disk, Running};
 pub use dice::Dice;
 pub use network::{Network, Parcel, Run};
-pub use world::{Conditions, Loss, World};
+pub use world::{Conditions, Loss, Other, World};

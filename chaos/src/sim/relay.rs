@@ -75,6 +75,8 @@ pub struct Relay {
     pub squatted: BTreeSet<AuthPublicKey>,
     /// What each device keeps in its slot.
     pub slots: BTreeMap<NoisePublicKey, Bytes>,
+    /// The epoch of somebody else's log, which lists every device: handed out where it has nothing else.
+    pub foreign_epoch: Option<Bytes>,
     /// Answer this many pushes with a refusal …
     pub refuse_pushes: u32,
     /// … of their envelope at this index, by default the second, and thereby of all behind it.
@@ -106,6 +108,8 @@ pub struct Relay {
     refusals: u64,
     pub(super) rotations: u64,
     rewrites: u64,
+    /// Before each rotation: how long the log was, everything else about it, and what was handed out.
+    before_rotations: Vec<(usize, Log, Option<Bytes>)>,
     sessions: BTreeMap<Conn, Session>,
     mailboxes: BTreeMap<MailboxId, (Conn, Option<Conn>)>,
     rng: ChaCha20Rng,
@@ -124,6 +128,8 @@ struct Session {
     member: bool,
     /// The generation it was admitted under.
     auth_gen: u64,
+    /// The name under which it may make the log.
+    founds: Option<AuthPublicKey>,
     /// It was told of a newer one, and has not said `Hello` with it.
     superseded: bool,
     next: Option<u64>,
@@ -145,13 +151,20 @@ impl Relay {
     /// A relay without a log.
     #[must_use]
     pub fn new() -> Self {
+        Self::numbered(0)
+    }
+
+    /// One of several, each with a key and chances of its own.
+    #[must_use]
+    pub fn numbered(number: u8) -> Self {
         Self {
-            key: StaticKey::from_bytes([7; 32]),
+            key: StaticKey::from_bytes([7 + number; 32]),
             log: None,
             epoch_envelope: None,
             forgot_names: false,
             squatted: BTreeSet::new(),
             slots: BTreeMap::new(),
+            foreign_epoch: None,
             refuse_pushes: 0,
             refuse_index: 1,
             lose_acks: 0,
@@ -170,9 +183,10 @@ impl Relay {
             refusals: 0,
             rotations: 0,
             rewrites: 0,
+            before_rotations: Vec::new(),
             sessions: BTreeMap::new(),
             mailboxes: BTreeMap::new(),
-            rng: ChaCha20Rng::from_seed([99; 32]),
+            rng: ChaCha20Rng::from_seed([99 + number; 32]),
         }
     }
 
@@ -209,6 +223,7 @@ impl Relay {
             phase: Some(Phase::First),
             member: false,
             auth_gen: 0,
+            founds: None,
             superseded: false,
             next: None,
             timeline: Timeline::ZERO,
@@ -236,12 +251,19 @@ impl Relay {
         self.hang_ups.clear();
     }
 
-    /// Its database was replaced by an older copy: so many entries are gone. One that says so gives
-    /// its log another timeline.
+    /// Its database was replaced by an older copy: so many entries are gone, and with them the
+    /// rotations among them. One that says so gives its log another timeline.
     pub fn roll_back(&mut self, entries: usize, declared: bool) {
         let fresh = Timeline(self.rng.next_u64().to_le_bytes());
         if let Some(log) = &mut self.log {
             log.entries.truncate(log.entries.len().saturating_sub(entries).max(1));
+            let head = log.entries.len();
+            let kept = self.before_rotations.partition_point(|(len, ..)| *len < head);
+            if let Some((_, before, epoch_envelope)) = self.before_rotations.drain(kept..).next() {
+                let (entries, timeline) = (std::mem::take(&mut log.entries), log.timeline);
+                *log = Log { entries, timeline, ..before };
+                self.epoch_envelope = epoch_envelope;
+            }
             // An older copy has older receipts; here none.
             log.receipts.clear();
             if declared {
@@ -257,6 +279,7 @@ impl Relay {
         self.log = None;
         self.epoch_envelope = None;
         self.slots.clear();
+        self.before_rotations.clear();
         self.rewrites += 1;
         self.restart();
     }
@@ -355,7 +378,10 @@ impl Relay {
                 let entries = entries
                     .into_iter()
                     .map(|envelope| Stored { blob_id: blob_id(&envelope), envelope: Some(envelope) });
+                let founds = self.sessions.get_mut(&conn).and_then(|session| session.founds.take());
                 if let Some(log) = &mut self.log {
+                    // Of several that were told that there is room, the first to come names it.
+                    log.auth = founds.unwrap_or(log.auth);
                     log.entries = entries.collect();
                     log.allow.extend(allow.into_vec());
                     log.timeline = Timeline(self.rng.next_u64().to_le_bytes());
@@ -465,8 +491,11 @@ impl Relay {
             Who::Guest {} => self.send(conn, &welcome(None, Bytes::new(), Vec::new(), self.envelope_bytes_max)),
             Who::Member { auth_public, signature } => {
                 assert!(hello::verify(auth_public, &stream.handshake_hash(), create, signature), "members sign");
+                if let Some(session) = self.sessions.get_mut(&conn) {
+                    session.founds = create.then_some(*auth_public);
+                }
                 match &self.log {
-                    _ if self.squatted.contains(auth_public) => self.fail(conn, ErrorCode::DeviceRevoked),
+                    _ if self.squatted.contains(auth_public) => self.supersede(conn, ErrorCode::DeviceRevoked),
                     // Announced by somebody, and not made yet.
                     Some(log) if log.timeline.is_zero() && create => self.welcome(conn),
                     Some(log) if log.timeline.is_zero() => self.fail(conn, ErrorCode::UnknownLog),
@@ -502,7 +531,8 @@ impl Relay {
             floor: 1,
         });
         if let Some(session) = self.sessions.get_mut(&conn) {
-            session.member = true;
+            // Who is to make the log hears nothing of others before it has.
+            session.member = state.as_ref().is_some_and(|state| !state.timeline.is_zero());
             session.auth_gen = state.as_ref().map_or(0, |state| state.auth_gen);
             session.superseded = false;
         }

@@ -1,6 +1,6 @@
 //! The world: who is there, what time it is, and what happens next.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
@@ -22,7 +22,6 @@ use super::dice::Dice;
 use super::network::{Network, Parcel};
 use super::relay::{Conn, Relay};
 
-const URL: &str = "http://127.0.0.1:8080";
 /// Steps without time passing after which the world is stuck.
 const STEPS_AT_ONCE_MAX: u32 = 100_000;
 /// How long a relay keeps the session of a link that went silent.
@@ -55,13 +54,28 @@ pub enum Loss {
     Silence,
 }
 
-/// Devices, a relay and a network. See [`crate::sim`].
+/// A relay besides the first.
+#[derive(Debug)]
+pub struct Other {
+    /// The relay.
+    pub relay: Relay,
+    /// Whether links to it come about.
+    pub up: bool,
+    /// What a message to or from it takes longer.
+    pub slower_ms: u64,
+}
+
+/// Devices, relays and a network. See [`crate::sim`].
 #[derive(Debug)]
 pub struct World {
-    /// The one relay.
+    /// The first relay; most worlds have no other.
     pub relay: Relay,
     /// Whether links to it come about.
     pub relay_up: bool,
+    /// What a message to or from it takes longer.
+    pub relay_slower_ms: u64,
+    /// The second, and so on.
+    pub others: Vec<Other>,
     /// Numbered by their index.
     pub devices: Vec<Device>,
     /// How good the network and the disks are.
@@ -73,6 +87,8 @@ pub struct World {
     pub(super) now_ms: u64,
     pub(super) network: Network,
     pub(super) links: u64,
+    /// Which relay each link leads to.
+    pub(super) leads_to: BTreeMap<u64, usize>,
     /// Links on which nothing passes, also once the device has given them up.
     pub(super) silenced: BTreeSet<Conn>,
     pub(super) dice: Dice,
@@ -110,6 +126,8 @@ impl World {
         Self {
             relay: Relay::new(),
             relay_up: true,
+            relay_slower_ms: 0,
+            others: Vec::new(),
             devices: Vec::new(),
             conditions: Conditions::CALM,
             defect: None,
@@ -117,6 +135,7 @@ impl World {
             now_ms: 1_000_000,
             network: Network::default(),
             links: 0,
+            leads_to: BTreeMap::new(),
             silenced: BTreeSet::new(),
             dice: Dice::new(seed, b'w'),
             steps_at_once: 0,
@@ -138,6 +157,60 @@ impl World {
         for number in 1..devices {
             self.pair(0, &format!("device {number}"));
         }
+    }
+
+    /// Where a relay is found.
+    #[must_use]
+    pub fn url(relay: usize) -> String {
+        format!("http://127.0.0.1:{}", 8080 + relay)
+    }
+
+    /// Another relay, with nothing on it; its index.
+    pub fn add_relay(&mut self) -> usize {
+        let number = self.others.len() + 1;
+        let relay = Relay::numbered(u8::try_from(number).expect("few relays"));
+        self.others.push(Other { relay, up: true, slower_ms: 0 });
+        number
+    }
+
+    /// A relay by its index.
+    #[must_use]
+    pub fn relay_at(&self, index: usize) -> &Relay {
+        index.checked_sub(1).map_or(&self.relay, |other| &self.others[other].relay)
+    }
+
+    /// A relay by its index, to change it.
+    pub fn relay_at_mut(&mut self, index: usize) -> &mut Relay {
+        match index.checked_sub(1) {
+            None => &mut self.relay,
+            Some(other) => &mut self.others[other].relay,
+        }
+    }
+
+    pub(super) fn is_up(&self, index: usize) -> bool {
+        index.checked_sub(1).map_or(self.relay_up, |other| self.others[other].up)
+    }
+
+    /// Makes a relay reachable, or not: then its links break, and it keeps its log.
+    pub fn set_up(&mut self, index: usize, up: bool) {
+        match index.checked_sub(1) {
+            None => self.relay_up = up,
+            Some(other) => self.others[other].up = up,
+        }
+        if !up {
+            self.restart_at(index);
+        }
+    }
+
+    /// A device has another relay carry the group; the group knows once everything has settled.
+    ///
+    /// # Panics
+    /// When the engine refuses it.
+    pub fn list_relay(&mut self, device: usize, index: usize) {
+        let now = self.now_at(device);
+        let address = RelayAddress { url: Self::url(index), key: None };
+        self.engine(device).add_relay(now, address, None, false).expect("not listed yet");
+        self.drain(device);
     }
 
     /// Milliseconds since this world's beginning of time.
@@ -178,7 +251,7 @@ impl World {
     pub fn found(&mut self, name: &str) -> usize {
         let device = self.add_device();
         let secrets = self.new_run(device);
-        let relay = RelayAddress { url: URL.into(), key: None };
+        let relay = RelayAddress { url: Self::url(0), key: None };
         let founding = Founding { relay, device_name: name.into(), token: None };
         let batch = Engine::found(self.now_at(device), &secrets, founding);
         self.devices[device].apply(batch);
@@ -226,7 +299,7 @@ impl World {
     /// When the invitation leads nowhere.
     pub fn join(&mut self, device: usize, invite: Invite, name: &str) {
         let secrets = self.new_run(device);
-        let relay = invite.relay(Some(URL), None).expect("an address");
+        let relay = invite.relay(Some(&Self::url(0)), None).expect("an address");
         let joining = Joining { invite, relay, device_name: name.into(), bring_data: false };
         let joiner = Joiner::new(self.now_at(device), secrets, joining);
         self.devices[device].running = Running::Joiner(Box::new(joiner));
@@ -249,7 +322,7 @@ impl World {
     pub fn begin_restoring(&mut self, words: RecoveryWords, name: &str) -> usize {
         let device = self.add_device();
         let secrets = self.new_run(device);
-        let relay = RelayAddress { url: URL.into(), key: None };
+        let relay = RelayAddress { url: Self::url(0), key: None };
         let restoring = Restoring { words, relay, device_name: name.into() };
         let restorer = Restorer::new(self.now_at(device), secrets, restoring);
         self.devices[device].running = Running::Restorer(Box::new(restorer));
@@ -296,7 +369,9 @@ impl World {
 
     /// The process is gone. A batch that was being written is there or not, as chance has it.
     pub fn crash_losing(&mut self, device: usize, loss: Loss) {
-        self.break_link(device, loss);
+        for relay in 0..=self.others.len() {
+            self.break_link_to(device, relay, loss);
+        }
         let survives = self.dice.chance(500);
         let disk = &self.devices[device].disk;
         self.counts.crashes_while_writing += u64::from(disk.pending.is_some());
@@ -318,7 +393,14 @@ impl World {
 
     /// The link breaks.
     pub fn cut_losing(&mut self, device: usize, loss: Loss) {
-        if let Some(link) = self.break_link(device, loss)
+        for relay in 0..=self.others.len() {
+            self.cut_from(device, relay, loss);
+        }
+    }
+
+    /// The link to one relay breaks.
+    pub fn cut_from(&mut self, device: usize, relay: usize, loss: Loss) {
+        if let Some(link) = self.break_link_to(device, relay, loss)
             && loss != Loss::Silence
         {
             let run = self.devices[device].run;
@@ -328,30 +410,31 @@ impl World {
 
     /// The relay ends the link because it has no place, and says when to come back.
     pub fn turn_away(&mut self, device: usize, retry_after_ms: u64) {
-        if let Some(link) = self.break_link(device, Loss::Everything) {
+        if let Some(link) = self.break_link_to(device, 0, Loss::Everything) {
             self.handle(device, Input::LinkDown(link.id, LinkDownReason::TryLater { retry_after_ms }));
         }
     }
 
-    fn break_link(&mut self, device: usize, loss: Loss) -> Option<Link> {
-        let link = self.devices[device].link.as_mut()?;
-        let conn = (device, link.number);
+    fn break_link_to(&mut self, device: usize, relay: usize, loss: Loss) -> Option<Link> {
+        let links = &mut self.devices[device].links;
+        let index = links.iter().position(|link| link.relay == relay)?;
+        let conn = (device, links[index].number);
         match loss {
             Loss::Everything => {
-                let link = self.devices[device].link.take();
-                let answers = self.relay.close(conn);
+                let link = links.remove(index);
+                let answers = self.relay_at_mut(relay).close(conn);
                 self.post_all(answers);
-                link
+                Some(link)
             }
             Loss::Downstream => {
-                let link = self.devices[device].link.take();
+                let link = links.remove(index);
                 self.post(Parcel::RelayHearsClose(conn));
-                link
+                Some(link)
             }
             Loss::Silence => {
-                link.silent = true;
+                links[index].silent = true;
+                let link = links[index];
                 self.silenced.insert(conn);
-                let link = *link;
                 self.network.send(self.now_ms + RELAY_PATIENCE_MS, Parcel::RelayHearsClose(conn));
                 Some(link)
             }
@@ -360,24 +443,38 @@ impl World {
 
     /// The relay's process is gone and comes back with its log; every link to it breaks.
     pub fn restart_relay(&mut self) {
-        self.relay.restart();
+        self.restart_at(0);
+    }
+
+    fn restart_at(&mut self, relay: usize) {
+        self.relay_at_mut(relay).restart();
         for device in 0..self.devices.len() {
-            if self.devices[device].link.is_some_and(|link| !link.silent) {
-                self.cut(device);
+            if self.devices[device].links.iter().any(|link| link.relay == relay && !link.silent) {
+                self.cut_from(device, relay, Loss::Everything);
             }
         }
     }
 
     /// The relay's database is replaced by an older copy, of which it says so or not.
     pub fn roll_back_relay(&mut self, entries: usize, declared: bool) {
-        self.relay.roll_back(entries, declared);
-        self.restart_relay();
+        self.roll_back_at(0, entries, declared);
+    }
+
+    /// The same with any relay.
+    pub fn roll_back_at(&mut self, relay: usize, entries: usize, declared: bool) {
+        self.relay_at_mut(relay).roll_back(entries, declared);
+        self.restart_at(relay);
     }
 
     /// The relay's database is gone.
     pub fn wipe_relay(&mut self) {
-        self.relay.wipe();
-        self.restart_relay();
+        self.wipe_at(0);
+    }
+
+    /// The same with any relay.
+    pub fn wipe_at(&mut self, relay: usize) {
+        self.relay_at_mut(relay).wipe();
+        self.restart_at(relay);
     }
 
     /// The relay says something to every session there is, of its own.

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use zerok_sync_core::id::DeviceId;
 use zerok_sync_core::io::StorageFault;
 use zerok_sync_core::{Engine, Event, Input, IntegrityEvent, Invite, InviteKind, Problem, PushError};
-use zerok_sync_protocol::{ErrorCode, wire};
+use zerok_sync_protocol::{BlobId, ErrorCode, Timeline, wire};
 
 use crate::sim::{Clock, Conditions, Defect, Dice, Loss, Run, Running, World};
 use app::App;
@@ -26,6 +26,8 @@ use plan::{Op, Plan};
 /// Virtual time from the end of the faults until everything must have converged: the longest
 /// backoff, a dead link found by its ping, and a refused push tried again, one after the other.
 pub const SETTLE_MS: u64 = 180_000;
+/// Virtual time in which a second relay is filled when nothing goes wrong.
+const FILLED_MS: u64 = 10_000;
 /// Virtual time in which a device must be let in when nothing goes wrong.
 const PAIRING_MS: u64 = 30_000;
 
@@ -58,6 +60,22 @@ struct Person {
     starting: bool,
     /// It was asked to leave the group.
     leaves: bool,
+    /// Timelines in which the relay went back without a word, that this device may tell of …
+    may_tell: BTreeSet<Timeline>,
+    /// … and must: it had read this far, and what stood there is gone and not put back yet.
+    must_tell: Vec<Unsaid>,
+    /// How often it told.
+    told: usize,
+}
+
+/// Something that a relay lost without a word.
+#[derive(Debug)]
+struct Unsaid {
+    relay: usize,
+    timeline: Timeline,
+    /// How far a device had read, and what stood there.
+    read: u64,
+    blob_id: BlobId,
 }
 
 /// Something that will be done.
@@ -65,7 +83,7 @@ struct Person {
 enum Act {
     Op(Op),
     Start(usize),
-    RelayBack,
+    RelayBack(usize),
     Online(usize, Run),
     Reachable(usize),
     Join(Box<Invite>),
@@ -84,7 +102,8 @@ pub struct Trial {
     agenda: BTreeMap<(u64, u64), Act>,
     acts: u64,
     persons: Vec<Person>,
-    inspector: Inspector,
+    /// One for each relay.
+    inspectors: Vec<Inspector>,
     /// The keys change in this trial.
     rotates: bool,
     /// Devices that somebody removes, or that leave.
@@ -111,8 +130,21 @@ impl Trial {
         world.relay.envelope_bytes_max = plan.envelope_bytes_max;
         world.form_group(plan.founders);
         world.relay.keeps_received = true;
-        let mut inspector = Inspector::new(world.keys(0).1);
-        (0..plan.founders).for_each(|device| inspector.learn(world.keys(device).0));
+        for relay in 1..plan.relays {
+            let relay_at = world.add_relay();
+            debug_assert_eq!(relay_at, relay);
+            world.list_relay(0, relay);
+            world.advance(FILLED_MS);
+            world.relay_at_mut(relay).keeps_received = true;
+            world.relay_at_mut(relay).envelope_bytes_max = plan.envelope_bytes_max;
+        }
+        let inspectors = (0..plan.relays).map(|_| {
+            let mut inspector = Inspector::new(world.keys(0).1);
+            (0..plan.founders).for_each(|device| inspector.learn(world.keys(device).0));
+            inspector.partial = plan.relays > 1;
+            inspector
+        });
+        let inspectors = inspectors.collect();
         let mut trial = Self {
             seed,
             world,
@@ -121,7 +153,7 @@ impl Trial {
             agenda: BTreeMap::new(),
             acts: 0,
             persons: Vec::new(),
-            inspector,
+            inspectors,
             doomed: BTreeSet::new(),
             healed: false,
             rolled_back: false,
@@ -184,7 +216,9 @@ impl Trial {
         self.world.conditions = Conditions::CALM;
         self.plan.lateness_ms = 0..=100;
         self.healed = true;
-        self.world.relay_up = true;
+        (0..self.plan.relays).for_each(|relay| self.world.set_up(relay, true));
+        self.world.relay_slower_ms = 0;
+        self.world.others.iter_mut().for_each(|other| other.slower_ms = 0);
         self.world.relay.refuse_pushes = 0;
         self.world.relay.lose_acks = 0;
         for device in &mut self.world.devices {
@@ -265,7 +299,7 @@ impl Trial {
         match act {
             Act::Op(op) => self.op(op),
             Act::Start(device) => self.start(device),
-            Act::RelayBack => self.world.relay_up = true,
+            Act::RelayBack(relay) => self.world.set_up(relay, true),
             Act::Reachable(device) => self.world.devices[device].cut_off = false,
             Act::Join(invite) => self.join(*invite),
             Act::Answer(device, run) if self.runs(device, run) => {
@@ -313,22 +347,29 @@ impl Trial {
                 self.world.devices[device % count].cut_after = Some((messages, loss));
             }
             Op::FailDisk(device) => self.world.devices[device % count].disk.fail_next = 1,
-            Op::RestartRelay(ms) => {
+            Op::RestartRelay(relay, ms) => {
+                let relay = relay % self.plan.relays;
                 self.count("relay restarts");
-                self.world.relay_up = false;
-                self.world.restart_relay();
-                self.after(ms, Act::RelayBack);
+                self.world.set_up(relay, false);
+                self.after(ms, Act::RelayBack(relay));
             }
-            Op::RollBack(entries, declared) => {
+            Op::RollBack(relay, entries, declared) => {
+                let relay = relay % self.plan.relays;
                 self.count(if declared { "restores declared" } else { "rollbacks" });
-                self.rolled_back |= !declared;
-                self.world.roll_back_relay(entries, declared);
+                self.expect_told(relay, entries, declared);
+                self.world.roll_back_at(relay, entries, declared);
             }
-            Op::Wipe => {
+            Op::Wipe(relay) => {
+                let relay = relay % self.plan.relays;
                 self.count("relays wiped");
                 self.wiped = true;
-                self.world.wipe_relay();
+                self.expect_told(relay, 0, true);
+                self.world.wipe_at(relay);
             }
+            Op::SlowRelay(relay, ms) => match (relay % self.plan.relays).checked_sub(1) {
+                None => self.world.relay_slower_ms = ms,
+                Some(other) => self.world.others[other].slower_ms = ms,
+            },
             Op::CutOff(device, ms) => {
                 self.count("partitions");
                 let device = device % count;
@@ -380,6 +421,34 @@ impl Trial {
             Op::Compact(device) => self.compact(device % count),
             Op::TurnClock(device, ahead_ms) => {
                 self.world.devices[device % count].clock.wall_ahead_ms = ahead_ms;
+            }
+        }
+    }
+
+    /// Notes who is to find out that the relay goes back: every device that has read what will be
+    /// gone. A loss that is declared hides one that was not, from all who have not found that out.
+    fn expect_told(&mut self, relay: usize, entries: usize, declared: bool) {
+        let Some(log) = &self.world.relay_at(relay).log else { return };
+        let (timeline, head) = (log.timeline, log.entries.len());
+        let to = head.saturating_sub(entries).max(1) as u64;
+        for (device, person) in self.persons.iter_mut().enumerate() {
+            let at = &self.world.devices[device];
+            if declared {
+                person.must_tell.retain(|unsaid| unsaid.timeline != timeline);
+            } else if (to as usize) < head {
+                self.rolled_back = true;
+                person.may_tell.insert(timeline);
+                let status = at.engine().map(Engine::status).filter(|_| at.disk_is_idle());
+                let relays = status.into_iter().flat_map(|status| status.relays);
+                let mut here = relays.filter(|it| it.address.url == World::url(relay) && it.caught_up);
+                let read = here.next().and_then(|it| it.head).filter(|&read| read > to);
+                let known = person.must_tell.iter().any(|unsaid| unsaid.timeline == timeline);
+                if let Some((read, stored)) = read.and_then(|it| Some((it, log.entries.get(it as usize - 1)?)))
+                    && !known
+                {
+                    let blob_id = stored.blob_id;
+                    person.must_tell.push(Unsaid { relay, timeline, read, blob_id });
+                }
             }
         }
     }
@@ -449,6 +518,24 @@ impl Trial {
         }
     }
 
+    /// What a device's app has made of everything that is stored there.
+    fn state_of(&self, device: usize) -> Result<Vec<app::Kept>, String> {
+        let storage = &self.world.devices[device];
+        let Some(engine) = storage.engine() else { return Ok(Vec::new()) };
+        let (from, to) = Engine::entry_range(0);
+        let reader = engine.entry_reader();
+        let mut state = Vec::new();
+        for stored in storage.rows(&from, &to).flat_map(|row| reader.entries(row, 0)) {
+            let read = |from: Vec<u8>, to: Vec<u8>| storage.rows(&from, &to).collect();
+            let entry = stored.and_then(|stored| stored.whole(read)).map_err(|error| error.to_string())?;
+            if entry.snapshot {
+                state.clear();
+            }
+            state.extend(app::kept(&entry)?);
+        }
+        Ok(state)
+    }
+
     /// The app of a device hands its state over, if it has read and processed everything.
     fn compact(&mut self, device: usize) {
         let Some(engine) = self.world.devices[device].engine() else { return };
@@ -456,22 +543,7 @@ impl Trial {
         if self.persons[device].app.read != position {
             return;
         }
-        let (from, to) = Engine::entry_range(0);
-        let (reader, storage) = (engine.entry_reader(), &self.world.devices[device]);
-        let mut state: Result<Vec<app::Kept>, String> = Ok(Vec::new());
-        for stored in storage.rows(&from, &to).flat_map(|row| reader.entries(row, 0)) {
-            let read = |from: Vec<u8>, to: Vec<u8>| storage.rows(&from, &to).collect();
-            let entry = stored.and_then(|stored| stored.whole(read)).map_err(|error| error.to_string());
-            state = state.and_then(|mut state| {
-                let entry = entry?;
-                if entry.snapshot {
-                    state.clear();
-                }
-                state.extend(app::kept(&entry)?);
-                Ok(state)
-            });
-        }
-        let state = match state {
+        let state = match self.state_of(device) {
             Ok(state) => state,
             Err(fault) => return self.wrong(device, fault),
         };
@@ -540,6 +612,12 @@ impl Trial {
         // The rest was never reported, and is lost.
         person.pushes.split_off(&(status.stored_push + 1));
         person.id = Some(status.device);
+        // Told on disk, and killed before the app heard of it.
+        for finding in &status.integrity {
+            if let IntegrityEvent::RolledBack { from, .. } = finding {
+                person.must_tell.retain(|unsaid| unsaid.read != *from);
+            }
+        }
         let unread = person.app.read < person.app.rung;
         for fault in faults {
             self.wrong(device, fault);
@@ -571,7 +649,8 @@ impl Trial {
                     begun += u64::from(entry.snapshot);
                     again += u64::from(person.app.seen.contains_key(&entry.position));
                     faults.extend(person.app.take(&entry).err());
-                    if entry.missing_deps {
+                    // From one of several relays it may come before what it names.
+                    if entry.missing_deps && self.plan.relays == 1 {
                         faults.push(format!("position {} lacks what its author had seen", entry.position));
                     }
                 }
@@ -613,10 +692,30 @@ impl Trial {
         })
     }
 
+    /// Whether a device may write, or join, where the others do not know of it yet: in what a relay
+    /// has lost, or on another relay.
+    fn may_be_unknown(&self) -> bool {
+        self.plan.relays > 1 || self.world.relay.rewrites() > 0
+    }
+
+    /// Highest seq of a device that ever stood at a relay.
+    fn stored_seq(&self, device: &DeviceId) -> u64 {
+        self.inspectors.iter().map(|inspector| inspector.stored_seq(device)).max().unwrap_or_default()
+    }
+
     /// Looks at everything that the last step brought.
     fn observe(&mut self) {
-        if let Err(fault) = self.inspector.inspect(&mut self.world.relay) {
-            self.violations.push(format!("at {} ms, the relay: {fault}", self.world.now_ms()));
+        for (relay, inspector) in self.inspectors.iter_mut().enumerate() {
+            if let Err(fault) = inspector.inspect(self.world.relay_at_mut(relay)) {
+                self.violations.push(format!("at {} ms, the relay: {fault}", self.world.now_ms()));
+            }
+        }
+        for person in &mut self.persons {
+            // Who finds it at its place again has lost nothing.
+            person.must_tell.retain(|unsaid| {
+                let stands = self.world.relay_at(unsaid.relay).entries().get(unsaid.read as usize - 1);
+                stands.is_none_or(|stored| stored.blob_id != unsaid.blob_id)
+            });
         }
         for device in 0..self.world.devices.len() {
             for event in std::mem::take(&mut self.world.devices[device].events) {
@@ -656,7 +755,7 @@ impl Trial {
             Event::PushesStored { push } => self.persons[device].stored = self.persons[device].stored.max(push),
             Event::PushesAcked { push } => {
                 self.persons[device].acked = self.persons[device].acked.max(push);
-                let at_relay = self.persons[device].id.map_or(0, |id| self.inspector.stored_seq(&id));
+                let at_relay = self.persons[device].id.map_or(0, |id| self.stored_seq(&id));
                 if at_relay < push {
                     self.wrong(device, format!("push {push} is acknowledged, and the relay has {at_relay}"));
                 }
@@ -675,14 +774,26 @@ impl Trial {
                     // Shut out for good, or for as long as a removal under way has not read that it
                     // joined: the end tells.
                     Some(Problem::Revoked) if self.rotates => {}
+                    // An older copy of the log lets in who was removed since, to read its own removal.
+                    Some(Problem::EpochNotOpened) if self.rotates && self.may_be_unknown() => {}
                     Some(Problem::Left) if self.persons[device].leaves => {}
                     // Until somebody who has the log makes it again.
                     Some(Problem::LogGone | Problem::Refused { code: Some(ErrorCode::UnknownLog), .. })
-                        if self.wiped => {}
+                        if self.wiped || self.may_be_unknown() => {}
                     Some(problem) => self.wrong(device, problem),
                 }
             }
-            Event::Integrity(IntegrityEvent::RolledBack { .. }) if self.rolled_back => self.count("rollbacks told"),
+            Event::Integrity(IntegrityEvent::RolledBack { from, .. }) if self.rolled_back => {
+                self.persons[device].told += 1;
+                self.persons[device].must_tell.retain(|unsaid| unsaid.read != from);
+                self.count("rollbacks told");
+            }
+            // An older copy of the log admits who was removed since, until a member comes.
+            Event::Integrity(IntegrityEvent::Quarantined { sender, .. })
+                if self.may_be_unknown() && self.doomed.contains(&sender) =>
+            {
+                self.count("entries from outside held back");
+            }
             Event::Integrity(finding) => self.wrong(device, format!("{finding:?}")),
             Event::Repairing { done: true, uploaded, .. } if uploaded > 0 => self.count("relays healed"),
             Event::Repairing { .. } => {}
@@ -706,13 +817,15 @@ impl Trial {
             | Event::UnknownDeviceAtRelay { .. } => {}
             Event::MemberRemoved { device: id, .. } => {
                 self.count("removals read");
-                if !self.doomed.contains(&id) {
+                // Who joined in what was lost may be unknown to whoever changes the keys next.
+                if !self.doomed.contains(&id) && !self.may_be_unknown() {
                     self.wrong(device, format!("{id} was removed, and nobody asked for that"));
                 }
             }
             Event::Joined => {
                 self.count("joins completed");
-                self.inspector.learn(self.world.keys(device).0);
+                let keys = self.world.keys(device).0;
+                self.inspectors.iter_mut().for_each(|inspector| inspector.learn(keys.clone()));
                 self.world.devices[device].running = Running::Nothing;
             }
             Event::Restored | Event::RestoreFailed(_) => self.wrong(device, "nobody restores here"),

@@ -11,10 +11,12 @@ use crate::sim::{Conditions, Dice, Loss};
 
 /// Longest schedule.
 const OPS_MAX: u64 = 60;
+/// How often what is done, relative to the others; the numbers are those of [`draw_op`].
+const WEIGHTS: [u64; 23] = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1, 3, 1, 2, 1, 1, 1, 1, 2];
 /// Milliseconds in five years.
 const FIVE_YEARS_MS: i64 = 5 * 365 * 24 * 3_600 * 1_000;
 
-/// Something done to the world. Devices are meant modulo how many there are.
+/// Something done to the world. Devices and relays are meant modulo how many there are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
     /// The app pushes so many blobs.
@@ -34,13 +36,15 @@ pub enum Op {
     CrashAfter(usize, u32),
     /// The next batch is not carried out.
     FailDisk(usize),
-    /// The relay's process is gone for so long.
-    RestartRelay(u64),
-    /// The relay's database is replaced by an older copy that lacks so many entries, and the relay
+    /// A relay's process is gone for so long.
+    RestartRelay(usize, u64),
+    /// A relay's database is replaced by an older copy that lacks so many entries, and the relay
     /// says so or not.
-    RollBack(usize, bool),
-    /// The relay's database is gone.
-    Wipe,
+    RollBack(usize, usize, bool),
+    /// A relay's database is gone.
+    Wipe(usize),
+    /// From now on messages to and from a relay take so much longer.
+    SlowRelay(usize, u64),
     /// No link of a device comes about for so long, and the one it has breaks.
     CutOff(usize, u64),
     /// So many pushes are refused for now, from the envelope at an index on.
@@ -82,6 +86,8 @@ pub struct Plan {
     pub founders: usize,
     /// Devices in it at the end.
     pub devices: usize,
+    /// Relays that carry it.
+    pub relays: usize,
     /// What is done, at how many milliseconds after the beginning.
     pub ops: Vec<(u64, Op)>,
     /// The largest envelope the relay takes: a push that is larger goes in parts.
@@ -109,7 +115,29 @@ impl Plan {
         let mut dice = Dice::new(seed, b'p');
         let devices = 3 + dice.index(3);
         let founders = 1 + dice.index(devices - 1);
-        let mut weights = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1, 3, 1, 2, 1, 1, 1, 0, 2];
+        let mut plan = Self::draw_with(&mut dice, WEIGHTS);
+        (plan.founders, plan.devices) = (founders, devices);
+        // From dice of its own, so that what else a seed means stays as it was.
+        plan.envelope_bytes_max = [8 * 1024, ENVELOPE_BYTES_MAX_DEFAULT][Dice::new(seed, b'e').index(2)];
+        plan
+    }
+
+    /// The plan of a seed for five devices and two relays: pairing, pushing, removing, changing keys
+    /// and repairing come thicker than other faults.
+    #[must_use]
+    pub fn draw_two_relays(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, b'q');
+        let founders = 2 + dice.index(3);
+        let mut plan =
+            Self::draw_with(&mut dice, [12, 2, 1, 2, 1, 3, 2, 1, 1, 1, 1, 2, 1, 5, 0, 1, 1, 1, 3, 2, 1, 3, 2]);
+        (plan.founders, plan.devices, plan.relays) = (founders, 5, 2);
+        plan.envelope_bytes_max = [8 * 1024, ENVELOPE_BYTES_MAX_DEFAULT][Dice::new(seed, b'e').index(2)];
+        plan
+    }
+
+    /// Everything but who is there.
+    fn draw_with(dice: &mut Dice, mut weights: [u64; 23]) -> Self {
+        let (founders, devices) = (1, 1);
         for weight in &mut weights[1..] {
             if dice.chance(300) {
                 *weight = 0;
@@ -124,7 +152,7 @@ impl Plan {
                 1..=3 => dice.within(&(0..=2_000)),
                 _ => dice.within(&(0..=30)),
             };
-            ops.push((at_ms, draw_op(&mut dice, &weights)));
+            ops.push((at_ms, draw_op(dice, &weights)));
         }
         let conditions = Conditions {
             latency_ms: match dice.index(4) {
@@ -142,9 +170,18 @@ impl Plan {
         };
         let lateness_ms = [0..=0, 0..=100, 0..=10_000][dice.index(3)].clone();
         let down_ms = [0..=0, 0..=200, 0..=10_000][dice.index(3)].clone();
-        // From dice of its own, so that what else a seed means stays as it was.
-        let envelope_bytes_max = [8 * 1024, ENVELOPE_BYTES_MAX_DEFAULT][Dice::new(seed, b'e').index(2)];
-        Self { founders, devices, ops, envelope_bytes_max, conditions, lateness_ms, empty_blobs: false, down_ms }
+        let envelope_bytes_max = ENVELOPE_BYTES_MAX_DEFAULT;
+        Self {
+            founders,
+            devices,
+            relays: 1,
+            ops,
+            envelope_bytes_max,
+            conditions,
+            lateness_ms,
+            empty_blobs: false,
+            down_ms,
+        }
     }
 }
 
@@ -166,7 +203,7 @@ fn draw_op(dice: &mut Dice, weights: &[u64]) -> Op {
         2 => Op::Crash(device, loss),
         3 => Op::CrashAfter(device, u32::try_from(dice.within(&(1..=25))).expect("small")),
         4 => Op::FailDisk(device),
-        5 => Op::RestartRelay(dice.within(&(0..=5_000))),
+        5 => Op::RestartRelay(device, dice.within(&(0..=5_000))),
         6 => Op::CutOff(device, dice.within(&(0..=15_000))),
         7 => Op::RefusePushes(1 + u32::from(dice.chance(300)), dice.index(3)),
         8 => Op::LoseAcks(1 + u32::from(dice.chance(300))),
@@ -180,8 +217,8 @@ fn draw_op(dice: &mut Dice, weights: &[u64]) -> Op {
         18 => Op::Revoke(device, dice.index(5)),
         19 => Op::Rotate(device),
         20 => Op::Leave(device),
-        21 if dice.chance(250) => Op::Wipe,
-        21 => Op::RollBack(dice.within(&(1..=20)) as usize, dice.chance(500)),
+        21 if dice.chance(250) => Op::Wipe(device),
+        21 => Op::RollBack(device, dice.within(&(1..=20)) as usize, dice.chance(500)),
         22 => Op::Compact(device),
         17 => Op::Close(device, dice.within(&(0..=3_000))),
         _ => Op::TurnClock(device, (dice.any() % 2_000) as i64 * FIVE_YEARS_MS / 1_000 - FIVE_YEARS_MS),

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use zerok_sync_core::id::DeviceId;
 use zerok_sync_core::{Connection, Engine, IntegrityEvent, Problem};
-use zerok_sync_protocol::BlobId;
+use zerok_sync_protocol::{BlobId, ErrorCode};
 
-use super::Trial;
 use super::app::{Kept, kept};
-use crate::sim::Defect;
+use super::{Person, Trial};
+use crate::sim::{Defect, World};
 
 /// What identifies an entry in the total order, and what it says.
 type Ordered = (u64, DeviceId, u64, BlobId);
@@ -30,9 +30,15 @@ impl Trial {
             .enumerate()
             .filter_map(|(device, person)| Some((device, person.id?, person)))
             .flat_map(|(device, id, person)| {
-                // Of who is out, what had reached the log counts: at least what was acknowledged.
-                let counts =
-                    if inside.contains(&device) { u64::MAX } else { person.acked.max(self.inspector.stored_seq(&id)) };
+                // Of who is out, what had reached the log counts: at least what was acknowledged. Where
+                // the relay lost that again and nobody had read it, nobody can put it back.
+                let counts = if inside.contains(&device) {
+                    u64::MAX
+                } else if self.may_be_unknown() {
+                    self.read_of(inside.first().copied(), id)
+                } else {
+                    person.acked.max(self.stored_seq(&id))
+                };
                 person.pushes.range(..=counts).map(move |(seq, blob)| ((id, *seq), blob.to_vec()))
             })
             .collect();
@@ -44,7 +50,9 @@ impl Trial {
         let epochs: BTreeSet<_> =
             inside.iter().filter_map(|&device| Some(self.world.devices[device].engine()?.status().epoch)).collect();
         if epochs.len() > 1 {
-            self.violations.push(format!("{} epochs are current", epochs.len()));
+            let of =
+                |&device: &usize| self.world.devices[device].engine().map(|engine| (device, engine.status().epoch));
+            self.violations.push(format!("{:?} are current", inside.iter().filter_map(of).collect::<Vec<_>>()));
         }
         if everybody.is_empty() {
             self.violations.push("nobody is left".into());
@@ -62,14 +70,29 @@ impl Trial {
         }
     }
 
+    /// Highest entry of `sender` that a device's app was handed.
+    fn read_of(&self, device: Option<usize>, sender: DeviceId) -> u64 {
+        let state = device.and_then(|device| self.state_of(device).ok()).unwrap_or_default();
+        state.into_iter().filter(|kept| kept.sender == sender).map(|kept| kept.seq).max().unwrap_or_default()
+    }
+
     /// Whether a device is out of the group, for a reason: it was removed or has left, or the keys
     /// were changed between its invitation and its first entry.
     fn is_out(&self, device: usize) -> bool {
         let at = &self.world.devices[device];
         let Some(engine) = at.engine() else { return self.rotates && at.storage.is_empty() };
         let status = engine.status();
-        let has_reason = self.doomed.contains(&status.device) || self.inspector.stored_seq(&status.device) == 0;
-        matches!(status.problem, Some(Problem::Revoked | Problem::Left)) && has_reason
+        let has_reason =
+            self.doomed.contains(&status.device) || self.stored_seq(&status.device) == 0 || self.may_be_unknown();
+        let out = match status.problem {
+            Some(Problem::Revoked | Problem::Left) => true,
+            // It got as far as its own removal before that was repeated to the relay.
+            Some(Problem::EpochNotOpened) => self.may_be_unknown(),
+            // The log was made again, and knows nothing of older names.
+            Some(Problem::Refused { code: Some(ErrorCode::UnknownLog), .. }) => self.may_be_unknown(),
+            _ => false,
+        };
+        out && has_reason
     }
 
     fn judge_device(
@@ -87,22 +110,42 @@ impl Trial {
             return Err(format!("{} entries, {} bytes left to push", status.outbox_count, status.outbox_bytes));
         }
         let mut members: Vec<DeviceId> = status.members.iter().map(|member| member.device).collect();
+        // What a device said when it left was lost before anybody had read it: it is for a person to
+        // remove it.
+        let has_left = |id: &DeviceId| self.persons.iter().any(|person| person.leaves && person.id == Some(*id));
+        members.retain(|id| everybody.contains(id) || !(self.may_be_unknown() && has_left(id)));
         members.sort();
         if members != everybody {
             return Err(format!("{} members of {}", members.len(), everybody.len()));
         }
+        // Each loss that was not said is told once by whoever was there and does not find it put back;
+        // unless the one that found it out was removed before it could tell the others.
+        let Person { told, may_tell, must_tell, .. } = &self.persons[device];
+        if *told > may_tell.len() || (!must_tell.is_empty() && self.doomed.is_empty()) {
+            return Err(format!("told of {told} rollbacks of {}, and not of {must_tell:?}", may_tell.len()));
+        }
         if status.rotating {
             return Err("a change of keys is still to be carried out".into());
         }
-        if status.relay_head != Some(self.world.relay.entries().len() as u64) {
-            return Err(format!("the relay's head is taken for {:?}", status.relay_head));
+        if status.relays.len() != self.plan.relays {
+            return Err(format!("{} relays of {}", status.relays.len(), self.plan.relays));
         }
-        let standing = self.inspector.standing_seq(&status.device);
-        if standing != status.stored_push {
-            return Err(format!("pushed up to {}, and the relay has {standing}", status.stored_push));
+        for (relay, inspector) in self.inspectors.iter().enumerate() {
+            let of_it = status.relays.iter().find(|it| it.address.url == World::url(relay));
+            let of_it = of_it.ok_or_else(|| format!("relay {relay} is not listed"))?;
+            if of_it.head != Some(self.world.relay_at(relay).entries().len() as u64) || !of_it.settled {
+                return Err(format!("relay {relay} is taken for {of_it:?}"));
+            }
+            let standing = inspector.standing_seq(&status.device);
+            if standing != status.stored_push {
+                return Err(format!("pushed up to {}, and relay {relay} has {standing}", status.stored_push));
+            }
         }
-        if status.everywhere_push != standing {
-            return Err(format!("pushed up to {standing}, known to be everywhere up to {}", status.everywhere_push));
+        if status.everywhere_push != status.stored_push {
+            return Err(format!(
+                "pushed up to {}, known to be everywhere up to {}",
+                status.stored_push, status.everywhere_push
+            ));
         }
         if let Some(away) = status.members.iter().find(|member| !member.online) {
             return Err(format!("{} is there, and is not taken for online", away.device));

@@ -15,6 +15,7 @@ use super::relay::RelayAt;
 use super::rows::{self, ChainRow, HeldRow, MemberRow, hot, hot_key};
 use crate::certificate::{DeviceName, JoinCertificate};
 use crate::content::{Kind, SeenItem};
+use crate::epoch::Removed;
 use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
 use crate::keys::MemberKeys;
@@ -32,6 +33,11 @@ pub(super) enum Admission {
     Removed,
     /// Its first entry, which would make it one, has not come.
     NotYet,
+    /// Its inviter, or the epoch it joins in, has not come: from another relay, perhaps.
+    Doubted,
+    /// Let in by a member, and the keys were changed before it arrived: it is none, and nobody is
+    /// to blame.
+    Void,
     Refused,
 }
 
@@ -60,6 +66,14 @@ impl Engine {
             Admission::Member => {}
             Admission::Removed => return self.accept_of_removed(placed, entry),
             Admission::NotYet => return self.hold(placed, entry),
+            Admission::Doubted => {
+                self.doubt(IntegrityEvent::NotAMember { cursor: placed.cursor, sender: entry.sender });
+                return self.hold(placed, entry);
+            }
+            Admission::Void => {
+                self.remove_member(&Removed { device: entry.sender, last_seq: 0, last_blob_id: BlobId::ZERO });
+                return self.accept_of_removed(placed, entry);
+            }
             Admission::Refused => {
                 return self.find(IntegrityEvent::NotAMember { cursor: placed.cursor, sender: entry.sender });
             }
@@ -105,23 +119,49 @@ impl Engine {
         if entry.seq > 1 {
             return Admission::NotYet;
         }
-        let joined = JoinCertificate::of_entry(entry).ok().filter(|certificate| {
-            // A change of keys voids what was handed out before it, also to a device that was
-            // removed by it and whose first entry comes again.
-            let in_force = certificate.epoch() == self.keyring.current().id;
-            let known_inviter = self.members.contains_key(&certificate.inviter());
-            let tag_is_free = self.members.keys().all(|member| member.tag() != entry.sender.tag());
-            let has_room = self.members.len() < ALLOW_LIST_MAX;
-            in_force && known_inviter && tag_is_free && has_room
-        });
-        match joined {
-            Some(certificate) => {
-                let card = certificate.card().clone();
-                let paper = entry.kind == Kind::PAPER;
-                self.add_member(card.keys, &card.name, Some(certificate), entry.sent_at_ms, paper);
-                Admission::Member
+        let Ok(certificate) = JoinCertificate::of_entry(entry) else { return Admission::Refused };
+        if self.epoch_row(&certificate.epoch()).is_none() {
+            // Its epoch came early, or is still to come.
+            return Admission::Doubted;
+        }
+        let known_inviter = self.members.contains_key(&certificate.inviter());
+        if !known_inviter && !self.removed.contains_key(&certificate.inviter()) {
+            return Admission::Doubted;
+        }
+        if known_inviter && !self.is_open(&certificate.epoch()) {
+            // A change of keys voids what was handed out before it.
+            return Admission::Void;
+        }
+        let tag_is_free = self.members.keys().all(|member| member.tag() != entry.sender.tag());
+        let has_room = self.members.len() < ALLOW_LIST_MAX;
+        if !(known_inviter && tag_is_free && has_room) {
+            return Admission::Refused;
+        }
+        let card = certificate.card().clone();
+        let paper = entry.kind == Kind::PAPER;
+        self.add_member(card.keys, &card.name, Some(certificate), entry.sent_at_ms, paper);
+        Admission::Member
+    }
+
+    /// First entries that waited for their epoch, or for their inviter.
+    pub(super) fn take_up_joins(&mut self) {
+        let waiting: Vec<DeviceId> = self.held.keys().filter(|(_, seq)| *seq == 1).map(|(sender, _)| *sender).collect();
+        for sender in waiting {
+            let Some(row) = self.held.get(&(sender, 1)) else { continue };
+            let opened = seal::open(&self.keyring, &row.envelope).map(seal::Decrypted::verify);
+            let Ok(Ok(entry)) = opened else { continue };
+            let Ok(certificate) = JoinCertificate::of_entry(&entry) else { continue };
+            let inviter = self.members.contains_key(&certificate.inviter());
+            if !inviter || self.removed.contains_key(&sender) || self.epoch_row(&certificate.epoch()).is_none() {
+                continue;
             }
-            None => Admission::Refused,
+            let Some(row) = self.held.remove(&(sender, 1)) else { continue };
+            self.held_bytes -= row.envelope.len();
+            self.effects.delete(rows::held_key(&sender, 1));
+            let at = self.relays.by_tag(row.relay).unwrap_or(self.relays.home());
+            let HeldRow { timeline, cursor, observed, envelope, .. } = row;
+            let placed = Placed { at, timeline, cursor, observed, blob_id: entry.blob_id(), envelope };
+            self.accept(placed, &entry);
         }
     }
 
@@ -200,7 +240,7 @@ impl Engine {
                 self.suspect(came.0, IntegrityEvent::Reordered { cursor: row.cursor, sender });
             }
             // One that is not on the list any more left what it had shown.
-            let at = self.relays.by_tag(row.relay).unwrap_or(RelayAt::HOME);
+            let at = self.relays.by_tag(row.relay).unwrap_or(self.relays.home());
             let HeldRow { timeline, cursor, observed, envelope, .. } = row;
             let placed = Placed { at, timeline, cursor, observed, blob_id: entry.blob_id(), envelope };
             match self.place_in_chain(&entry) {
@@ -266,6 +306,11 @@ impl Engine {
             Kind::LEAVE => self.on_leave(entry.sender),
             Kind::INCIDENT => self.on_incident(entry),
             Kind::ANCHOR => self.on_anchor(entry),
+            Kind::RELAYS => self.take_relays(entry),
+            Kind::JOIN | Kind::PAPER => {
+                self.take_up_joins();
+                self.try_early_epochs();
+            }
             _ => {}
         }
     }

@@ -34,6 +34,8 @@ use crate::snapshot::{ARCHIVE_BYTES_MAX, Archived, Manifest, NotASnapshot, STATE
 #[derive(Debug)]
 pub(super) struct Bootstrap {
     wanted: SnapshotRef,
+    /// The relay it is looked for at: one at a time.
+    at: Option<RelayAt>,
     /// How far the log was read in this session, and its fold there.
     cursor: u64,
     observed: FoldHash,
@@ -74,7 +76,7 @@ impl Base {
 
 impl Bootstrap {
     pub(super) fn new(wanted: SnapshotRef) -> Self {
-        Self { wanted, cursor: 0, observed: FoldHash::ZERO, found: BTreeMap::new(), bytes: 0 }
+        Self { wanted, at: None, cursor: 0, observed: FoldHash::ZERO, found: BTreeMap::new(), bytes: 0 }
     }
 
     fn first_seq(&self) -> u64 {
@@ -116,20 +118,45 @@ impl Engine {
         }
     }
 
-    /// The log is read from where it begins for this device.
-    pub(super) fn begin_search(&mut self, at: RelayAt) {
+    /// The log is to be read from where it begins for this device. Whether at this relay: not while it
+    /// is at another.
+    pub(super) fn begin_search(&mut self, at: RelayAt) -> bool {
         let row = &self.relays[at].row;
         let (cursor, observed) = (row.cursor, row.observed);
-        if let Some(bootstrap) = &mut self.bootstrap {
-            *bootstrap = Bootstrap { cursor, observed, ..Bootstrap::new(bootstrap.wanted.clone()) };
+        let Some(bootstrap) = &mut self.bootstrap else { return false };
+        let elsewhere = bootstrap.at.filter(|other| *other != at);
+        if elsewhere.is_some_and(|other| self.relays[other].session.live_ref().is_some()) {
+            return false;
+        }
+        *bootstrap = Bootstrap { at: Some(at), cursor, observed, ..Bootstrap::new(bootstrap.wanted.clone()) };
+        true
+    }
+
+    /// The relay of the search is gone: another that is there takes its turn.
+    pub(super) fn search_lost(&mut self, at: RelayAt) {
+        let here = |bootstrap: &mut Bootstrap| bootstrap.at.take_if(|searched| *searched == at).is_some();
+        if self.bootstrap.as_mut().is_some_and(here) && self.online {
+            self.subscribe_others(at);
+        }
+    }
+
+    fn subscribe_others(&mut self, at: RelayAt) {
+        for other in self.relays.all().filter(|other| *other != at) {
+            if self.relays[other].session.live_ref().is_some() {
+                self.subscribe(other);
+            }
         }
     }
 
     /// A page of the log while the snapshot is looked for; whether it was found.
     ///
     /// # Errors
-    /// [`Problem::ProtocolViolation`] when cursors are left out; [`Problem::SnapshotUnusable`].
+    /// [`Problem::ProtocolViolation`] when cursors are left out, or nothing was asked for;
+    /// [`Problem::SnapshotUnusable`].
     pub(super) fn search_page(&mut self, at: RelayAt, items: Vec<EntryItem>) -> Result<bool, Problem> {
+        if self.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.at != Some(at)) {
+            return Err(Problem::ProtocolViolation("entries that were not asked for"));
+        }
         for item in items {
             let Some(bootstrap) = &mut self.bootstrap else { return Ok(true) };
             let (EntryItem::Stored { cursor, .. } | EntryItem::Own { cursor, .. } | EntryItem::Absent { cursor, .. }) =
@@ -153,7 +180,7 @@ impl Engine {
             let Some(envelope) = envelope.filter(|envelope| Some(blob_id(envelope)) == id) else { continue };
             self.consider(envelope);
             if self.bootstrap.as_ref().is_some_and(Bootstrap::is_whole) {
-                return match self.take_over(at) {
+                return match self.begin_with_snapshot(at) {
                     Ok(()) => Ok(true),
                     Err(NotASnapshot(_)) => Err(Problem::SnapshotUnusable),
                 };
@@ -184,6 +211,9 @@ impl Engine {
     /// # Errors
     /// [`Problem::SnapshotUnusable`] if it is not.
     pub(super) fn search_ended(&mut self, at: RelayAt) -> Result<(), Problem> {
+        if self.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.at != Some(at)) {
+            return Err(Problem::ProtocolViolation("an end that was not asked for"));
+        }
         let relay = &mut self.relays[at];
         let from_the_first =
             relay.session.live_ref().and_then(|open| open.log.as_ref()).is_some_and(|log| log.floor <= 1);
@@ -196,6 +226,7 @@ impl Engine {
         relay.changed = true;
         relay.forget_what_was_shown();
         self.end_bootstrap();
+        self.subscribe_others(at);
         Ok(())
     }
 
@@ -205,7 +236,7 @@ impl Engine {
     }
 
     /// All of the snapshot is there: it becomes this device's state.
-    fn take_over(&mut self, at: RelayAt) -> Result<(), NotASnapshot> {
+    fn begin_with_snapshot(&mut self, at: RelayAt) -> Result<(), NotASnapshot> {
         let Some(bootstrap) = &self.bootstrap else { return Ok(()) };
         let wanted = bootstrap.wanted.clone();
         // By hashes, from the one that the inviter named.
@@ -251,7 +282,8 @@ impl Engine {
         self.snapshot = Some(row.clone());
         self.base = Some(Base { row, manifest });
         self.relays[at].forget_reading();
-        self.stand_on_base(at);
+        self.relays.all().for_each(|at| self.stand_on_base(at));
+        self.subscribe_others(at);
         self.progress_changed = true;
         self.event(Event::EntriesAvailable { position: self.progress.position });
         self.event(Event::StatusChanged);

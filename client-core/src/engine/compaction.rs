@@ -6,9 +6,11 @@
 //! is then read from storage, archive and state are queued in one transaction, and whatever came
 //! meanwhile is simply not covered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use zerok_sync_protocol::BlobId;
+use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::wire::{self, List};
 
 use super::Engine;
@@ -72,8 +74,14 @@ impl ControlReading {
         Ok(Some(behind))
     }
 
+    /// What of it was said in entries that a manifest covers.
+    pub(super) fn said_before(&self, manifest: &Manifest) -> BTreeSet<BlobId> {
+        let said = self.entries.iter().filter(|(key, _)| manifest.covers(&key.sender, key.seq));
+        said.map(|(_, envelope)| blob_id(envelope)).collect()
+    }
+
     /// What of it a manifest covers, epoch by epoch, as each is read.
-    pub(super) fn covered_by(&self, manifest: &Manifest) -> Vec<&Bytes> {
+    fn covered_by(&self, manifest: &Manifest) -> Vec<&Bytes> {
         let mut by_epoch: BTreeMap<u64, Vec<&Bytes>> = BTreeMap::new();
         for (key, envelope) in self.entries.iter().filter(|(key, _)| manifest.covers(&key.sender, key.seq)) {
             by_epoch.entry(key.epoch).or_default().push(envelope);
@@ -137,6 +145,8 @@ impl Engine {
         let heads: Vec<Head> = self
             .chains
             .iter()
+            // Of one that was let in too late nothing counts, and not every device has read it.
+            .filter(|(device, _)| self.removed.get(device).is_none_or(|removed| removed.last_seq > 0))
             .map(|(device, chain)| Head { device: *device, seq: chain.seq, blob_id: chain.blob_id })
             .collect();
         let comparable = self.relays.iter().filter(|relay| !relay.row.observed.is_zero() && relay.row.cursor > 0);

@@ -16,7 +16,7 @@ use zerok_sync_protocol::{BlobId, ClientFrame, Timeline};
 
 use super::mirror::{Place, Records};
 use super::relay::RelayAt;
-use super::rows::{CreationRow, PastRow};
+use super::rows::{CaughtRow, CreationRow, PastRow};
 use super::{Engine, mirror};
 use crate::error::Problem;
 use crate::event::{Event, IntegrityEvent};
@@ -54,6 +54,8 @@ pub(super) struct Comparison {
     agreed: Anchor,
     /// … and before this cursor.
     differs_at: u64,
+    /// Every place was asked for: what agrees is all there is, and not only where it was looked at.
+    exact: bool,
     samples: Samples,
     step: Step,
 }
@@ -79,6 +81,16 @@ struct Samples {
     /// Of how many places one is kept, and how many were left out since.
     keep_every: usize,
     left_out: usize,
+}
+
+impl Comparison {
+    /// Whether every cursor up to the last one in common was compared. What was read from another relay
+    /// first stands in the mirror with its place there.
+    fn compared_all(&self) -> bool {
+        let agreed = self.agreed.cursor;
+        let places = self.samples.places.partition_point(|place| place.cursor <= agreed);
+        self.exact && places as u64 == agreed
+    }
 }
 
 impl Samples {
@@ -120,10 +132,15 @@ impl Engine {
             timeline: log.timeline,
             agreed: Anchor::start(),
             differs_at: cursor.max(1),
+            exact: true,
             samples: Samples::default(),
             step: Step::AskingPosition,
         };
-        if log.head >= cursor && cursor > 0 {
+        if comparison.declared {
+            // What was put back may stand in another order, and yet end as it did.
+            comparison.differs_at = cursor.min(log.head) + 1;
+            comparison.step = Step::Collecting { scan: ScanId(0) };
+        } else if log.head >= cursor && cursor > 0 {
             open.send(&ClientFrame::Probe { cursors: List::try_from(vec![cursor]).expect("one fits") });
         } else {
             comparison.differs_at = comparison.differs_at.min(log.head + 1);
@@ -162,7 +179,7 @@ impl Engine {
             return match (envelope, last) {
                 (Some(epoch_envelope), _) => {
                     relay.comparison = None;
-                    relay.row.creation = Some(CreationRow { epoch_envelope, token: None });
+                    relay.row.creation = Some(CreationRow { epoch_envelope, token: relay.row.token.clone() });
                     relay.changed = true;
                     self.say_hello(at);
                     true
@@ -211,6 +228,7 @@ impl Engine {
             return self.compared(now, at);
         }
         let stride = (end - first).div_ceil(PROBE_CURSORS_MAX);
+        comparison.exact &= stride == 1 && comparison.samples.keep_every == 1;
         let cursors: Vec<u64> = places[first..end].iter().step_by(stride).map(|place| place.cursor).collect();
         comparison.step = Step::Asking { first, stride, count: cursors.len() };
         let cursors = List::try_from(cursors).expect("cut to the limit");
@@ -271,10 +289,13 @@ impl Engine {
         }
         comparison.step = Step::Renewing;
         let old = comparison.timeline;
+        // Kept until the group was told: in the next session the relay may call its log something else.
+        relay.row.caught = Some(CaughtRow { old, from_cursor: from, to_cursor: to });
+        relay.changed = true;
         if let Some(open) = relay.session.live() {
             open.send(&ClientFrame::NewTimeline { old });
         }
-        self.find_once(IntegrityEvent::RolledBack { from, to: Some(to) });
+        self.rolled_back(at, old, from, to);
     }
 
     /// The relay has begun another timeline, for this device or for one that asked a moment before.
@@ -282,22 +303,25 @@ impl Engine {
     /// # Errors
     /// [`Problem::ProtocolViolation`] when it was not asked to.
     pub(super) fn on_timeline_changed(&mut self, at: RelayAt, timeline: Timeline) -> Result<(), Problem> {
-        let relay = &self.relays[at];
-        let Some(Comparison { step: Step::Renewing, agreed, .. }) = &relay.comparison else {
+        if !matches!(self.relays[at].comparison, Some(Comparison { step: Step::Renewing, .. })) {
             return Err(Problem::ProtocolViolation("a timeline that was not asked for"));
-        };
-        let (old, from, to) = (relay.row.timeline, relay.row.cursor, agreed.cursor);
+        }
         self.adopt(at, timeline);
-        self.tell_of_rollback(at, old, from, to);
         Ok(())
     }
 
     /// Reads on from the last common cursor, in the timeline that begins there.
     fn adopt(&mut self, at: RelayAt, timeline: Timeline) {
         let relay = &mut self.relays[at];
-        let Some(comparison) = relay.comparison.take() else { return };
+        let Some(mut comparison) = relay.comparison.take() else { return };
+        if !comparison.compared_all() {
+            // Between two places that agree others may have changed theirs.
+            comparison.agreed.observed = FoldHash::ZERO;
+            relay.row.observed = FoldHash::ZERO;
+        }
         relay.begin_timeline(timeline, comparison.agreed, comparison.declared);
         self.stand_on_base(at);
+        self.tell_of_what_was_caught(at);
         self.subscribe(at);
         self.event(Event::StatusChanged);
     }
@@ -305,8 +329,12 @@ impl Engine {
     /// The relay does not know the log this device has read there: it was wiped. Any member makes it
     /// again under the current name; `false` if there is nothing to make it of.
     pub(super) fn recreate(&mut self, at: RelayAt) -> bool {
+        let (alone, nothing_accepted) = (self.relays.is_alone(), self.progress.epoch_blob_id.is_zero());
         let relay = &mut self.relays[at];
-        if relay.row.cursor == 0 || relay.row.creation.is_some() || relay.comparison.is_some() {
+        let live = relay.session.live_ref().is_some();
+        // Where it never stood it is made of what another relay has.
+        let nothing_read = relay.row.cursor == 0 && (alone || nothing_accepted);
+        if live || nothing_read || relay.row.creation.is_some() || relay.comparison.is_some() {
             return false;
         }
         relay.comparison = Some(Comparison {
@@ -314,6 +342,7 @@ impl Engine {
             timeline: Timeline::ZERO,
             agreed: Anchor::start(),
             differs_at: 1,
+            exact: true,
             samples: Samples::default(),
             step: Step::Recreating { scan: ScanId(0) },
         });
@@ -336,7 +365,7 @@ impl super::relay::Relay {
             row.past.push(PastRow { timeline: row.timeline, to_cursor: agreed.cursor });
         }
         if declared && lost {
-            // Somebody may tell later what happened to it.
+            // Somebody may tell later what happened to it, or has told already.
             row.left.push(PastRow { timeline: row.timeline, to_cursor: row.cursor });
         }
         row.timeline = timeline;

@@ -85,6 +85,8 @@ pub(super) struct Open {
     pub(super) superseded: bool,
     /// Noise keys the relay admits, until they have been looked at.
     pub(super) allow: Vec<NoisePublicKey>,
+    /// `Rotate` was sent so often and not answered yet.
+    pub(super) rotates_unanswered: u32,
     /// Rotations that the relay has missed and is being told.
     pub(super) resending: Option<Resending>,
     relay_key: NoisePublicKey,
@@ -217,12 +219,20 @@ impl Engine {
             self.say_left();
             return self.step(now);
         }
+        self.online = true;
+        self.step(now);
+    }
+
+    /// Connects to relays that are not tried yet.
+    pub(super) fn connect_new_relays(&mut self, now: Now) {
+        if !self.online {
+            return;
+        }
         for at in self.relays.all() {
             if matches!(self.relays[at].session.state, State::Offline) {
                 self.connect(now, at);
             }
         }
-        self.step(now);
     }
 
     /// Says goodbye and goes offline. What was pushed stays in the outbox.
@@ -235,16 +245,22 @@ impl Engine {
 
     /// Says goodbye everywhere and plans no other link.
     pub(super) fn hang_up(&mut self) {
+        self.online = false;
         for at in self.relays.all() {
-            self.say_bye(at);
-            if let Some(open) = self.relays[at].session.live() {
-                open.send(&ClientFrame::Bye {});
-            }
-            self.transmit();
-            self.drop_link(at);
-            self.relays[at].session.state = State::Offline;
-            self.invitation_lost(at, None);
+            self.hang_up_at(at);
         }
+    }
+
+    pub(super) fn hang_up_at(&mut self, at: RelayAt) {
+        self.say_bye(at);
+        if let Some(open) = self.relays[at].session.live() {
+            open.send(&ClientFrame::Bye {});
+        }
+        self.transmit();
+        self.drop_link(at);
+        self.relays[at].session.state = State::Offline;
+        self.search_lost(at);
+        self.invitation_lost(at, None);
     }
 
     fn connect(&mut self, now: Now, at: RelayAt) {
@@ -368,6 +384,7 @@ impl Engine {
                     slot_put: false,
                     superseded: false,
                     allow: Vec::new(),
+                    rotates_unanswered: 0,
                     resending: None,
                     relay_key: NoisePublicKey::ZERO,
                     log: None,
@@ -440,6 +457,7 @@ impl Engine {
         self.relays[at].session.state = State::Waiting { until_ms: now.mono_ms + delay_ms };
         self.invitation_lost(at, problem.as_ref());
         self.set_problem(at, problem);
+        self.search_lost(at);
         self.event(Event::StatusChanged);
     }
 
@@ -549,11 +567,8 @@ impl Engine {
 
     /// Reads on from where this device stands, or all of it again if that is wanted.
     pub(super) fn subscribe(&mut self, at: RelayAt) {
-        if self.bootstrap.is_some() {
-            if at != RelayAt::HOME {
-                return;
-            }
-            self.begin_search(at);
+        if self.bootstrap.is_some() && !self.begin_search(at) {
+            return;
         }
         let again = self.bootstrap.is_none() && self.begin_recheck(at);
         let relay = &mut self.relays[at];
@@ -608,6 +623,11 @@ impl Engine {
             Some(ErrorCode::UnknownLog) if self.try_next_hello(at) => return,
             // The relay lost a log that this device had read from: it is made again.
             Some(ErrorCode::UnknownLog) if self.recreate(at) => return,
+            // Nor may it be made under the newest name.
+            Some(ErrorCode::UnknownLog) if self.relays[at].row.cursor > 0 => {
+                self.relays[at].row.creation = None;
+                self.relays[at].changed = true;
+            }
             // Another member was faster.
             Some(ErrorCode::RotationConflict) if self.relays[at].row.creation.take().is_some() => {
                 self.relays[at].changed = true;

@@ -16,12 +16,12 @@ use super::mirror::ForApp;
 use super::reading::{Lookup, Placed};
 use super::relay::RelayAt;
 use super::rows::{EpochRow, IdentityRow, epoch_envelope_key, epoch_key, hot, hot_key};
-use crate::epoch::{self, AcceptedEpoch, Predecessor, SignedEpoch, UnwrapError};
+use crate::epoch::{self, AcceptedEpoch, SignedEpoch, UnwrapError};
 use crate::error::Problem;
 use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
 use crate::keyring::Keyring;
-use crate::keys::{EpochKeys, EpochSecret, MemberKeys};
+use crate::keys::{EpochKeys, EpochSecret};
 use crate::snapshot::archived_bytes;
 use crate::store_seal;
 
@@ -72,29 +72,17 @@ impl Engine {
             }
             return Ok(());
         }
-        let members: Vec<MemberKeys> = self.members.values().map(|member| member.keys.clone()).collect();
-        let predecessor = if self.progress.epoch_blob_id.is_zero() {
-            Predecessor::None
-        } else {
-            let (id, blob_id) = (self.keyring.current().id, self.progress.epoch_blob_id);
-            Predecessor::Epoch { id, blob_id, members: &members }
-        };
-        match signed.check_succession(predecessor) {
-            Ok(accepted) => {
-                if let Some(secret) = secret {
-                    self.keyring_mut().insert(secret);
-                }
-                self.enter_epoch(placed, &accepted);
-            }
-            Err(_) => self.find(IntegrityEvent::NotAMember { cursor: placed.cursor, sender }),
-        }
+        self.consider_epoch(&placed, &signed, secret.as_ref());
         Ok(())
     }
 
     /// Opens an epoch envelope, with a secret that is held or that is wrapped in it. A new secret
     /// comes back beside it: it proves nothing about who started the epoch, so it joins the keyring
     /// only with the epoch.
-    fn open_signed(&self, envelope: &[u8]) -> Result<Option<(SignedEpoch, Option<EpochSecret>)>, UnwrapError> {
+    pub(super) fn open_signed(
+        &self,
+        envelope: &[u8],
+    ) -> Result<Option<(SignedEpoch, Option<EpochSecret>)>, UnwrapError> {
         let (header, _) = EnvelopeHeader::parse(envelope).map_err(|error| UnwrapError::NotAnEpoch(error.into()))?;
         let group = self.keyring.group();
         let (opened, secret) = match self.keyring.get(&header.epoch) {
@@ -108,7 +96,33 @@ impl Engine {
         Ok(opened.ok().and_then(|epoch| epoch.verify().ok()).map(|signed| (signed, secret)))
     }
 
-    fn enter_epoch(&mut self, placed: Placed, accepted: &AcceptedEpoch) {
+    /// An epoch envelope under a known secret, if its author signed it.
+    pub(super) fn open_with(&self, secret: &EpochSecret, envelope: &[u8]) -> Option<SignedEpoch> {
+        let keys = EpochKeys::derive(self.keyring.group(), secret);
+        epoch::open_epoch(self.keyring.group(), &keys, envelope).ok()?.verify().ok()
+    }
+
+    /// The secrets in the keyring of an epoch that is not accepted yet: the log before it may need
+    /// one of a branch that this device was unknown to. They open envelopes, and prove nothing.
+    fn learn_older_secrets(&mut self, secret: &EpochSecret, envelope: &[u8]) {
+        let Some(signed) = self.open_with(secret, envelope) else { return };
+        if self.members.contains_key(&signed.sender) {
+            for older in signed.keyring.iter() {
+                self.keyring_mut().insert(older.clone());
+            }
+            self.put_identity();
+        }
+    }
+
+    /// A secret joins the keyring with its epoch.
+    pub(super) fn learn_secret(&mut self, secret: Option<&EpochSecret>) {
+        if let Some(secret) = secret {
+            self.keyring_mut().insert(secret.clone());
+        }
+    }
+
+    /// The epoch behind the current one begins.
+    pub(super) fn enter_epoch(&mut self, placed: &Placed, accepted: &AcceptedEpoch) {
         let founding = self.progress.epoch_blob_id.is_zero();
         let blob_id = placed.blob_id;
         if founding {
@@ -119,37 +133,47 @@ impl Engine {
                 self.add_member(founder.clone(), "founder", None, accepted.sent_at_ms, false);
             }
             self.extend_chain(accepted.sender, 1, blob_id, accepted.sent_at_ms);
-        } else {
-            let known: Vec<EpochSecret> = accepted.keyring.to_vec();
-            for secret in known {
-                self.keyring_mut().insert(secret);
-            }
-            for removed in accepted.removed.iter() {
-                self.remove_member(removed);
-            }
-            self.note_seen(&accepted.seen);
-            self.note_seen_by(accepted.sender, &accepted.seen);
-            self.vouch_for_removed(&accepted.seen);
-            self.void_grants();
         }
-        self.note_epoch(&placed, accepted);
+        self.take_over(placed, accepted);
+        self.close_epochs_before(&accepted.id());
         let held = self.keyring_mut().set_current(&accepted.id());
         debug_assert!(held, "it was opened with this secret");
-        for relay in self.relays.iter_mut() {
-            relay.hello_epoch.take_if(|keys| keys.id == accepted.id());
-        }
         self.progress.epoch_blob_id = blob_id;
-        self.relays[placed.at].epoch_read_again(blob_id);
-        self.progress.lamport = self.progress.lamport.max(accepted.lamport);
         self.progress_changed = true;
         self.put_identity();
-        self.mirror(placed, founding.then_some((accepted.sender, 1)), ForApp::Nothing, false);
+        self.take_up_joins();
         self.check_joined();
         if !founding {
             self.rotation_settled();
             self.event(Event::KeysChanged { by: accepted.sender });
         }
         self.event(Event::StatusChanged);
+    }
+
+    /// What an accepted epoch says counts, whether it is the current one or another branch.
+    pub(super) fn take_over(&mut self, placed: &Placed, accepted: &AcceptedEpoch) {
+        let founding = accepted.previous_epoch.is_zero();
+        for secret in accepted.keyring.iter() {
+            self.keyring_mut().insert(secret.clone());
+        }
+        for removed in accepted.removed.iter() {
+            self.remove_member(removed);
+        }
+        self.note_seen(&accepted.seen);
+        self.note_seen_by(accepted.sender, &accepted.seen);
+        self.vouch_for_removed(&accepted.seen);
+        if !founding {
+            self.void_grants();
+        }
+        self.note_epoch(placed, accepted);
+        for relay in self.relays.iter_mut() {
+            relay.hello_epoch.take_if(|keys| keys.id == accepted.id());
+        }
+        self.relays[placed.at].epoch_read_again(placed.blob_id);
+        self.progress.lamport = self.progress.lamport.max(accepted.lamport);
+        self.progress_changed = true;
+        self.put_identity();
+        self.mirror(placed.clone(), founding.then_some((accepted.sender, 1)), ForApp::Nothing, false);
     }
 
     /// Keeps an accepted epoch: a relay that missed it is told again.
@@ -161,6 +185,8 @@ impl Engine {
             previous: accepted.previous_epoch,
             author: accepted.sender,
             allow: accepted.allow.to_vec(),
+            members: accepted.devices().to_vec(),
+            closed: false,
         };
         self.effects.put(epoch_key(number), wire::encode(&row));
         self.effects.put(epoch_envelope_key(number), placed.envelope.to_vec());
@@ -170,7 +196,7 @@ impl Engine {
     }
 
     /// To change it; who reads entries meanwhile goes on with the one it was.
-    fn keyring_mut(&mut self) -> &mut Keyring {
+    pub(super) fn keyring_mut(&mut self) -> &mut Keyring {
         Arc::make_mut(&mut self.keyring)
     }
 
@@ -181,7 +207,7 @@ impl Engine {
         }
     }
 
-    fn put_identity(&mut self) {
+    pub(super) fn put_identity(&mut self) {
         let key = hot_key(hot::IDENTITY, &[]);
         let row = IdentityRow {
             seed: bytes::Bytes::copy_from_slice(self.seed.expose()),
@@ -203,19 +229,30 @@ impl Engine {
     /// [`Problem::EpochNotOpened`] when it is not, or when that was tried already.
     pub(super) fn on_superseded(&mut self, at: RelayAt, epoch_envelope: &[u8], more: u8) -> Result<(), Problem> {
         // One that is held already need not be wrapped to this device: it may have been let in later.
-        let held = EnvelopeHeader::parse(epoch_envelope).ok().and_then(|(header, _)| self.keyring.get(&header.epoch));
+        let header = EnvelopeHeader::parse(epoch_envelope).ok().map(|(header, _)| header);
+        let held = header.and_then(|header| self.keyring.get(&header.epoch)).map(|keys| keys.id);
         let handed_out = match held {
             Some(_) => None,
             None => match epoch::unwrap_secret(self.keyring.group(), &self.me, epoch_envelope) {
-                Ok(secret) => Some(EpochKeys::derive(self.keyring.group(), &secret)),
+                Ok(secret) => {
+                    self.learn_older_secrets(&secret, epoch_envelope);
+                    Some(EpochKeys::derive(self.keyring.group(), &secret))
+                }
                 // Another group's log with the same key cannot be; an unreadable one may be followed by
                 // one that can be read.
                 Err(_) if more > 0 => return Ok(()),
+                // On a relay that forgot the log somebody else has one that lists this device: that
+                // keeps nobody from making it again under its own name. Of a log that was not
+                // forgotten the name is taken.
+                Err(_) if self.recreate(at) => return Ok(()),
                 Err(_) => return Err(Problem::EpochNotOpened),
             },
         };
-        let Some(id) = held.or(handed_out.as_ref()).map(|keys| keys.id) else { return Ok(()) };
+        let Some(id) = held.or(handed_out.as_ref().map(|keys| keys.id)) else { return Ok(()) };
         let relay = &mut self.relays[at];
+        if relay.row.cursor > 0 && relay.row.creation.take().is_some() {
+            relay.changed = true;
+        }
         let Some(open) = relay.session.open() else { return Ok(()) };
         if open.superseded && open.hello_by == id {
             // Said twice before the `Hello` had arrived.

@@ -8,6 +8,7 @@ use zerok_sync_protocol::{Timeline, wire, wire_struct};
 
 use super::Engine;
 use super::relay::RelayAt;
+use super::rows::{CaughtRow, PastRow};
 use crate::content::Kind;
 use crate::event::IntegrityEvent;
 use crate::seal::Authenticated;
@@ -39,6 +40,11 @@ impl super::relay::Relay {
     /// Whether what looks wrong in the current timeline is history.
     pub(super) fn is_explained(&self) -> bool {
         self.row.incidents.contains(&self.row.timeline)
+    }
+
+    /// Whether others were told how the current timeline ended; this device has not followed yet.
+    fn is_over(&self) -> bool {
+        self.row.heard.iter().any(|heard| heard.timeline == self.row.timeline)
     }
 
     /// Notes that a timeline has been explained; `false` if it had been.
@@ -92,7 +98,7 @@ impl Engine {
     pub(super) fn judge_suspicions(&mut self, at: RelayAt) {
         let relay = &mut self.relays[at];
         relay.suspected_ms = None;
-        let explained = relay.is_explained();
+        let explained = relay.is_explained() || relay.is_over();
         let suspicions = std::mem::take(&mut relay.suspicions);
         if explained {
             return;
@@ -119,11 +125,43 @@ impl Engine {
             }
             return;
         }
-        // This device found its way into the new timeline without being told why; was it there?
+        // Through another relay this device may hear of it before it has found out anything here.
+        let relay = &mut self.relays[at];
+        relay.row.heard.push(PastRow { timeline: incident.old, to_cursor: incident.to_cursor });
+        relay.changed = true;
+        self.compare_with_what_was_heard(at);
+    }
+
+    /// Tells of what others told of a timeline that this device found its way out of without being
+    /// told why, if it had read what was lost.
+    pub(super) fn compare_with_what_was_heard(&mut self, at: RelayAt) {
         let row = &self.relays[at].row;
-        let was_there = row.left.iter().find(|left| left.timeline == incident.old).map(|left| left.to_cursor);
-        if let Some(from) = was_there.filter(|&from| from > incident.to_cursor) {
-            self.find_once(IntegrityEvent::RolledBack { from, to: Some(incident.to_cursor) });
+        let was_there = |heard: &PastRow| {
+            let left = row.left.iter().find(|left| left.timeline == heard.timeline)?;
+            (left.to_cursor > heard.to_cursor).then_some((heard.timeline, left.to_cursor, heard.to_cursor))
+        };
+        let lost: Vec<_> = row.heard.iter().filter_map(was_there).collect();
+        for (old, from, to) in lost {
+            self.rolled_back(at, old, from, to);
+        }
+    }
+
+    /// A relay went back in a timeline: told once, whoever finds it out.
+    pub(super) fn rolled_back(&mut self, at: RelayAt, old: Timeline, from: u64, to: u64) {
+        let relay = &mut self.relays[at];
+        if !relay.row.told.contains(&old) {
+            relay.row.told.push(old);
+            relay.changed = true;
+            self.find(IntegrityEvent::RolledBack { from, to: Some(to) });
+        }
+    }
+
+    /// Queues the entry that tells the group of a rollback, once the timeline behind it has begun.
+    pub(super) fn tell_of_what_was_caught(&mut self, at: RelayAt) {
+        self.compare_with_what_was_heard(at);
+        if let Some(CaughtRow { old, from_cursor, to_cursor }) = self.relays[at].row.caught.take() {
+            self.relays[at].changed = true;
+            self.tell_of_rollback(at, old, from_cursor, to_cursor);
         }
     }
 }

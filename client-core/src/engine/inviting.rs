@@ -46,7 +46,7 @@ impl Engine {
     /// [`Event::InviteFailed`]. An invitation that is under way is cancelled.
     pub fn invite(&mut self, now: Now, kind: InviteKind, ttl_ms: u64) {
         self.cancel_invite(now);
-        let (at, ttl_ms) = (RelayAt::HOME, ttl_ms.min(MAILBOX_TTL_MS));
+        let (at, ttl_ms) = (self.relays.home(), ttl_ms.min(MAILBOX_TTL_MS));
         self.invitation = Some(Invitation { at, kind, ttl_ms, state: State::Wanted });
         self.open_mailbox();
         self.step(now);

@@ -5,7 +5,7 @@
 //! envelope, with the end of the removed device's chain as its remover had read it. What that
 //! device wrote behind this end is held back until a remaining member names it in `seen`.
 
-use zerok_sync_protocol::wire;
+use zerok_sync_protocol::{EpochId, wire};
 
 use super::Engine;
 use super::reading::Placed;
@@ -144,10 +144,23 @@ impl Engine {
     /// A device is no member any more.
     pub(super) fn remove_member(&mut self, removed: &Removed) {
         let device = removed.device;
-        let Some(member) = self.members.remove(&device) else { return };
+        if let Some(row) = self.removed.get_mut(&device) {
+            // Two branches removed it: what one of them had read counts.
+            if removed.last_seq > row.last_seq {
+                (row.last_seq, row.last_hash) = (removed.last_seq, SeenHash::of(&removed.last_blob_id));
+                self.effects.put(hot_key(hot::REMOVED, &device.0), wire::encode(row));
+                self.release_removed(device);
+            }
+            return;
+        }
+        let member = self.members.remove(&device);
         self.effects.delete(hot_key(hot::MEMBER, &device.0));
         self.forget_receipts_of(&device);
-        // What was delivered already cannot be taken back.
+        // What was delivered already cannot be taken back; the others are told that it counts.
+        let more = self.chains.get(&device).is_some_and(|chain| chain.seq > removed.last_seq.max(chain.said_seq));
+        if more && self.leaving.is_none() && device != self.me.device() {
+            self.queue(Kind::WITNESS, bytes::Bytes::new());
+        }
         let (last_seq, last_hash) = match self.chains.get(&device) {
             Some(chain) if chain.seq > removed.last_seq => (chain.seq, SeenHash::of(&chain.blob_id)),
             _ => (removed.last_seq, SeenHash::of(&removed.last_blob_id)),
@@ -156,10 +169,17 @@ impl Engine {
             let wanted = self.wanted.entry(device).or_default();
             *wanted = (*wanted).max(last_seq);
         }
-        let row = RemovedRow { name: member.name.clone(), last_seq, last_hash };
+        let certificate = member.as_ref().and_then(|member| member.certificate.as_ref());
+        let joined_in = certificate.map_or(EpochId::ZERO, crate::certificate::JoinCertificate::epoch);
+        // One whose first entry did not come yet was never told of, and has no name.
+        let name = member.map(|member| member.name);
+        let row = RemovedRow { name: name.clone().unwrap_or_default(), last_seq, last_hash, joined_in };
         self.effects.put(hot_key(hot::REMOVED, &device.0), wire::encode(&row));
         self.removed.insert(device, row);
-        self.event(Event::MemberRemoved { device, name: member.name });
+        if let Some(name) = name {
+            self.event(Event::MemberRemoved { device, name });
+        }
+        self.release_removed(device);
     }
 
     /// An entry of a device that was removed: it counts up to the end of its chain, and then only
@@ -169,8 +189,8 @@ impl Engine {
         if entry.seq <= self.seq_of(&entry.sender) {
             return self.judge_earlier(&placed, entry, again);
         }
-        if self.removed.get(&entry.sender).is_some_and(|removed| entry.seq > removed.last_seq) {
-            self.find(IntegrityEvent::Quarantined { cursor: placed.cursor, sender: entry.sender, seq: entry.seq });
+        if self.is_beyond_its_end(&entry.sender, entry.seq) {
+            self.doubt(IntegrityEvent::Quarantined { cursor: placed.cursor, sender: entry.sender, seq: entry.seq });
         }
         self.hold(placed, entry);
         self.release_removed(entry.sender);
@@ -197,7 +217,7 @@ impl Engine {
             return;
         }
         for (row, entry) in run {
-            let at = self.relays.by_tag(row.relay).unwrap_or(RelayAt::HOME);
+            let at = self.relays.by_tag(row.relay).unwrap_or(self.relays.home());
             let HeldRow { timeline, cursor, observed, envelope, .. } = row;
             self.held_bytes -= envelope.len();
             self.held.remove(&(sender, entry.seq));

@@ -10,6 +10,7 @@
 //! | [`entries`] | what the app reads |
 //! | [`effects`] | outputs wait for the commit they rest on |
 //! | [`relay`] | the relays of the group: what each showed and acknowledged |
+//! | [`listing`] | which relays the group has: a control entry |
 //! | [`connection`] | reaching one of them: backoff, hello, liveness |
 //! | [`outbox`], [`writing`] | own entries: queued, sealed at the first send, pushed, acknowledged |
 //! | [`batches`] | pushes larger than one entry: parts and a commit |
@@ -22,6 +23,8 @@
 //! | [`approving`] | a copy of this device that is to go on |
 //! | [`rotating`], [`membership`], [`resending`] | changing the keys, removing and leaving, telling relays that missed it |
 //! | [`recovering`] | enrolling recovery words |
+//! | [`refounding`] | taking the group back from a device that changed the keys first |
+//! | [`branching`] | epochs that came early, and two that follow the same one |
 //! | [`audit`] | verifying everything stored, again |
 //!
 //! Invariants: what is in memory may be ahead of disk, but nothing that rests on it gets out
@@ -34,6 +37,7 @@ mod audit;
 mod backoff;
 pub(crate) mod batches;
 mod bootstrap;
+mod branching;
 pub(crate) mod bringing;
 mod compaction;
 mod comparing;
@@ -43,6 +47,7 @@ mod entries;
 mod epochs;
 mod incident;
 mod inviting;
+mod listing;
 mod membership;
 pub(crate) mod mirror;
 pub(crate) mod opening;
@@ -52,6 +57,7 @@ mod reading;
 mod receipts;
 mod rechecking;
 mod recovering;
+mod refounding;
 mod relay;
 mod repairing;
 mod resending;
@@ -66,7 +72,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
-use zerok_sync_protocol::{NoisePublicKey, wire};
+use zerok_sync_protocol::{BlobId, NoisePublicKey, wire};
 
 pub use self::backoff::Backoff;
 pub use audit::{Audit, AuditReport, AuditedSender};
@@ -83,6 +89,7 @@ use crate::io::{Input, Machine, Now, Output, Row, ScanId};
 use crate::keyring::Keyring;
 use crate::keys::{Membership, MembershipSeed, StoreKey};
 use bootstrap::{Base, Bootstrap};
+use branching::Doubt;
 use compaction::Compaction;
 use effects::Effects;
 use inviting::Invitation;
@@ -93,8 +100,8 @@ use recovering::Paper;
 use relay::Relays;
 use rotating::Rotation;
 use rows::{
-    ChainRow, EpochRow, GrantedRow, GroupRow, HeldRow, JoiningRow, LeavingRow, MemberRow, PartsRow, ProgressRow,
-    RemovedRow, SnapshotRow, hot, hot_key,
+    ChainRow, EarlyEpochRow, EpochRow, GrantedRow, GroupRow, HeldRow, JoiningRow, LeavingRow, MemberRow, PartsRow,
+    ProgressRow, RemovedRow, SnapshotRow, hot, hot_key,
 };
 use snapshots::SnapshotCheck;
 
@@ -160,6 +167,10 @@ pub struct Engine {
     /// The app was told in this run that the log has outgrown its snapshot.
     advised: bool,
     held: BTreeMap<(DeviceId, u64), HeldRow>,
+    /// Epochs that wait for what they rest on.
+    early_epochs: BTreeMap<BlobId, EarlyEpochRow>,
+    /// What looks wrong and may be cured soon.
+    doubts: Vec<Doubt>,
     held_bytes: usize,
     /// Highest seq of each device that some entry named in `seen`, where it is not stored yet.
     wanted: BTreeMap<DeviceId, u64>,
@@ -180,6 +191,8 @@ pub struct Engine {
     approval: Option<ScanId>,
 
     relays: Relays,
+    /// The app wants it online: a relay that is new is connected to.
+    online: bool,
     links: u64,
     invitation: Option<Invitation>,
     findings: VecDeque<IntegrityEvent>,
@@ -219,8 +232,8 @@ impl Machine for Engine {
         if self.stopped {
             return None;
         }
-        let deadlines = [self.sessions_deadline_ms(), self.farewell_deadline_ms(), self.recovery_deadline_ms()];
-        deadlines.into_iter().flatten().min()
+        let others = [self.farewell_deadline_ms(), self.recovery_deadline_ms(), self.doubts_deadline_ms()];
+        self.sessions_deadline_ms().into_iter().chain(others.into_iter().flatten()).min()
     }
 }
 
@@ -265,6 +278,8 @@ impl Engine {
 
     /// Ends every step: uses what became possible, lets outputs go, and writes what changed.
     fn step(&mut self, now: Now) {
+        self.connect_new_relays(now);
+        self.judge_doubts(now);
         self.plan_repairs(now);
         self.pump_recovery(now);
         self.pump_rotation(now);

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use zerok_sync_protocol::BlobId;
 
 use super::bootstrap::{Base, Bootstrap};
 use super::connection::random;
@@ -68,7 +69,7 @@ impl Engine {
             seed: &seed,
             genesis: genesis.bytes().clone(),
             keyring: &keyring,
-            relay: founding.relay,
+            relays: vec![founding.relay],
             device_name: DeviceName::cleaned(&founding.device_name).to_string(),
             founding: Some(rows::Founding {
                 token: founding.token.map(Bytes::from),
@@ -98,7 +99,7 @@ impl Engine {
 
         let seed =
             MembershipSeed::from_bytes(identity.seed[..].try_into().map_err(|_| OpenError::Corrupt("identity"))?);
-        Ok(Self {
+        let mut engine = Self {
             rng: ChaCha20Rng::from_seed(secrets.rng_seed),
             effects: Effects::default(),
             outbox_loaded: rows.mirrored_seq(&me.device())? + 1,
@@ -135,6 +136,8 @@ impl Engine {
             parts: rows.many(hot::PARTS, "parts", DeviceId::from_slice)?.into_iter().collect(),
             held_bytes: held.values().map(|row| row.envelope.len()).sum(),
             held,
+            early_epochs: rows.many(hot::EARLY_EPOCH, "early epoch", BlobId::from_slice)?.into_iter().collect(),
+            doubts: Vec::new(),
             wanted: BTreeMap::new(),
             gaps_reported: BTreeMap::new(),
             outbox: Outbox::default(),
@@ -148,12 +151,15 @@ impl Engine {
             ),
             approval: None,
             relays: rows.relays()?,
+            online: false,
             links: 0,
             invitation: None,
             findings,
             stopped: false,
             store_key: secrets.store_key,
-        })
+        };
+        engine.doubt_again();
+        Ok(engine)
     }
 }
 

@@ -13,7 +13,7 @@ use zerok_sync_protocol::frame::EntryItem;
 use zerok_sync_protocol::{BlobId, ClientFrame, EnvelopeType, EpochId, Timeline};
 
 use super::connection::CREDIT_BYTES;
-use super::relay::{Pushed, RelayAt};
+use super::relay::{Pushed, Relay, RelayAt};
 use super::rows::JoiningRow;
 use super::{Engine, mirror};
 use crate::content::{KindSupport, Observed, SeenHash};
@@ -254,6 +254,7 @@ impl Engine {
         if first {
             self.judge_suspicions(at);
             self.take_back_acks(at);
+            self.list_relay(at);
         }
         self.report_gaps();
         if first {
@@ -269,7 +270,9 @@ impl Engine {
     fn take_back_acks(&mut self, at: RelayAt) {
         let me = self.me.device();
         let relay = &mut self.relays[at];
-        let read_seq = relay.row.read.iter().find(|run| run.device == me).map_or(0, |run| run.to_seq);
+        // Where a timeline begins behind another's, what is common was not read again.
+        let read_seq =
+            relay.row.read.iter().find(|run| run.device == me).map_or(0, |run| run.to_seq.max(run.there_seq));
         if read_seq < relay.row.acked_seq && !relay.row.rebuilding {
             relay.row.acked_seq = read_seq;
             relay.sending.restart(read_seq);
@@ -294,7 +297,15 @@ impl Engine {
             let to_seq = first_held.map_or(named, |seq| seq - 1);
             if to_seq > have && self.gaps_reported.get(&sender) != Some(&to_seq) {
                 self.gaps_reported.insert(sender, to_seq);
-                self.find(IntegrityEvent::Gap { sender, from_seq: have + 1, to_seq });
+                let gap = IntegrityEvent::Gap { sender, from_seq: have + 1, to_seq };
+                // Another relay may bring it, or a device that puts it back: also what this one had not read
+                // when the relay lost it.
+                let restored = |relay: &Relay| relay.row.rebuilding || !relay.row.past.is_empty();
+                if self.relays.is_alone() && !self.relays.iter().any(restored) {
+                    self.find(gap);
+                } else {
+                    self.doubt(gap);
+                }
             }
         }
     }
@@ -358,7 +369,7 @@ impl Engine {
         let comparable = Some(pair.relay) == relay.tag() && pair.timeline == relay.row.timeline;
         if comparable && relay.contradicts(*inviter, pair.cursor, pair.hash) {
             let (observer, cursor) = (*inviter, pair.cursor);
-            self.find(IntegrityEvent::Forked { observer, cursor });
+            self.suspect(at, IntegrityEvent::Forked { observer, cursor });
         }
     }
 

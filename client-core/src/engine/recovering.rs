@@ -129,7 +129,7 @@ impl Engine {
             return Recovery::UnderWay;
         }
         let Some(member) = self.members.values().find(|member| member.paper) else { return Recovery::None };
-        let home = &self.relays[RelayAt::HOME];
+        let home = &self.relays[self.relays.home()];
         match &self.paper {
             Some(Paper { row: PaperRow::Anchored { anchor, announced: true }, .. })
                 if anchor.device == member.keys.device && stands(anchor, home) =>
@@ -227,7 +227,7 @@ impl Engine {
             (*epoch, *envelope) = (current, sealed.envelope);
             self.put_paper();
         }
-        self.become_paper(now, RelayAt::HOME);
+        self.become_paper(now, self.relays.home());
     }
 
     /// Fixes what a restore will trust, and forgets the words.
@@ -265,7 +265,7 @@ impl Engine {
     fn pump_anchored(&mut self, now: Now) {
         let Some(Paper { row: PaperRow::Anchored { anchor, announced }, delayed, .. }) = &self.paper else { return };
         let (announced, delayed) = (*announced, *delayed);
-        if !announced && stands(anchor, &self.relays[RelayAt::HOME]) {
+        if !announced && stands(anchor, &self.relays[self.relays.home()]) {
             let body = zeroize::Zeroizing::new(wire::encode(anchor));
             self.queue(Kind::ANCHOR, Bytes::copy_from_slice(&body));
             self.change_anchor(|_, announced| *announced = true);

@@ -111,7 +111,10 @@ impl Engine {
                 }
             }
             let relay = &mut self.relays[at];
-            if !relay.suspicions.is_empty()
+            if !relay.caught_up() {
+                // What it calls its log now, and what became of it, is said in the next session.
+                relay.suspected_ms = None;
+            } else if !relay.suspicions.is_empty()
                 && now.mono_ms >= *relay.suspected_ms.get_or_insert(now.mono_ms) + SUSPICION_MS
             {
                 self.judge_suspicions(at);
@@ -137,16 +140,18 @@ impl Engine {
                     let end = Place { position: self.progress.position, ordinal: self.progress.ordinal };
                     relay.row.set_whole_to(end);
                     relay.row.rebuilding = false;
+                    // Shown again, and the answer to what was put back lost with its link.
+                    let there_seq = relay.there_seq(&self.me.device()).min(self.progress.sealed_seq);
+                    self.acked_up_to(at, there_seq);
                 }
-                Some(Repair { step: Step::Waiting { until_ms }, .. }) if now.mono_ms >= *until_ms => {
-                    if relay.lacks(&self.chains, self.progress.epoch_blob_id) {
-                        self.walk_on(at);
-                    } else {
-                        // Somebody else was faster.
-                        relay.repair = None;
-                        relay.row.rebuilding = false;
-                    }
+                // Somebody else was faster.
+                Some(Repair { step: Step::Waiting { .. }, .. })
+                    if !relay.lacks(&self.chains, self.progress.epoch_blob_id) =>
+                {
+                    relay.repair = None;
+                    relay.row.rebuilding = false;
                 }
+                Some(Repair { step: Step::Waiting { until_ms }, .. }) if now.mono_ms >= *until_ms => self.walk_on(at),
                 // Once a pause is over that the relay asked for.
                 Some(_) => self.upload(now, at),
             }

@@ -46,20 +46,13 @@ impl Engine {
         }
     }
 
-    /// The accepted epoch that follows `known` on the way to the current one.
+    /// The accepted epoch that follows `known` on the way to the current one; from another branch,
+    /// the first behind what both have in common.
     fn epoch_after(&self, known: &EpochId) -> Option<usize> {
-        let mut id = self.keyring.current().id;
-        loop {
-            let number = self.epochs.iter().position(|epoch| epoch.id == id)?;
-            let previous = self.epochs[number].previous;
-            if previous == *known {
-                return Some(number);
-            }
-            if previous.is_zero() {
-                return None;
-            }
-            id = previous;
-        }
+        let theirs = self.lineage(known);
+        let ours = self.lineage(&self.keyring.current().id);
+        let next = ours.into_iter().take_while(|id| !theirs.contains(id)).last()?;
+        self.epochs.iter().position(|epoch| epoch.id == next).filter(|_| !theirs.is_empty())
     }
 
     /// Whether this was the envelope of a missed rotation; sends it.
@@ -87,7 +80,9 @@ impl Engine {
             epoch_envelope: bytes::Bytes::copy_from_slice(&row.value),
         };
         open.send(&frame);
+        open.rotates_unanswered += 1;
         open.resending = Some(Resending::Sent { number });
+        relay.sending.rotation_repeated(epoch.blob_id);
         true
     }
 

@@ -19,7 +19,7 @@ use super::Engine;
 use super::connection::{Open, random};
 use super::relay::RelayAt;
 use super::rows::{MemberRow, RotationRow, SealedRotation, hot, hot_key};
-use crate::epoch::{self, EpochBody, KEYRING_MAX, MemberDigest, Removed};
+use crate::epoch::{self, EpochBody, KEYRING_MAX, MemberDigest, REMOVED_MAX, Removed};
 use crate::error::{MembershipError, Problem};
 use crate::event::Event;
 use crate::id::DeviceId;
@@ -106,7 +106,7 @@ impl Engine {
     }
 
     /// Forgets the wish.
-    fn drop_rotation(&mut self) {
+    pub(super) fn drop_rotation(&mut self) {
         if self.rotation.take().is_some() {
             self.effects.delete(hot_key(hot::ROTATION, &[]));
             self.event(Event::StatusChanged);
@@ -142,8 +142,8 @@ impl Engine {
 
     /// Whether the home relay, which orders rotations, has shown everything under the newest name.
     pub(super) fn is_live(&self) -> bool {
-        self.relays[RelayAt::HOME].session.live_ref().is_some_and(|open| open.caught_up)
-            && self.relays[RelayAt::HOME].session.admitted_by() == Some(self.keyring.current().id)
+        self.relays[self.relays.home()].session.live_ref().is_some_and(|open| open.caught_up)
+            && self.relays[self.relays.home()].session.admitted_by() == Some(self.keyring.current().id)
     }
 
     /// Does whatever the wish, the session and the log allow now.
@@ -156,7 +156,8 @@ impl Engine {
         if self.rotation.is_none() || !self.is_live() || (!sealed && self.check_acts().is_err()) {
             return;
         }
-        let (Some(rotation), Some(open)) = (&mut self.rotation, self.relays[RelayAt::HOME].session.live()) else {
+        let home = self.relays.home();
+        let (Some(rotation), Some(open)) = (&mut self.rotation, self.relays[home].session.live()) else {
             return;
         };
         let asks_again = rotation.grown && matches!(rotation.said, Some((_, Stage::Reading { .. })));
@@ -168,12 +169,12 @@ impl Engine {
             None => {
                 let allow = allow_list(&self.staying());
                 // Shut out at once wherever a relay is there; the frozen head is the home relay's.
-                for at in self.relays.all().filter(|at| *at != RelayAt::HOME) {
+                for at in self.relays.all().filter(|at| *at != home) {
                     if let Some(open) = self.relays[at].session.live() {
                         open.send(&ClientFrame::Restrict { allow: allow.clone() });
                     }
                 }
-                if let (Some(rotation), Some(open)) = (&mut self.rotation, self.relays[RelayAt::HOME].session.live()) {
+                if let (Some(rotation), Some(open)) = (&mut self.rotation, self.relays[home].session.live()) {
                     open.send(&ClientFrame::Restrict { allow });
                     rotation.said = Some((open.link(), Stage::Restricting));
                     rotation.grown = false;
@@ -189,7 +190,7 @@ impl Engine {
 
     /// Whether this device has read the home relay's log up to there, and that has all it ever sealed.
     fn home_has_all_up_to(&self, head: u64) -> bool {
-        let home = &self.relays[RelayAt::HOME].row;
+        let home = &self.relays[self.relays.home()].row;
         home.cursor >= head && home.acked_seq >= self.progress.sealed_seq
     }
 
@@ -204,7 +205,15 @@ impl Engine {
     /// Fixes the next epoch. The log is read to the frozen head: whoever is removed ends where it
     /// ends here.
     fn seal_rotation(&mut self, now: Now) {
-        let members = self.staying();
+        let next = self.seal_next_epoch(now, &self.staying());
+        if let Some(rotation) = &mut self.rotation {
+            rotation.row.sealed = Some(next);
+            self.put_rotation();
+        }
+    }
+
+    /// An epoch of these members that follows the current one.
+    pub(super) fn seal_next_epoch(&mut self, now: Now, members: &[MemberKeys]) -> SealedRotation {
         let removed: Vec<Removed> = self
             .members
             .keys()
@@ -215,6 +224,8 @@ impl Engine {
                     chain.map_or((0, zerok_sync_protocol::BlobId::ZERO), |chain| (chain.seq, chain.blob_id));
                 Removed { device: *device, last_seq, last_blob_id }
             })
+            .chain(self.removed_elsewhere())
+            .take(REMOVED_MAX)
             .collect();
         // Whoever misses the oldest of so many was handed them when it joined.
         let secrets = self.keyring.secrets();
@@ -229,7 +240,7 @@ impl Engine {
             previous_blob_id: self.progress.epoch_blob_id,
             removed: List::try_from(removed).expect("a group has no more members than that"),
             member_digest: MemberDigest::of(members.iter().map(|keys| keys.device)),
-            allow: allow_list(&members),
+            allow: allow_list(members),
             keyring: List::try_from(keyring).expect("cut to the limit"),
             lamport: self.progress.lamport + 1,
             sent_at_ms: now.wall_ms,
@@ -237,20 +248,16 @@ impl Engine {
         };
         let secret = EpochSecret::from_bytes(random(&mut self.rng));
         let group = *self.keyring.group();
-        let sealed = epoch::seal_epoch(&group, &secret, &self.me.signing, &members, &body, &mut self.rng)
+        let sealed = epoch::seal_epoch(&group, &secret, &self.me.signing, members, &body, &mut self.rng)
             .expect("as many members as a group can have, and a keyring cut to its limit");
-        let allow = body.allow.into_vec();
-        if let Some(rotation) = &mut self.rotation {
-            let previous = body.previous_epoch;
-            let (blob_id, envelope) = (sealed.blob_id, sealed.envelope);
-            rotation.row.sealed = Some(SealedRotation { secret, previous, blob_id, envelope, allow });
-            self.put_rotation();
-        }
+        let (previous, allow) = (body.previous_epoch, body.allow.into_vec());
+        SealedRotation { secret, previous, blob_id: sealed.blob_id, envelope: sealed.envelope, allow }
     }
 
     fn send_rotate(&mut self) {
         let current = self.keyring.current().log_name();
-        let (Some(rotation), Some(open)) = (&mut self.rotation, self.relays[RelayAt::HOME].session.live()) else {
+        let home = self.relays.home();
+        let (Some(rotation), Some(open)) = (&mut self.rotation, self.relays[home].session.live()) else {
             return;
         };
         let (Some(sealed), Some(log)) = (&rotation.row.sealed, &open.log) else { return };
@@ -263,6 +270,7 @@ impl Engine {
             epoch_envelope: sealed.envelope.clone(),
         };
         open.send(&frame);
+        open.rotates_unanswered += 1;
         rotation.said = Some((open.link(), Stage::Rotating));
     }
 
@@ -271,10 +279,10 @@ impl Engine {
     /// # Errors
     /// [`Problem::ProtocolViolation`] when nothing was asked.
     pub(super) fn on_restricted(&mut self, at: RelayAt, head: u64) -> Result<(), Problem> {
-        if at != RelayAt::HOME {
+        if at != self.relays.home() {
             return Ok(());
         }
-        let link = self.relays[RelayAt::HOME].session.live_ref().map(Open::link);
+        let link = self.relays[self.relays.home()].session.live_ref().map(Open::link);
         match &mut self.rotation {
             Some(Rotation { said: Some((said, stage @ Stage::Restricting)), .. }) if Some(*said) == link => {
                 *stage = Stage::Reading { head };
@@ -291,33 +299,38 @@ impl Engine {
     /// # Errors
     /// [`Problem::ProtocolViolation`] when nothing was asked.
     pub(super) fn on_rotated(&mut self, at: RelayAt, auth_gen: u64) -> Result<(), Problem> {
-        if let Some(open) = self.relays[at].session.live()
-            && let Some(log) = &mut open.log
-        {
+        let Some(open) = self.relays[at].session.live() else { return Ok(()) };
+        open.rotates_unanswered = open
+            .rotates_unanswered
+            .checked_sub(1)
+            .ok_or(Problem::ProtocolViolation("a rotation that was not asked for"))?;
+        if let Some(log) = &mut open.log {
             log.auth_gen = auth_gen;
         }
         if self.missed_rotation_done(at) {
             return Ok(());
         }
+        let home = self.relays.home();
         match &self.rotation {
-            Some(Rotation { said: Some((_, Stage::Rotating)), row, .. }) if at == RelayAt::HOME => {
+            Some(Rotation { said: Some((_, Stage::Rotating)), row, .. }) if at == home => {
                 let Some(sealed) = &row.sealed else { return Ok(()) };
                 let next = EpochKeys::derive(self.keyring.group(), &sealed.secret);
-                if let Some(open) = self.relays[RelayAt::HOME].session.live() {
+                if let Some(open) = self.relays[home].session.live() {
                     open.hello_by = next.id;
                 }
                 if next.id != self.keyring.current().id {
-                    self.relays[RelayAt::HOME].hello_epoch = Some(next);
+                    self.relays[home].hello_epoch = Some(next);
                 }
                 Ok(())
             }
-            _ => Err(Problem::ProtocolViolation("a rotation that was not asked for")),
+            // Its envelope was read before the answer came, from another relay perhaps.
+            _ => Ok(()),
         }
     }
 
     /// Another device was first. Its envelope comes in `Superseded` and in the log.
     pub(super) fn rotation_lost(&mut self, at: RelayAt) {
-        if at == RelayAt::HOME
+        if at == self.relays.home()
             && let Some(Rotation { said: Some((_, stage)), .. }) = &mut self.rotation
         {
             *stage = Stage::Lost;

@@ -105,6 +105,8 @@ pub(crate) mod hot {
         REMOVED = b'd';
         /// [`super::LeavingRow`], from when this device wants to leave.
         LEAVING = b'l';
+        /// [`super::EarlyEpochRow`] by BlobId: an epoch that came before what it follows.
+        EARLY_EPOCH = b'y';
         /// [`super::GrantedRow`] by `DeviceId`, until the device arrives or the keys change.
         GRANTED = b'n';
         /// [`super::PaperRow`], sealed: recovery words on their way, or what their slot takes.
@@ -143,6 +145,33 @@ wire_struct! {
     pub struct GroupRow {
         /// This device's name.
         device_name: String,
+        /// Which entry's list of relays is in force; none: the one this device began with.
+        relays_by: Option<RelaysBy>,
+        /// A list that was read by a new member, who knows the newest from its inviter until it has
+        /// read as far.
+        relays_read: Option<Bytes>,
+    }
+}
+
+wire_struct! {
+    /// An entry's place in the total order.
+    pub struct RelaysBy {
+        /// Lamport time.
+        lamport: u64,
+        /// Who wrote it.
+        sender: DeviceId,
+        /// Its place in that device's chain.
+        seq: u64,
+    }
+}
+
+wire_struct! {
+    /// An epoch that waits for what it rests on.
+    pub struct EarlyEpochRow {
+        /// Where it stood.
+        held: HeldRow,
+        /// Its secret was in an accepted keyring before: somebody has united it already.
+        united: bool,
     }
 }
 
@@ -177,6 +206,12 @@ wire_struct! {
         incidents: Vec<Timeline>,
         /// Timelines it left by its own account, and how far they had been read.
         left: Vec<PastRow>,
+        /// What others told of it: timelines it broke off, and how far they are still in common.
+        heard: Vec<PastRow>,
+        /// It was caught in the timeline being read, and the group is still to be told.
+        caught: Option<CaughtRow>,
+        /// Timelines of which this device has told that the relay went back in them.
+        told: Vec<Timeline>,
         /// What of each chain was read there in this timeline.
         read: Vec<ReadRun>,
         /// It holds everything of the mirror up to this position …
@@ -189,6 +224,10 @@ wire_struct! {
         epochs_read: Vec<EpochRead>,
         /// Epochs whose envelope is known to stand there in this timeline, read or not.
         epochs_there: Vec<BlobId>,
+        /// The group was not told of it yet: it is met first.
+        unlisted: bool,
+        /// What it asks for before it makes a log.
+        token: Option<Bytes>,
     }
 }
 
@@ -218,6 +257,18 @@ wire_struct! {
         /// Which.
         timeline: Timeline,
         /// Up to this cursor.
+        to_cursor: u64,
+    }
+}
+
+wire_struct! {
+    /// A relay went back in time without saying so.
+    pub struct CaughtRow {
+        /// The history it broke off.
+        old: Timeline,
+        /// Highest cursor this device had read of it.
+        from_cursor: u64,
+        /// Highest cursor still in common.
         to_cursor: u64,
     }
 }
@@ -316,6 +367,9 @@ wire_struct! {
         last_seq: u64,
         /// That entry.
         last_hash: SeenHash,
+        /// The epoch whose certificate made it a member; zero for the founder, and where it never
+        /// was one here.
+        joined_in: EpochId,
     }
 }
 
@@ -348,6 +402,10 @@ wire_struct! {
         author: DeviceId,
         /// The Noise keys that its envelope tells relays to admit.
         allow: Vec<NoisePublicKey>,
+        /// The members it begins with.
+        members: Vec<DeviceId>,
+        /// Another one has begun since: nobody joins in it any more.
+        closed: bool,
     }
 }
 
@@ -543,12 +601,17 @@ impl RelayRow {
             past: Vec::new(),
             incidents: Vec::new(),
             left: Vec::new(),
+            heard: Vec::new(),
+            caught: None,
+            told: Vec::new(),
             read: Vec::new(),
             whole_position: 0,
             whole_ordinal: 0,
             rebuilding: false,
             epochs_read: Vec::new(),
             epochs_there: Vec::new(),
+            unlisted: false,
+            token: None,
         }
     }
 
@@ -610,6 +673,11 @@ pub(crate) fn epoch_key(number: u64) -> Vec<u8> {
     hot_key(hot::EPOCH, &number.to_be_bytes())
 }
 
+/// Key of an epoch that came early.
+pub(crate) fn early_epoch_key(blob_id: &BlobId) -> Vec<u8> {
+    hot_key(hot::EARLY_EPOCH, &blob_id.0)
+}
+
 /// Key of an accepted epoch's envelope.
 pub(crate) fn epoch_envelope_key(number: u64) -> Vec<u8> {
     numbered(EPOCH_ENVELOPES, number)
@@ -649,14 +717,15 @@ pub(crate) struct InitialState<'a> {
     /// Exact bytes of the genesis body.
     pub(crate) genesis: Bytes,
     pub(crate) keyring: &'a Keyring,
-    pub(crate) relay: RelayAddress,
+    /// The home relay first.
+    pub(crate) relays: Vec<RelayAddress>,
     pub(crate) device_name: String,
     /// Founder: what `Create` needs.
     pub(crate) founding: Option<Founding>,
     /// Joiner: its certificate and what it must find before it pushes.
     pub(crate) joining: Option<(JoinCertificate, JoiningRow)>,
-    /// Joiner: where the log starts, if entries are gone.
-    pub(crate) history_start: Option<HistoryStart>,
+    /// Joiner: where the log at one relay starts, if entries are gone.
+    pub(crate) history_start: Option<(HistoryStart, String)>,
 }
 
 /// What only the founder starts with.
@@ -704,16 +773,19 @@ pub(crate) fn initial_rows(state: InitialState<'_>, store_key: &StoreKey, rng: &
     let creation =
         state.founding.map(|founding| CreationRow { epoch_envelope: founding.genesis_envelope, token: founding.token });
     let acked_seq = progress.acked_seq;
-    let mut relay = RelayRow { acked_seq, ..RelayRow::new(0, state.relay, creation) };
-    if let Some(start) = state.history_start {
-        relay.timeline = start.timeline;
-        relay.cursor = start.cursor;
-        relay.blob_id_at_cursor = start.blob_id;
-        relay.observed = start.hash;
-        batch.put(hot_key(hot::START, &[]), wire::encode(&start.snapshot));
+    let mut creation = creation;
+    for (rank, address) in (0..).zip(state.relays) {
+        let mut relay = RelayRow { acked_seq, ..RelayRow::new(rank, address, creation.take()) };
+        if let Some((start, _)) = state.history_start.as_ref().filter(|(_, at)| *at == relay.url) {
+            relay.timeline = start.timeline;
+            relay.cursor = start.cursor;
+            relay.blob_id_at_cursor = start.blob_id;
+            relay.observed = start.hash;
+            batch.put(hot_key(hot::START, &[]), wire::encode(&start.snapshot));
+        }
+        batch.put(relay.row_key(), wire::encode(&relay));
     }
-    batch.put(relay.row_key(), wire::encode(&relay));
-    let group = GroupRow { device_name: state.device_name };
+    let group = GroupRow { device_name: state.device_name, relays_by: None, relays_read: None };
     batch.put(hot_key(hot::GROUP, &[]), wire::encode(&group));
     batch
 }

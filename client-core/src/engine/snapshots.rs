@@ -5,7 +5,7 @@
 //! contradicts the log is reported and never used. What the app's own part says is between the
 //! members, as with any entry: who may write may write that.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use zerok_sync_protocol::envelope::blob_id;
@@ -14,9 +14,11 @@ use zerok_sync_protocol::{BlobId, wire};
 use super::compaction::ControlReading;
 use super::comparing::SCAN_BYTES;
 use super::mirror::{Place, Records};
+use super::reading::is_epoch;
 use super::rows::{PartsRow, SnapshotRow, hot, hot_key};
 use super::{Engine, mirror};
 use crate::event::{Event, IntegrityEvent};
+use crate::id::DeviceId;
 use crate::io::{Row, ScanId};
 use crate::seal::{self, Authenticated};
 use crate::snapshot::{Archived, Head, Manifest};
@@ -36,8 +38,13 @@ enum Step {
     /// Its parts are read, as far as the archive goes.
     Parts { scan: ScanId, next_seq: u64, archive: Vec<u8> },
     /// This device's own control archive is read.
-    Control { theirs: BTreeSet<BlobId>, reading: ControlReading },
+    Control { theirs: Theirs, reading: ControlReading },
+    /// It has an epoch that is none here, as far as these.
+    Unread { epochs: usize },
 }
+
+/// The envelopes of a snapshot's control archive; whether each is an epoch.
+pub(super) type Theirs = BTreeMap<BlobId, bool>;
 
 /// It says what this device knows to be otherwise, or says nothing sensible.
 struct Contradiction;
@@ -72,10 +79,12 @@ impl Engine {
 
     /// Begins to compare a snapshot once everything that it covers is here.
     pub(super) fn check_candidate(&mut self) {
+        let epochs = self.epochs.len();
+        self.snapshot_check.take_if(|check| matches!(check.step, Step::Unread { epochs: known } if known < epochs));
         let Some(row) = self.candidate.as_ref().filter(|_| self.snapshot_check.is_none()) else { return };
         let Ok(manifest) = Manifest::parse(&row.manifest) else { return self.stop_corrupt("snapshot") };
         let here = |head: &Head| self.seq_of(&head.device) >= head.seq;
-        if !manifest.heads.iter().all(here) || (self.epochs.len() as u64) < manifest.epochs {
+        if !manifest.heads.iter().all(here) || self.epoch_row(&manifest.epoch).is_none() {
             return;
         }
         let row = row.clone();
@@ -90,8 +99,7 @@ impl Engine {
 
     /// What can be compared at once; which heads are to be looked up.
     fn compare_ends(&mut self, row: &SnapshotRow, manifest: &Manifest) -> Result<Vec<Head>, Contradiction> {
-        let epoch = self.epochs.get(manifest.epochs as usize - 1).ok_or(Contradiction)?;
-        if (epoch.id, epoch.blob_id) != (manifest.epoch, manifest.epoch_blob_id) {
+        if self.epoch_row(&manifest.epoch).is_none_or(|epoch| epoch.blob_id != manifest.epoch_blob_id) {
             return Err(Contradiction);
         }
         for floor in manifest.floors.iter() {
@@ -131,6 +139,7 @@ impl Engine {
         let asked = |check: &mut SnapshotCheck| match &check.step {
             Step::Heads { scan, .. } | Step::Parts { scan, .. } => *scan == id,
             Step::Control { reading, .. } => reading.is_asked(id),
+            Step::Unread { .. } => false,
         };
         let Some(check) = self.snapshot_check.take_if(asked) else { return false };
         let SnapshotCheck { row, manifest, step } = check;
@@ -140,13 +149,10 @@ impl Engine {
                 if sound { Ok(Some(self.next_head(rest, &row))) } else { Err(Contradiction) }
             }
             Step::Parts { next_seq, archive, .. } => self.read_parts(&row, &manifest, next_seq, archive, rows),
+            Step::Unread { epochs } => Ok(Some(Step::Unread { epochs })),
             Step::Control { theirs, mut reading } => match self.control_read(&mut reading, rows.to_vec()) {
                 Ok(false) => Ok(Some(Step::Control { theirs, reading })),
-                Ok(true) => {
-                    let ours: BTreeSet<BlobId> =
-                        reading.covered_by(&manifest).into_iter().map(|it| blob_id(it)).collect();
-                    if ours == theirs { Ok(None) } else { Err(Contradiction) }
-                }
+                Ok(true) => self.compare_archives(&row, &manifest, &theirs, &reading),
                 Err(_) => {
                     self.stop_corrupt("control archive");
                     return true;
@@ -159,6 +165,36 @@ impl Engine {
             Err(Contradiction) => self.refuse_snapshot(&row),
         }
         true
+    }
+
+    /// Branches of the keys reach two devices in either order: so what was said has to be the same, and
+    /// the epochs up to the snapshot's; an epoch besides that is none here may still come.
+    fn compare_archives(
+        &mut self,
+        row: &SnapshotRow,
+        manifest: &Manifest,
+        theirs: &Theirs,
+        reading: &ControlReading,
+    ) -> Result<Option<Step>, Contradiction> {
+        let ours = reading.said_before(manifest);
+        let lineage = self.lineage(&manifest.epoch);
+        let lineage = lineage.iter().filter_map(|id| Some(self.epoch_row(id)?.blob_id));
+        let whole = ours.iter().copied().chain(lineage).all(|id| theirs.contains_key(&id));
+        let invented = theirs.iter().any(|(id, is_epoch)| !is_epoch && !ours.contains(id));
+        if !whole || invented {
+            return Err(Contradiction);
+        }
+        let known = |id: &BlobId| self.epochs.iter().any(|epoch| epoch.blob_id == *id);
+        if theirs.iter().all(|(id, is_epoch)| !is_epoch || known(id)) {
+            return Ok(None);
+        }
+        self.doubt(IntegrityEvent::FalseSnapshot { sender: row.sender, seq: row.seq });
+        Ok(Some(Step::Unread { epochs: self.epochs.len() }))
+    }
+
+    /// Whether a snapshot still waits to be compared.
+    pub(super) fn is_candidate(&self, sender: &DeviceId, seq: u64) -> bool {
+        self.candidate.as_ref().is_some_and(|row| (row.sender, row.seq) == (*sender, seq))
     }
 
     /// Whether a chain has this entry there, as the index says, or what this device began with.
@@ -203,8 +239,9 @@ impl Engine {
             return Ok(Some(Step::Parts { scan, next_seq, archive }));
         }
         archive.truncate(archive_bytes);
-        let theirs = Archived(Bytes::from(archive)).map(|envelope| envelope.map(|envelope| blob_id(&envelope)));
-        let theirs: BTreeSet<BlobId> = theirs.collect::<Result<_, _>>().map_err(|_| Contradiction)?;
+        let theirs = Archived(Bytes::from(archive))
+            .map(|envelope| envelope.map(|envelope| (blob_id(&envelope), is_epoch(&envelope))));
+        let theirs: Theirs = theirs.collect::<Result<_, _>>().map_err(|_| Contradiction)?;
         let reading = self.read_control();
         Ok(Some(Step::Control { theirs, reading }))
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use zerok_sync_protocol::EpochId;
 
 use super::Engine;
-use super::relay::{Relay, RelayAt};
+use super::relay::Relay;
 use super::rows::MemberRow;
 use crate::error::{MembershipError, Problem};
 use crate::event::IntegrityEvent;
@@ -134,9 +134,13 @@ pub struct RelayStatus {
     pub connection: Connection,
     /// Whether everything it had at the last look is here.
     pub caught_up: bool,
+    /// Whether the group was told of it; before, this device is still to meet it.
+    pub listed: bool,
     /// Whether it has everything this device has, as far as is known, and nothing is being compared
     /// or put back.
     pub settled: bool,
+    /// The last repair put something back that did not stand there afterwards.
+    pub unhealed: bool,
     /// Envelopes that this device has put back there in this run.
     pub put_back: u64,
     /// Highest cursor it told of in this session.
@@ -153,9 +157,11 @@ impl RelayStatus {
         let recheck = relay.recheck_wanted.is_some() || relay.recheck_at_ms.is_some();
         Self {
             settled: relay.caught_up() && !lacks && !busy && !recheck,
+            listed: !relay.row.unlisted,
             address: relay.address(),
             connection: relay.session.connection(),
             caught_up: relay.caught_up(),
+            unhealed: relay.unhealed,
             put_back: relay.put_back,
             head: relay.session.live_ref().map(|open| open.head),
             acked_push: relay.row.acked_seq,
@@ -245,7 +251,7 @@ impl Engine {
             (connection > 2 && relay.problem.is_none(), connection)
         };
         // `max_by_key` takes the last of equals.
-        self.relays.iter().rev().max_by_key(worth).unwrap_or(&self.relays[RelayAt::HOME])
+        self.relays.iter().rev().max_by_key(worth).unwrap_or(&self.relays[self.relays.home()])
     }
 
     /// Where things stand.
@@ -257,8 +263,8 @@ impl Engine {
         Status {
             connection: best.session.connection(),
             caught_up: open.is_some_and(|open| open.caught_up) && self.lookups.is_empty(),
-            relay: self.relays[RelayAt::HOME].address(),
-            relays: self.relays.iter().map(|relay| RelayStatus::of(relay, self.is_lacking(relay))).collect(),
+            relay: self.relays[self.relays.home()].address(),
+            relays: self.relays_listed(),
             device: me,
             device_name: self.group.device_name.clone(),
             members: self.members_listed(),
@@ -294,6 +300,12 @@ impl Engine {
         let said = self.receipts.newest(device);
         // A receipt that names the latest entry was signed behind it.
         said.filter(|said| wrote.is_none_or(|wrote| said.0 >= wrote.0)).or(wrote).map(|(_, at_ms)| at_ms)
+    }
+
+    fn relays_listed(&self) -> Vec<RelayStatus> {
+        let mut relays: Vec<&Relay> = self.relays.iter().collect();
+        relays.sort_by_key(|relay| (relay.row.unlisted, relay.row.rank));
+        relays.into_iter().map(|relay| RelayStatus::of(relay, self.is_lacking(relay))).collect()
     }
 
     /// Who the log says is a member; and, until a new member has read the log, who its inviter said.

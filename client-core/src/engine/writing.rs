@@ -328,6 +328,7 @@ impl Engine {
             joining.epoch_blob_id.is_zero() || self.epochs.iter().any(|epoch| epoch.blob_id == joining.epoch_blob_id);
         if covered && anchored && self.members.contains_key(&joining.inviter) {
             self.joining = None;
+            self.take_relays_read();
             self.effects.delete(rows::hot_key(rows::hot::JOINING, &[]));
         }
     }

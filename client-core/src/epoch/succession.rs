@@ -4,6 +4,7 @@
 //! What is left to the engine is what needs the log: which branch the home relay chose, and that
 //! the frozen heads of removed devices are stored.
 
+use std::collections::BTreeSet;
 use std::ops::Deref;
 
 use zerok_sync_protocol::{BlobId, EpochId};
@@ -36,6 +37,7 @@ pub enum Predecessor<'a> {
 pub struct AcceptedEpoch {
     epoch: SignedEpoch,
     members: Vec<MemberKeys>,
+    devices: Vec<DeviceId>,
 }
 
 impl AcceptedEpoch {
@@ -43,6 +45,13 @@ impl AcceptedEpoch {
     #[must_use]
     pub fn members(&self) -> &[MemberKeys] {
         &self.members
+    }
+
+    /// The same by their identities, also those whose keys are not known any more: another branch
+    /// removed them.
+    #[must_use]
+    pub fn devices(&self) -> &[DeviceId] {
+        &self.devices
     }
 
     /// The epoch that begins.
@@ -111,7 +120,56 @@ impl SignedEpoch {
         if self.member_digest != MemberDigest::of(members.iter().map(|member| member.device)) {
             return Err(EpochRefusal::OtherMembers);
         }
-        Ok(AcceptedEpoch { epoch: self, members })
+        let devices = members.iter().map(|member| member.device).collect();
+        Ok(AcceptedEpoch { epoch: self, members, devices })
+    }
+
+    /// Accepts the epoch iff its author could start it where `base` were the members, of whom the
+    /// keys of `known` are still known: those of the others, whom another branch removed, cannot be
+    /// looked for among the wraps.
+    ///
+    /// # Errors
+    /// [`EpochRefusal`].
+    pub fn check_branch(self, base: &BTreeSet<DeviceId>, known: &[MemberKeys]) -> Result<AcceptedEpoch, EpochRefusal> {
+        if !base.contains(&self.sender) {
+            return Err(EpochRefusal::NotAMember);
+        }
+        if self.removes(&self.sender) {
+            return Err(EpochRefusal::RemovesItself);
+        }
+        let devices: Vec<DeviceId> = base.iter().filter(|device| !self.removes(device)).copied().collect();
+        if self.member_digest != MemberDigest::of(devices.iter().copied()) {
+            return Err(EpochRefusal::OtherMembers);
+        }
+        let (members, removed): (Vec<_>, Vec<_>) =
+            known.iter().cloned().partition(|member| !self.removes(&member.device));
+        if let Some(member) = removed.iter().find(|member| self.wraps_to(member) > 0) {
+            return Err(EpochRefusal::WrappedToRemoved(member.device));
+        }
+        for member in &members {
+            match self.wraps_to(member) {
+                0 => return Err(EpochRefusal::NotWrappedTo(member.device)),
+                1 => {}
+                _ => return Err(EpochRefusal::WrappedTwice(member.device)),
+            }
+        }
+        let strangers = self.wraps().tags().count().saturating_sub(devices.len());
+        if strangers >= WRAPS_STEP {
+            return Err(EpochRefusal::TooManyStrangers(strangers));
+        }
+        Ok(AcceptedEpoch { epoch: self, members, devices })
+    }
+
+    /// Whether the new secret is wrapped to this member.
+    #[must_use]
+    pub fn is_wrapped_to(&self, member: &MemberKeys) -> bool {
+        self.wraps_to(member) > 0
+    }
+
+    /// Whether it removes this device.
+    #[must_use]
+    pub fn removes(&self, device: &DeviceId) -> bool {
+        self.removed.iter().any(|removed| removed.device == *device)
     }
 
     /// The one member of epoch 0, whom the GroupId names.
@@ -145,12 +203,11 @@ impl SignedEpoch {
         if !members.iter().any(|member| member.device == self.sender) {
             return Err(EpochRefusal::NotAMember);
         }
-        let is_removed = |device: DeviceId| self.removed.iter().any(|removed| removed.device == device);
-        if is_removed(self.sender) {
+        if self.removes(&self.sender) {
             return Err(EpochRefusal::RemovesItself);
         }
         let (removed, remaining): (Vec<_>, Vec<_>) =
-            members.iter().cloned().partition(|member| is_removed(member.device));
+            members.iter().cloned().partition(|member| self.removes(&member.device));
         match removed.iter().find(|member| self.wraps_to(member) > 0) {
             Some(member) => Err(EpochRefusal::WrappedToRemoved(member.device)),
             None => Ok(remaining),

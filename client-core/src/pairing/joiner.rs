@@ -22,7 +22,7 @@ use zerok_sync_protocol::limits::{
 use zerok_sync_protocol::{BlobId, ClientFrame, ErrorCode, MailboxId, RelayFrame, wire};
 
 use super::joiner_pairing::{JoinerPairing, JoinerStep};
-use super::{Granted, pairing_psk};
+use super::{Granted, GrantedRelay, pairing_psk};
 use crate::certificate::DeviceName;
 use crate::engine::Secrets;
 use crate::engine::bringing::BringingRow;
@@ -327,15 +327,21 @@ impl Joiner {
             members: granted.members,
             epoch_blob_id: BlobId::ZERO,
         };
+        // The one it is at goes by the address that led there.
+        let address = |relay: &GrantedRelay| match Some(relay.key) == self.relay.key {
+            true => self.relay.clone(),
+            false => RelayAddress { url: relay.url.clone(), key: Some(relay.key) },
+        };
+        let here = self.relay.url.clone();
         let state = InitialState {
             seed: &self.seed,
             genesis: granted.genesis.bytes().clone(),
             keyring: &granted.keyring,
-            relay: self.relay.clone(),
+            relays: granted.relays.iter().map(address).collect(),
             device_name: self.name.to_string(),
             founding: None,
             joining: Some((granted.certificate, joining)),
-            history_start: granted.history_start,
+            history_start: granted.history_start.map(|start| (start, here)),
         };
         let mut batch = initial_rows(state, &self.store_key, &mut self.rng);
         if self.bring_data {

@@ -37,7 +37,7 @@ mod tests;
 pub(crate) mod vectors;
 
 pub use digits::{Digits, NotDigits};
-pub use grant::{GrantMaterial, Granted, GrantedMember, GrantedRelay, HistoryStart, SnapshotRef};
+pub use grant::{GRANT_RELAYS_MAX, GrantMaterial, Granted, GrantedMember, GrantedRelay, HistoryStart, SnapshotRef};
 pub use inviter_pairing::{InviterPairing, InviterStep};
 pub use joiner::{Joiner, Joining};
 pub use joiner_pairing::{JoinerPairing, JoinerStep};

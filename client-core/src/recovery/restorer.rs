@@ -354,7 +354,7 @@ impl Restorer {
             seed: &seed,
             genesis: genesis.bytes().clone(),
             keyring: &keyring,
-            relay: self.relay.clone(),
+            relays: vec![self.relay.clone()],
             device_name: self.name.to_string(),
             founding: None,
             joining: Some((certificate, joining)),
@@ -511,95 +511,4 @@ impl Machine for Restorer {
 
 fn lost(what: &str) -> RestoreError {
     Problem::Unreachable(format!("{what}; nothing was stored here")).into()
-}
-
-#[cfg(test)]
-mod tests {
-    use zerok_sync_protocol::EpochId;
-    use zerok_sync_protocol::wire::List;
-
-    use super::*;
-    use crate::epoch::{EpochBody, MemberDigest, seal_epoch};
-    use crate::fixtures::Group;
-
-    const WORDS: RecoveryWords = RecoveryWords::from_entropy([0x33; 32]);
-
-    fn restorer() -> Restorer {
-        let secrets = Secrets { store_key: StoreKey::from_bytes([1; 32]), rng_seed: [2; 32] };
-        let relay = RelayAddress { url: "https://relay.example".into(), key: None };
-        let restoring = Restoring { words: WORDS, relay, device_name: "new".into() };
-        Restorer::new(Now { mono_ms: 0, wall_ms: 0 }, secrets, restoring)
-    }
-
-    /// The second epoch of a group, wrapped to the paper, and the anchor that goes with it.
-    fn epoch_and_anchor() -> (Bytes, Anchor) {
-        let group = Group::new(1);
-        let members = [group.founder.keys.clone(), WORDS.membership().keys];
-        let digest = MemberDigest::of(members.iter().map(|keys| keys.device));
-        let body = EpochBody {
-            sender: group.founder.device(),
-            seq: 2,
-            prev: BlobId([9; 32]),
-            seen: List::empty(),
-            previous_epoch: group.keyring.current().id,
-            previous_blob_id: BlobId([8; 32]),
-            removed: List::empty(),
-            member_digest: digest,
-            allow: List::empty(),
-            keyring: List::try_from(vec![group.keyring.current_secret().clone()]).expect("one fits"),
-            lamport: 3,
-            sent_at_ms: 4,
-            genesis: Bytes::new(),
-        };
-        let secret = EpochSecret::from_bytes([0xe1; 32]);
-        let id = group.keyring.group();
-        let sealed =
-            seal_epoch(id, &secret, &group.founder.signing, &members, &body, &mut ChaCha20Rng::from_seed([3; 32]))
-                .expect("two members");
-        let anchor = Anchor {
-            group: *id,
-            genesis_blob_id: BlobId([7; 32]),
-            epoch: EpochKeys::derive(id, &secret).id,
-            epoch_blob_id: sealed.blob_id,
-            member_digest: digest,
-            frontier: List::empty(),
-        };
-        (sealed.envelope, anchor)
-    }
-
-    fn trusted(envelope: &[u8], anchor: &Anchor) -> Result<EpochId, RestoreError> {
-        let slot = anchor.seal(&WORDS, &mut ChaCha20Rng::from_seed([4; 32]));
-        restorer().trust(envelope, &slot).map(|trusted| trusted.keyring.current().id)
-    }
-
-    #[test]
-    fn the_anchors_epoch_and_any_that_carries_its_secret_are_trusted() {
-        let (envelope, anchor) = epoch_and_anchor();
-        assert_eq!(trusted(&envelope, &anchor), Ok(anchor.epoch));
-        let first = Group::new(1).keyring.current().id;
-        let earlier = Anchor { epoch: first, epoch_blob_id: BlobId([6; 32]), ..anchor.clone() };
-        assert_eq!(trusted(&envelope, &earlier), Ok(anchor.epoch));
-    }
-
-    #[test]
-    fn d_rec_01_an_epoch_that_does_not_carry_the_anchors_is_older_though_it_opens() {
-        let (envelope, anchor) = epoch_and_anchor();
-        let later = Anchor { epoch: EpochId([5; 8]), ..anchor };
-        assert_eq!(trusted(&envelope, &later), Err(RestoreError::OlderState));
-    }
-
-    #[test]
-    fn d_rec_01_another_envelope_other_members_or_another_group_under_the_anchors_epoch_are_refused() {
-        let (envelope, anchor) = epoch_and_anchor();
-        for anchor in [
-            Anchor { epoch_blob_id: BlobId([6; 32]), ..anchor.clone() },
-            Anchor { member_digest: MemberDigest([6; 32]), ..anchor.clone() },
-            Anchor { group: crate::id::GroupId([6; 32]), ..anchor.clone() },
-        ] {
-            assert_eq!(trusted(&envelope, &anchor), Err(RestoreError::NotYourGroup));
-        }
-        assert_eq!(trusted(&[], &anchor), Err(RestoreError::NotYourGroup));
-        assert_eq!(restorer().trust(&envelope, &[]).err(), Some(RestoreError::AnchorLost));
-        assert_eq!(restorer().trust(&envelope, &[1; 300]).err(), Some(RestoreError::NotYourGroup));
-    }
 }

@@ -1,7 +1,8 @@
 //! A relay that lost something, by accident or on purpose: told where it was not said, put right by
 //! whoever has it, and read whole by a device that joins later.
 
-use zerok_sync_core::IntegrityEvent;
+use zerok_sync_core::content::Kind;
+use zerok_sync_core::{IntegrityEvent, seal};
 use zerok_sync_protocol::envelope::blob_id;
 
 use zerok_sync_chaos::sim::{Defect, Loss, World};
@@ -302,6 +303,29 @@ fn a_device_that_finds_all_it_had_read_at_its_place_again_reports_nothing() {
 }
 
 #[test]
+fn a_rollback_is_told_to_the_group_also_by_a_device_that_was_killed_when_it_had_found_it_out() {
+    for outputs in 1..30 {
+        let mut world = world();
+        world.crash(1);
+        world.roll_back_relay(2, false);
+        world.devices[0].crash_after = Some(outputs);
+        world.advance(SETTLE_MS);
+        world.devices[0].crash_after = None;
+        if !world.devices[0].is_running() {
+            world.start(0);
+        }
+        world.advance(SETTLE_MS);
+        let told = world.engine(0).status().integrity;
+        assert!(matches!(told[..], [IntegrityEvent::RolledBack { .. }]), "killed at output {outputs}: {told:?}");
+        let keyring = world.keys(0).1;
+        let opened =
+            world.relay.entries().iter().filter_map(|stored| seal::open(&keyring, stored.envelope.as_ref()?).ok());
+        let incidents = opened.filter(|entry| entry.claims().kind == Kind::INCIDENT).count();
+        assert!(incidents > 0, "killed at output {outputs}: nobody was told");
+    }
+}
+
+#[test]
 fn what_was_acknowledged_and_lost_unread_is_pushed_again() {
     let losses: [fn(&mut World); 3] =
         [|world| world.roll_back_relay(1, false), |world| world.roll_back_relay(1, true), World::wipe_relay];
@@ -332,4 +356,16 @@ fn a_repair_that_is_refused_in_the_middle_is_taken_up_again() {
         assert!(world.relay.refusals() > 0);
         assert_eq!(texts_of_a_new_device(&mut world), ["a", "b", "c"], "refused at {index}");
     }
+}
+
+#[test]
+fn who_restarts_after_a_repair_goes_on_pushing_behind_what_was_in_common_all_along() {
+    let mut world = world();
+    push_all(&mut world, 1, &["d"]);
+    world.roll_back_relay(1, false);
+    world.advance(SETTLE_MS);
+    world.crash(0);
+    world.start(0);
+    push_all(&mut world, 0, &["e"]);
+    assert_eq!(world.texts(1), ["a", "b", "c", "d", "e"]);
 }

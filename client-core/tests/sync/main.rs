@@ -1,6 +1,7 @@
 //! The engine against a relay, in virtual time: the rules of the protocol by name.
 
 mod batches;
+mod branches;
 mod byzantine;
 mod copies;
 mod delivery;
@@ -16,6 +17,7 @@ mod receipts;
 mod reconnecting;
 mod recovery;
 mod refusals;
+mod relays;
 mod rotations;
 mod snapshots;
 mod writing;

@@ -346,6 +346,9 @@ fn d_rev_04_a_device_that_was_away_during_two_rotations_gets_back_in_and_reads_e
     }
 }
 
+/// How long what looks wrong may be cured by others, and a little.
+const VOUCHED_MS: u64 = 31_000;
+
 /// Puts an envelope into the log, as a relay that colludes would.
 fn collude(world: &mut World, sealed: zerok_sync_core::seal::Sealed) -> u64 {
     let stored = Stored { blob_id: sealed.blob_id, envelope: Some(sealed.envelope) };
@@ -380,6 +383,8 @@ fn d_rev_05_what_a_removed_device_wrote_behind_its_end_is_held_back_until_a_memb
     world.push(1, "wakes the relay");
     world.settle();
     assert_eq!(world.texts(1), ["before", "wakes the relay"]);
+    assert_eq!(world.findings(1), [], "somebody may vouch for it");
+    world.advance(VOUCHED_MS);
     let quarantined = IntegrityEvent::Quarantined { cursor, sender: gone.device(), seq: seq + 1 };
     assert_eq!(world.findings(1), std::slice::from_ref(&quarantined));
 
@@ -522,6 +527,60 @@ fn d_rev_05_a_removed_device_that_squats_the_older_name_on_a_wiped_relay_keeps_n
     let later = world.pair(1, "later");
     world.advance(HEAL_MS);
     assert_eq!(world.texts(later), ["before", "after", "goes on"]);
+}
+
+#[test]
+fn d_rev_05_a_removed_device_that_squats_a_wiped_relay_with_a_log_that_lists_the_members_keeps_nobody_out() {
+    let mut world = World::with_group(3);
+    world.push(0, "before");
+    world.settle();
+    let gone = world.keys(2).0;
+    revoke(&mut world, 0, 2);
+    world.settle();
+    let foreign = forged_rotation(&world, &gone, std::slice::from_ref(&gone.keys), &[]);
+    world.wipe_relay();
+    world.relay.foreign_epoch = Some(foreign.envelope);
+    world.advance(HEAL_MS);
+    world.push(1, "goes on");
+    world.advance(HEAL_MS);
+    assert_in_step(&mut world, &[0, 1]);
+    assert_eq!(world.texts(0), ["before", "goes on"]);
+    for device in 0..2 {
+        assert_eq!(world.findings(device), [], "device {device}");
+    }
+}
+
+#[test]
+fn a_group_whose_keys_a_stolen_device_changed_first_is_founded_anew_by_a_person() {
+    let mut world = World::with_group(3);
+    world.push(0, "before");
+    world.settle();
+    let stolen = world.id(2);
+    world.crash(2);
+    let name = world.keys(0).1.current().auth_public();
+    world.wipe_relay();
+    world.relay.squatted.insert(name);
+    world.advance(HEAL_MS);
+    assert_eq!(world.engine(0).status().problem, Some(Problem::Revoked), "nothing happens by itself");
+    let now = world.now_at(0);
+    world.engine(0).refound(now, &[stolen]).expect("no relay lets it in");
+    world.drain(0);
+    world.advance(HEAL_MS);
+    world.push(1, "after");
+    world.advance(HEAL_MS);
+    assert_in_step(&mut world, &[0, 1]);
+    assert_eq!(world.texts(0), ["before", "after"]);
+    assert_eq!(members(&mut world, 1), ["device 0", "device 1"]);
+    let later = world.pair(1, "later");
+    world.advance(HEAL_MS);
+    assert_eq!(world.texts(later), ["before", "after"]);
+}
+
+#[test]
+fn a_group_is_not_founded_anew_while_a_relay_lets_this_device_in() {
+    let mut world = World::with_group(2);
+    let (now, other) = (world.now_at(0), world.id(1));
+    assert_eq!(world.engine(0).refound(now, &[other]), Err(MembershipError::NotNeeded));
 }
 
 #[test]

@@ -33,6 +33,17 @@ impl Client {
         self.until(|status| status.rotations > before).await
     }
 
+    /// Takes the group back where no relay lets this device in any more, because another one changed
+    /// the keys first: begins anew without these devices, under a name at the relay that is free,
+    /// with all that this device keeps. The others get back in by themselves. A person decides that;
+    /// nothing does it by itself.
+    ///
+    /// # Errors
+    /// [`ClientError::Membership`], [`ClientError::StorageFailed`], [`ClientError::Closed`].
+    pub async fn refound(&self, without: Vec<DeviceId>) -> Result<(), ClientError> {
+        Ok(self.ask(move |engine, now| engine.refound(now, &without)).await??)
+    }
+
     /// Takes this device out of the group; what it has stored stays readable here. Another device
     /// changes the keys when it hears of it.
     ///

@@ -14,6 +14,7 @@ mod membership;
 mod open;
 mod push;
 mod recovery;
+mod relays;
 mod repair;
 mod verify;
 mod whisper;
@@ -35,6 +36,7 @@ pub use join::{GroupOffered, JoinEvent, JoinOptions, Joining};
 pub use open::{FoundOptions, OpenOptions};
 pub use push::PushReceipt;
 pub use recovery::RestoreOptions;
+pub use relays::RelayOptions;
 pub use whisper::{Whisper, Whispers};
 
 use crate::clock::Clock;

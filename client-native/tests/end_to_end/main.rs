@@ -17,6 +17,7 @@ mod offline;
 mod reading;
 mod receipts;
 mod recovery;
+mod relays;
 mod secrecy;
 mod support;
 mod suspicion;

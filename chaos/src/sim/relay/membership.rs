@@ -4,7 +4,7 @@ use bytes::Bytes;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{AuthPublicKey, ErrorCode, LogName, NoisePublicKey, RelayFrame, Signature, hello};
 
-use super::{Conn, Phase, Relay, Stored};
+use super::{Conn, Log, Phase, Relay, Stored};
 use crate::sim::Defect;
 
 /// The fields of `Rotate`.
@@ -48,7 +48,7 @@ impl Relay {
 
     /// Hands the current epoch envelope to a device on the list.
     pub(super) fn supersede(&mut self, conn: Conn, otherwise: ErrorCode) {
-        match self.epoch_envelope.clone().filter(|_| self.is_listed(conn)) {
+        match self.epoch_envelope.clone().filter(|_| self.is_listed(conn)).or_else(|| self.foreign_epoch.clone()) {
             Some(epoch_envelope) => {
                 let slot = self.slot(conn);
                 self.send(conn, &RelayFrame::Superseded { epoch_envelope, slot, more: 0 });
@@ -120,6 +120,8 @@ impl Relay {
         }
         let proven = hello::verify_rotate(&next, &handshake, &LogName::of(&log.auth), &proof);
         assert!(proven || self.defect.is_some(), "members prove the next key");
+        let before = Log { entries: Vec::new(), ..log.clone() };
+        self.before_rotations.push((log.entries.len(), before, self.epoch_envelope.clone()));
         log.older.insert(std::mem::replace(&mut log.auth, next));
         log.auth_gen += 1;
         log.restricted = false;

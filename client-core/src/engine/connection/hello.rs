@@ -56,7 +56,13 @@ impl Engine {
                 let create = attempt == 0 && self.relays[at].row.creation.is_some();
                 self.hello_as_member(at, epoch, create);
             }
-            None if attempt == candidates.len() => self.send_hello(at, Who::Device {}, false),
+            None if attempt == candidates.len() => {
+                // By no name: whatever it is answered with is news.
+                if let State::Open(open) = &mut self.relays[at].session.state {
+                    open.hello_by = EpochId::ZERO;
+                }
+                self.send_hello(at, Who::Device {}, false);
+            }
             None => return false,
         }
         true
@@ -106,13 +112,13 @@ impl Engine {
         }
         let limits = clamp(limits);
         open.relay.set_frame_bytes_max(limits.envelope_bytes_max as usize + FRAME_OVERHEAD_BYTES_MAX);
-        open.phase = Phase::Live;
+        let created = std::mem::replace(&mut open.phase, Phase::Live) == Phase::Creating;
         open.head = log.head;
         open.limits = Some(limits);
         let relay_key = open.relay_key;
         open.log = Some(log.clone());
 
-        let made_again = relay.row.creation.is_some() && !relay.row.timeline.is_zero();
+        let made_again = created && !relay.row.timeline.is_zero();
         if relay.row.key.is_none() || relay.row.creation.is_some() {
             relay.row.key = Some(relay_key);
             relay.row.creation = None;
@@ -126,8 +132,9 @@ impl Engine {
         if made_again {
             relay.begin_timeline(log.timeline, Anchor::start(), true);
             self.stand_on_base(at);
+            self.tell_of_what_was_caught(at);
         }
-        let relay = &self.relays[at];
+        let relay = &mut self.relays[at];
         if log.timeline != relay.row.timeline || log.head < relay.row.cursor {
             self.compare(at);
         } else {

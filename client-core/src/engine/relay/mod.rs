@@ -3,9 +3,9 @@
 //!
 //! The log on one relay is not the log on another: cursors, timelines, acknowledgements and folds
 //! mean something for one relay only and live here. What belongs to this device (its positions,
-//! its chain, its outbox) is in [`super::Engine`]. The home relay comes first and there is always
-//! one; a relay keeps its place in a run also after it was taken off the list, so that a
-//! [`RelayAt`] never names another.
+//! its chain, its outbox) is in [`super::Engine`]. The home relay is the one of the lowest rank, and
+//! there always is one; a relay keeps its place in a run also after it was taken off the list, so
+//! that a [`RelayAt`] never names another.
 
 mod sending;
 
@@ -38,12 +38,7 @@ const READ_AHEAD_MAX: usize = 4_096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RelayAt(usize);
 
-impl RelayAt {
-    /// The home relay, and where everything happens while a group has one relay.
-    pub(super) const HOME: Self = Self(0);
-}
-
-/// The group's relays, the home relay first.
+/// The group's relays, in the order in which this run met them.
 #[derive(Debug)]
 pub(super) struct Relays(Vec<Relay>);
 
@@ -53,6 +48,10 @@ pub(super) struct Relay {
     /// What is remembered of it; [`Self::changed`] says whether the disk has it.
     pub(super) row: RelayRow,
     pub(super) changed: bool,
+    /// It was taken off the list in this run.
+    dropped: bool,
+    /// Once it is on the list it is to be the home relay.
+    pub(super) becomes_home: bool,
     pub(super) session: Session,
     /// Own entries on their way to it.
     pub(super) sending: Sending,
@@ -105,36 +104,64 @@ impl Relays {
         Self(rows.into_iter().map(Relay::new).collect())
     }
 
+    /// Those that carry the group's log.
     pub(super) fn all(&self) -> impl DoubleEndedIterator<Item = RelayAt> + use<> {
-        (0..self.0.len()).map(RelayAt)
+        let carry: Vec<RelayAt> = (0..self.0.len()).filter(|at| !self.0[*at].dropped).map(RelayAt).collect();
+        carry.into_iter()
     }
 
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Relay> {
-        self.0.iter()
+        self.0.iter().filter(|relay| !relay.dropped)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Relay> {
-        self.0.iter_mut()
+        self.0.iter_mut().filter(|relay| !relay.dropped)
+    }
+
+    /// The one that orders rotations.
+    pub(super) fn home(&self) -> RelayAt {
+        let listed = |at: &RelayAt| (self[*at].row.unlisted, self[*at].row.rank);
+        self.all().min_by_key(listed).expect("the last relay is never taken off the list")
+    }
+
+    /// Another relay of the group.
+    pub(super) fn add(&mut self, row: RelayRow) -> RelayAt {
+        self.0.push(Relay { changed: true, ..Relay::new(row) });
+        RelayAt(self.0.len() - 1)
+    }
+
+    /// It carries the group's log no more.
+    pub(super) fn drop(&mut self, at: RelayAt) {
+        self[at].dropped = true;
+    }
+
+    /// It comes first from now on.
+    pub(super) fn make_home(&mut self, at: RelayAt) {
+        for relay in self.iter_mut() {
+            relay.row.rank += 1;
+            relay.changed = true;
+        }
+        self[at].row.rank = 0;
     }
 
     /// Whose link this is.
     pub(super) fn by_link(&self, link: LinkId) -> Option<RelayAt> {
-        self.0.iter().position(|relay| relay.session.link() == Some(link)).map(RelayAt)
+        self.all().find(|at| self[*at].session.link() == Some(link))
     }
 
     /// Which relay others call by this tag.
     pub(super) fn by_tag(&self, tag: RelayTag) -> Option<RelayAt> {
-        self.0.iter().position(|relay| relay.tag() == Some(tag)).map(RelayAt)
+        self.all().find(|at| self[*at].tag() == Some(tag))
     }
 
     /// The first one with a live session.
     pub(super) fn first_live(&self) -> Option<RelayAt> {
-        self.0.iter().position(|relay| relay.session.live_ref().is_some()).map(RelayAt)
+        self.all().find(|at| self[*at].session.live_ref().is_some())
     }
 
     /// Whether there is no other relay.
     pub(super) fn is_alone(&self) -> bool {
-        self.0.len() == 1
+        self.iter().count() == 1
     }
 
     pub(super) fn any_live(&self) -> bool {
@@ -162,6 +189,8 @@ impl Relay {
             folds: VecDeque::from([(row.cursor, row.observed)]),
             row,
             changed: false,
+            dropped: false,
+            becomes_home: false,
             session: Session::default(),
             sending: Sending::default(),
             hello_epoch: None,
@@ -338,12 +367,15 @@ impl Relay {
         }
     }
 
+    /// Up to where a device's chain is known to stand here.
+    pub(super) fn there_seq(&self, device: &DeviceId) -> u64 {
+        self.row.read.iter().find(|run| run.device == *device).map_or(0, |run| run.there_seq)
+    }
+
     /// Whether something this device has accepted is not known to stand here.
     pub(super) fn lacks(&self, chains: &BTreeMap<DeviceId, ChainRow>, epoch: BlobId) -> bool {
-        let there =
-            |device: &DeviceId| self.row.read.iter().find(|run| run.device == *device).map_or(0, |run| run.there_seq);
         let epoch_there = epoch.is_zero() || self.row.epochs_there.contains(&epoch);
-        !epoch_there || chains.iter().any(|(device, chain)| chain.seq > there(device))
+        !epoch_there || chains.iter().any(|(device, chain)| chain.seq > self.there_seq(device))
     }
 
     /// A link has gone, and with it whatever was being asked on it.

@@ -124,6 +124,11 @@ impl Sending {
         self.send(None, envelopes, bytes)
     }
 
+    /// A change of keys that the relay had missed: its envelope comes back like what was put back.
+    pub(crate) fn rotation_repeated(&mut self, blob_id: BlobId) {
+        self.pushed.insert(blob_id, Pushed::PutBack { entry: None, epoch: true });
+    }
+
     fn send(&mut self, first_seq: Option<u64>, envelopes: Vec<Bytes>, bytes: usize) -> PushBatch {
         self.in_flight.push_back(InFlight { push: self.next_push, first_seq, count: envelopes.len(), bytes });
         self.in_flight_bytes += bytes;

@@ -64,6 +64,8 @@ pub enum Command {
     Revoke(Revoke),
     /// Change the group's keys; invitations that were handed out and not used are void
     Rotate(Rotate),
+    /// Take the group back from a device that changed its keys first: begin anew without it
+    Refound(Refound),
     /// Take this device out of the group; what it has stays readable here
     Leave(Leave),
     /// Recovery words: make them, look after them, bring a lost group back with them
@@ -84,6 +86,45 @@ pub enum Command {
     /// Lock this home under a passphrase, change that, or take it away
     #[command(subcommand)]
     Passphrase(Passphrase),
+    /// Say which relays carry the group, or change that
+    #[command(subcommand)]
+    Relays(Relays),
+}
+
+#[derive(Subcommand)]
+pub enum Relays {
+    /// Have another relay carry the group as well; it is filled from this device
+    Add(AddRelay),
+    /// Take a relay off the group's list; what it holds stays there
+    Remove(RemoveRelay),
+    /// List them, the home relay first
+    List,
+}
+
+#[derive(Args)]
+pub struct AddRelay {
+    /// Address of the relay: https://host, or http://host:port
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// Make it the home relay, which orders changes of keys; also one that carries the group already
+    #[arg(long)]
+    pub home_relay: bool,
+    /// What the relay's operator gave to create groups with
+    #[arg(long)]
+    pub token: Option<String>,
+    /// The relay's key, as its operator told it; needed over plain http to another machine
+    #[arg(long, value_name = "HEX")]
+    pub relay_key: Option<NoisePublicKey>,
+    /// How long it may take to be met and filled
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+#[derive(Args)]
+pub struct RemoveRelay {
+    /// Its address, as `relays list` prints it
+    #[arg(value_name = "URL")]
+    pub url: String,
 }
 
 #[derive(Subcommand)]
@@ -226,6 +267,16 @@ pub struct Revoke {
 pub struct Rotate {
     /// How long to wait for the relay; what was asked for is carried out later otherwise
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+#[derive(Args)]
+pub struct Refound {
+    /// A device to leave out: its name, or at least four digits that its identity begins with
+    #[arg(long, value_name = "DEVICE", required = true)]
+    pub without: Vec<String>,
+    /// How long the relay may take
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
     pub timeout: Duration,
 }
 

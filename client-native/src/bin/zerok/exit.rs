@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use zerok_sync::{
     ClientError, CompactError, ErrorCode, ExportError, IntegrityEvent, JoinError, MembershipError, Problem, PushError,
-    RestoreError, StorageError,
+    RelaysError, RestoreError, StorageError,
 };
 
 /// The exit codes, part of the interface.
@@ -106,6 +106,10 @@ fn exit_of(error: &ClientError) -> Exit {
             MembershipError::Stopped | MembershipError::NotYet | MembershipError::WordsUnderWay,
         ) => Exit::Other,
         ClientError::Membership(_) => Exit::Usage,
+        ClientError::Relays(RelaysError::Membership(MembershipError::Left)) => Exit::NotAuthorised,
+        ClientError::Relays(RelaysError::Membership(_)) => Exit::Other,
+        ClientError::Relays(RelaysError::TooMany(_)) => Exit::Limit,
+        ClientError::Relays(_) => Exit::Usage,
         _ => Exit::Other,
     }
 }
@@ -205,6 +209,11 @@ pub fn describe(finding: &IntegrityEvent) -> String {
                 "the snapshot that device {sender} made as its entry {seq} is not what the log says: it is not used"
             )
         }
+        IntegrityEvent::MembershipConflict { cursor, one, other } => {
+            format!(
+                "devices {one} and {other} removed each other, and the relay took the second removal (entry {cursor}) for the first: decide who stays, and pair the others again"
+            )
+        }
         // The enum grows with the detectors.
         other => format!("{other:?}"),
     }
@@ -231,6 +240,8 @@ mod tests {
             (ClientError::Relay(Problem::NeedsApproval), 5),
             (ClientError::Push(PushError::Left), 5),
             (ClientError::Membership(MembershipError::OwnDevice), 2),
+            (ClientError::Relays(RelaysError::LastRelay), 2),
+            (ClientError::Relays(RelaysError::TooMany(8)), 6),
             (refused(ErrorCode::CreationRefused), 5),
             (ClientError::Join(JoinError::InviteGone), 5),
             (ClientError::Join(JoinError::WrongCode), 5),

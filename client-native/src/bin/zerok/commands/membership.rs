@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use zerok_sync::ClientError;
 
 use super::{REPORT_TIMEOUT, Session, catch_up, shown};
-use crate::args::{Global, Leave, Rename, Revoke, Rotate};
+use crate::args::{Global, Leave, Refound, Rename, Revoke, Rotate};
 use crate::exit::{Exit, Failure, exit_of_problem};
 
 pub async fn revoke(global: &Global, options: &Revoke) -> Result<(), Failure> {
@@ -42,6 +42,29 @@ pub async fn rotate(global: &Global, options: &Rotate) -> Result<(), Failure> {
         Err(failure) => Err(failure),
     };
     session.close(outcome).await
+}
+
+pub async fn refound(global: &Global, options: &Refound) -> Result<(), Failure> {
+    let session = Session::open(global, true).await?;
+    let outcome = refound_in(&session, global, options).await;
+    session.close(outcome).await
+}
+
+async fn refound_in(session: &Session, global: &Global, options: &Refound) -> Result<(), Failure> {
+    // Whether the relay lets this device in is found out first.
+    let _ = catch_up(&session.client, REPORT_TIMEOUT).await;
+    let without = {
+        let status = session.client.status();
+        let status = status.borrow();
+        let find = |device: &String| status.find_device(device).map_err(ClientError::from);
+        options.without.iter().map(find).collect::<Result<Vec<_>, _>>()?
+    };
+    session.client.refound(without).await?;
+    catch_up(&session.client, options.timeout).await?;
+    let _ = session.client.until_relays_settle(options.timeout).await;
+    let rotations = session.client.status().borrow().rotations;
+    let told = "the group is founded anew and has what this device had: the other devices get back in the next time they reach the relay; what was in the hands of those left out stays there";
+    said(global, told, json!({ "rotations": rotations }))
 }
 
 pub async fn leave(global: &Global, options: &Leave) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ pub mod passphrase;
 pub mod pull;
 pub mod push;
 pub mod recovery;
+pub mod relays;
 pub mod repair;
 pub mod status;
 pub mod verify;

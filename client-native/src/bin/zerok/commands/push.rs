@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::json;
 use zerok_sync::{Client, ClientError, PUSH_BYTES_MAX, Problem, Status};
@@ -10,6 +11,9 @@ use super::heard::{now_ms, standing};
 use super::{Session, shown};
 use crate::args::{Global, Push, Wait};
 use crate::exit::{Exit, Failure, exit_of_problem};
+
+/// How long relays besides the one that has acknowledged a push may hold the command up.
+const OTHERS_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub async fn run(global: &Global, options: &Push) -> Result<(), Failure> {
     let blob = read_blob(options)?;
@@ -25,6 +29,8 @@ async fn push(session: &Session, global: &Global, options: &Push, blob: Vec<u8>)
         Wait::Local => "local",
         Wait::Relay => {
             in_time(session, options, receipt.at_relay()).await?.ok_or_else(|| queued(session))?;
+            // One relay's word is enough; the others that are there get it now and not later.
+            let _ = session.client.until_relays_settle(OTHERS_TIMEOUT).await;
             "relay"
         }
         Wait::AllDevices => {

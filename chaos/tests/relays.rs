@@ -1,0 +1,26 @@
+//! H-RELAYS: five devices and two relays, paired, removed, rotated and repaired in any order, over
+//! many seeds.
+
+mod seeds;
+
+use std::time::Duration;
+
+/// More is for the nightly run: see docs/CHAOS.md.
+const TIME_MAX: Duration = Duration::from_secs(30);
+
+#[test]
+fn five_devices_on_two_relays_end_with_equal_members_keys_and_logs() {
+    let tally = seeds::run("H-RELAYS", TIME_MAX);
+    let happened = [
+        "entries delivered",
+        "joins completed",
+        "relay restarts",
+        "relays healed",
+        "relays wiped",
+        "removals read",
+        "restores declared",
+        "rollbacks told",
+        "rotations",
+    ];
+    seeds::assert_happened(&tally, &happened, 10);
+}

@@ -1,0 +1,173 @@
+//! A relay that forgets a change of keys that some devices have read: another one may follow the same
+//! epoch. Whoever knows both comes to the same members and keys.
+
+use zerok_sync_chaos::sim::World;
+use zerok_sync_chaos::sim::relay::Log;
+use zerok_sync_core::{IntegrityEvent, Problem};
+use zerok_sync_protocol::{ErrorCode, Timeline};
+
+/// What is needed for delays, backoff, a round of repair and a third epoch.
+const SETTLE_MS: u64 = 180_000;
+
+/// A group of four; device 3 away since everybody was there.
+fn world() -> World {
+    let mut world = World::with_group(4);
+    world.push(0, "before");
+    world.settle();
+    world.crash(3);
+    world
+}
+
+fn revoke(world: &mut World, by: usize, device: usize) {
+    let (now, id) = (world.now_at(by), world.keys(device).0.device());
+    world.engine(by).revoke(now, id).expect("both are members");
+    world.drain(by);
+}
+
+fn rotate(world: &mut World, by: usize) {
+    let now = world.now_at(by);
+    world.engine(by).rotate(now).expect("a member");
+    world.drain(by);
+}
+
+/// The relay's database as it was once.
+struct Copy {
+    log: Log,
+    epoch_envelope: Option<bytes::Bytes>,
+}
+
+impl Copy {
+    fn of(world: &World) -> Self {
+        let log = world.relay.log.clone().expect("created");
+        Self { log, epoch_envelope: world.relay.epoch_envelope.clone() }
+    }
+
+    /// It is put back, and the relay says so; only `there` is running then.
+    fn put_back(self, world: &mut World, there: usize) {
+        for device in 0..3 {
+            world.crash(device);
+        }
+        world.relay.log = Some(Log { timeline: Timeline([9; 8]), ..self.log });
+        world.relay.epoch_envelope = self.epoch_envelope;
+        world.start(there);
+        world.advance(10_000);
+    }
+}
+
+fn unknown_log() -> Problem {
+    let code = ErrorCode::UnknownLog;
+    Problem::Refused { code: Some(code), number: code.number(), detail: String::new() }
+}
+
+fn in_step(world: &mut World, devices: &[usize], names: &[&str]) {
+    let epoch = world.engine(devices[0]).status().epoch;
+    for &device in devices {
+        let status = world.engine(device).status();
+        let mut members: Vec<String> = status.members.into_iter().map(|member| member.name).collect();
+        members.sort();
+        assert_eq!(members, names, "device {device}");
+        assert_eq!((status.epoch, status.problem, status.rotating), (epoch, None, false), "device {device}");
+        assert_eq!(world.findings(device), [], "device {device}");
+    }
+    let mut texts: Vec<Vec<String>> = devices.iter().map(|&device| world.texts(device)).collect();
+    texts.iter_mut().for_each(|texts| texts.sort());
+    assert!(texts.windows(2).all(|pair| pair[0] == pair[1]), "{texts:?}");
+}
+
+#[test]
+fn d_rev_02_two_changes_of_keys_after_one_epoch_are_united_by_a_third() {
+    let mut world = world();
+    let copy = Copy::of(&world);
+    rotate(&mut world, 0);
+    world.settle();
+    copy.put_back(&mut world, 3);
+    rotate(&mut world, 3);
+    world.advance(10_000);
+    (0..3).for_each(|device| world.start(device));
+    world.advance(SETTLE_MS);
+    world.push(1, "after");
+    world.advance(SETTLE_MS);
+    in_step(&mut world, &[0, 1, 2, 3], &["device 0", "device 1", "device 2", "device 3"]);
+    assert!(world.engine(0).status().rotations >= 3);
+}
+
+#[test]
+fn d_rev_02_what_either_of_two_branches_removed_is_removed_and_what_was_written_in_both_is_read() {
+    let mut world = world();
+    world.push(2, "last words");
+    world.settle();
+    let copy = Copy::of(&world);
+    revoke(&mut world, 0, 1);
+    world.settle();
+    world.push(0, "in the one");
+    world.settle();
+    copy.put_back(&mut world, 3);
+    revoke(&mut world, 3, 2);
+    world.advance(10_000);
+    world.push(3, "in the other");
+    world.advance(10_000);
+    (0..3).for_each(|device| world.start(device));
+    world.advance(SETTLE_MS);
+    in_step(&mut world, &[0, 3], &["device 0", "device 3"]);
+    assert_eq!(world.engine(1).status().problem, Some(Problem::Revoked));
+    // Its newest name is one that the relay forgot: to it, somebody else may have made this log.
+    let out = [Some(Problem::Revoked), Some(unknown_log())];
+    assert!(out.contains(&world.engine(2).status().problem), "{:?}", world.engine(2).status().problem);
+    assert!(!world.texts(2).contains(&"in the other".into()));
+    let texts = world.texts(3);
+    assert!(["before", "last words", "in the one", "in the other"].iter().all(|text| texts.contains(&(*text).into())));
+}
+
+#[test]
+fn d_rev_02_two_that_removed_each_other_and_were_read_in_two_orders_are_a_matter_for_people() {
+    let mut world = world();
+    let (first, second) = (world.keys(0).0.device(), world.keys(3).0.device());
+    let copy = Copy::of(&world);
+    revoke(&mut world, 0, 3);
+    world.settle();
+    copy.put_back(&mut world, 3);
+    revoke(&mut world, 3, 0);
+    world.advance(10_000);
+    world.start(1);
+    world.advance(SETTLE_MS);
+    let conflict = |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::MembershipConflict { one, other, .. } if (*one, *other) == (first, second));
+    assert!(world.findings(1).iter().any(conflict), "{:?}", world.findings(1));
+    world.push(1, "not sent by either's keys");
+    world.advance(SETTLE_MS);
+    assert_eq!(world.engine(1).status().outbox_count, 1, "nobody decides that but a person");
+}
+
+#[test]
+fn b_wipe_a_log_made_again_after_a_change_of_keys_is_read_whole_by_who_joins_later() {
+    let mut world = World::with_group(3);
+    world.push(0, "first");
+    world.settle();
+    rotate(&mut world, 1);
+    world.settle();
+    world.push(2, "second");
+    world.settle();
+    rotate(&mut world, 0);
+    world.settle();
+    world.wipe_relay();
+    world.advance(SETTLE_MS);
+    let later = world.pair(0, "device 3");
+    world.advance(SETTLE_MS);
+    in_step(&mut world, &[0, 1, 2, later], &["device 0", "device 1", "device 2", "device 3"]);
+    assert_eq!(world.texts(later), ["first", "second"]);
+}
+
+#[test]
+fn b_wipe_a_device_that_was_away_during_a_change_of_keys_gets_back_into_the_log_that_was_made_again() {
+    let mut world = world();
+    rotate(&mut world, 1);
+    world.settle();
+    world.push(2, "second");
+    world.settle();
+    world.wipe_relay();
+    world.advance(SETTLE_MS);
+    world.start(3);
+    world.push(3, "back");
+    world.advance(SETTLE_MS);
+    in_step(&mut world, &[0, 1, 2, 3], &["device 0", "device 1", "device 2", "device 3"]);
+    assert_eq!(world.texts(0), ["before", "second", "back"]);
+}
