@@ -84,10 +84,15 @@ impl Engine {
         let Some(row) = self.candidate.as_ref().filter(|_| self.snapshot_check.is_none()) else { return };
         let Ok(manifest) = Manifest::parse(&row.manifest) else { return self.stop_corrupt("snapshot") };
         let here = |head: &Head| self.seq_of(&head.device) >= head.seq;
-        if !manifest.heads.iter().all(here) || self.epoch_row(&manifest.epoch).is_none() {
+        if !manifest.heads.iter().all(here) {
             return;
         }
         let row = row.clone();
+        if self.epoch_row(&manifest.epoch).is_none() {
+            let step = self.wait_for_epoch(&row);
+            self.snapshot_check = Some(SnapshotCheck { row, manifest, step });
+            return;
+        }
         match self.compare_ends(&row, &manifest) {
             Ok(rest) => {
                 let step = self.next_head(rest, &row);
@@ -188,8 +193,12 @@ impl Engine {
         if theirs.iter().all(|(id, is_epoch)| !is_epoch || known(id)) {
             return Ok(None);
         }
+        Ok(Some(self.wait_for_epoch(row)))
+    }
+
+    fn wait_for_epoch(&mut self, row: &SnapshotRow) -> Step {
         self.doubt(IntegrityEvent::FalseSnapshot { sender: row.sender, seq: row.seq });
-        Ok(Some(Step::Unread { epochs: self.epochs.len() }))
+        Step::Unread { epochs: self.epochs.len() }
     }
 
     /// Whether a snapshot still waits to be compared.
