@@ -179,6 +179,7 @@ impl Engine {
         self.members.insert(device, member);
         self.grant_arrived(&device);
         self.receipts.recount();
+        self.greet_again();
         self.event(Event::MemberJoined { device, name: name.to_owned() });
         self.event(Event::StatusChanged);
     }

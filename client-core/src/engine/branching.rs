@@ -369,6 +369,7 @@ impl Engine {
         self.progress.epoch_blob_id = row.blob_id;
         self.progress_changed = true;
         self.put_identity();
+        self.greet_again();
         self.event(Event::KeysChanged { by: row.author });
         self.event(Event::StatusChanged);
     }

@@ -143,6 +143,7 @@ impl Engine {
         self.put_identity();
         self.take_up_joins();
         self.check_joined();
+        self.greet_again();
         if !founding {
             self.rotation_settled();
             self.event(Event::KeysChanged { by: accepted.sender });

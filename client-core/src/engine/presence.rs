@@ -269,6 +269,16 @@ impl Engine {
         }
     }
 
+    /// Somebody may hear now who could not before: a new member, or whoever reads this device's newest
+    /// keys. What either said meanwhile was not understood.
+    pub(super) fn greet_again(&mut self) {
+        for relay in self.relays.iter_mut() {
+            if let Some(open) = relay.session.live() {
+                open.presence.said_ms = None;
+            }
+        }
+    }
+
     /// When [`Self::pump_presence`] has something to do.
     pub(super) fn presence_due_ms(&self, at: RelayAt) -> Option<u64> {
         let open = self.relays[at].session.live_ref()?;
