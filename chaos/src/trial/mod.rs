@@ -679,17 +679,28 @@ impl Trial {
     /// A device that its sender takes for a member and that has not stored its entry.
     fn who_lacks(&self, sender: usize, push: u64) -> Option<usize> {
         let status = self.world.devices[sender].engine()?.status();
-        // Who has not said a word about this device's entries was let in since: the event was on its way
-        // while its commit was, and nobody promised for a device that was no member then.
-        let others = status.members.iter().filter(|member| !member.own && !member.leaving && member.has_push > 0);
+        let others = status.members.iter().filter(|member| !member.own && !member.leaving);
         let of = |id: DeviceId| self.persons.iter().position(|person| person.id == Some(id));
         // The last row of the index of the sender's entries says how far it goes.
         let (from, to) = ([&[4][..], &status.device.0].concat(), [&[4][..], &status.device.0, &[0xff; 9]].concat());
         others.filter_map(|member| of(member.device)).find(|device| {
             let last = self.world.devices[*device].rows(&from, &to).last();
             let seq = last.and_then(|row| Some(u64::from_be_bytes(*row.key.last_chunk()?)));
-            seq.is_none_or(|seq| seq < push)
+            seq.is_none_or(|seq| seq < push) && !self.began_behind(*device, status.device, push)
         })
+    }
+
+    /// Whether a device began with a snapshot that stands for an entry.
+    fn began_behind(&self, device: usize, sender: DeviceId, seq: u64) -> bool {
+        let storage = &self.world.devices[device];
+        let Some(engine) = storage.engine() else { return false };
+        let (from, to) = Engine::entry_range(0);
+        let reader = engine.entry_reader();
+        let read = |from: Vec<u8>, to: Vec<u8>| storage.rows(&from, &to).collect();
+        let first = storage.rows(&from, &to).flat_map(|row| reader.entries(row, 0)).next();
+        let first = first.and_then(|stored| stored.ok()?.whole(read).ok());
+        first.is_some_and(|first| first.snapshot)
+            && engine.heads().iter().any(|head| head.tag == sender.tag() && head.seq >= seq)
     }
 
     /// Whether a device may write, or join, where the others do not know of it yet: in what a relay
