@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use zerok_sync_core::content::Kind;
 use zerok_sync_core::id::{DeviceId, SenderTag};
 use zerok_sync_core::keyring::Keyring;
 use zerok_sync_core::keys::Membership;
+use zerok_sync_core::snapshot::Manifest;
 use zerok_sync_core::{epoch, seal};
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{BlobId, EnvelopeHeader, EnvelopeType, EpochId};
@@ -41,6 +43,8 @@ pub struct Inspector {
     /// Highest seq of each device that ever stood in the log.
     stored: BTreeMap<DeviceId, u64>,
     heads: BTreeMap<DeviceId, (u64, BlobId)>,
+    /// How far of each chain a snapshot stands for.
+    covered: BTreeMap<DeviceId, u64>,
     sent: BTreeMap<(DeviceId, u64), BlobId>,
     /// What was opened already.
     places: BTreeMap<BlobId, Option<Place>>,
@@ -65,6 +69,7 @@ impl Inspector {
             rewrites: 0,
             stored: BTreeMap::new(),
             heads: BTreeMap::new(),
+            covered: BTreeMap::new(),
             sent: BTreeMap::new(),
             places: BTreeMap::new(),
             lamports: BTreeMap::new(),
@@ -129,7 +134,13 @@ impl Inspector {
                 return Err(format!("cursor {cursor} holds an entry of {sender:?}, which was removed before"));
             }
             let (have, at) = self.heads.get(&sender).copied().unwrap_or((0, BlobId::ZERO));
-            if (seq, prev) != (have + 1, at) {
+            let covered = self.covered.get(&sender).copied().unwrap_or_default();
+            let lost_before = self.partial || self.rewrites > 0;
+            if lost_before && seq <= covered.min(have) {
+                // Put back by another device than the one that went on behind the snapshot.
+                continue;
+            }
+            if (seq, prev) != (have + 1, at) && !(lost_before && seq <= covered + 1 && seq > have) {
                 return Err(format!("cursor {cursor} holds seq {seq} of {sender:?} behind {have}"));
             }
             self.heads.insert(sender, (seq, stored.blob_id));
@@ -175,6 +186,13 @@ impl Inspector {
         }
         let entry = seal::open(&self.keyring, envelope).map_err(|error| error.to_string())?;
         let content = entry.claims();
+        if content.kind == Kind::SNAPSHOT {
+            let manifest = Manifest::parse(&content.body).map_err(|error| error.to_string())?;
+            for head in manifest.heads.iter() {
+                let covered = self.covered.entry(head.device).or_default();
+                *covered = head.seq.max(*covered);
+            }
+        }
         Ok(Some(Place {
             sender: content.sender,
             seq: content.seq,

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use zerok_sync_core::id::DeviceId;
 use zerok_sync_core::io::StorageFault;
-use zerok_sync_core::{Engine, Event, Input, IntegrityEvent, Invite, InviteKind, Problem, PushError};
+use zerok_sync_core::{Engine, Event, Input, IntegrityEvent, Invite, InviteKind, Member, Problem, PushError};
 use zerok_sync_protocol::{BlobId, ErrorCode, Timeline, wire};
 
 use crate::sim::{Clock, Conditions, Defect, Dice, Loss, Run, Running, World};
@@ -679,7 +679,10 @@ impl Trial {
     /// A device that its sender takes for a member and that has not stored its entry.
     fn who_lacks(&self, sender: usize, push: u64) -> Option<usize> {
         let status = self.world.devices[sender].engine()?.status();
-        let others = status.members.iter().filter(|member| !member.own && !member.leaving);
+        // The event was on its way while its commit was: who was let in since, and wrote nothing but
+        // that, was no member when it was said.
+        let since = |member: &Member| member.has_push < push && member.last_wrote_at_ms == Some(member.joined_at_ms);
+        let others = status.members.iter().filter(|member| !member.own && !member.leaving && !since(member));
         let of = |id: DeviceId| self.persons.iter().position(|person| person.id == Some(id));
         // The last row of the index of the sender's entries says how far it goes.
         let (from, to) = ([&[4][..], &status.device.0].concat(), [&[4][..], &status.device.0, &[0xff; 9]].concat());

@@ -36,7 +36,7 @@ impl Client {
         let address = RelayAddress { url, key };
         let url = self.ask(move |engine, now| engine.add_relay(now, address, token, home)).await??;
         let mut status = self.status();
-        let listed = status.wait_for(|status| relay(status, &url).is_none_or(|relay| relay.listed));
+        let listed = status.wait_for(|status| relay(status, &url).is_some_and(|relay| relay.listed));
         match tokio::time::timeout(timeout, listed).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(self.watched.end()),
