@@ -296,6 +296,8 @@ limits! {
         "Frames of one device in a second, on average; twice as many at once. Beyond it the session is read more slowly.";
     bytes_per_second = 32 * MIB, in NOISE_MESSAGE_BYTES_MAX as u64..=1024 * TIB,
         "Bytes of one device in a second, on average; twice as many at once. Beyond it the session is read more slowly.";
+    acks_per_second = 100,
+        "Acknowledgements of one device in a second, on average; twice as many at once. Each goes to every other session of the group. Beyond it the session is read more slowly: the last one is never lost.";
     whispers_per_second = 20,
         "Whispers of one device in a second, on average; twice as many at once. They go to every other session of the group.";
     group_bytes_max = 1024 * MIB,

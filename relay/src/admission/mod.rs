@@ -29,7 +29,7 @@ pub use self::origin::{Origin, Origins};
 pub use self::partial::{Held, PartialFrames};
 pub use self::places::{Full, Place, Places, Share};
 pub use self::proxy::{AddressHeader, Network, ProxyError, TrustedProxies};
-pub use self::rate::{Bucket, Budget, Budgets, Rate, Rates};
+pub use self::rate::{Allowance, Bucket, Budget, Budgets, Rate, Rates, Spent};
 use crate::limits::{ADDRESSES_REMEMBERED_MAX, DEVICES_REMEMBERED_MAX, RelayLimits};
 use crate::metrics::Transport;
 
@@ -80,8 +80,11 @@ impl Admission {
             mailbox_join_rate: per_origin(Rate::per(limits.mailbox_joins_per_minute_per_address, MINUTE_MS)),
             whisper_rate: Rates::new(Rate::per_second_with_reserve(limits.whispers_per_second), DEVICES_REMEMBERED_MAX),
             devices: Budgets::new(
-                Rate::per_second_with_reserve(limits.frames_per_second),
-                Rate::per_second_with_reserve(limits.bytes_per_second),
+                Allowance {
+                    frames: Rate::per_second_with_reserve(limits.frames_per_second),
+                    acks: Rate::per_second_with_reserve(limits.acks_per_second),
+                    bytes: Rate::per_second_with_reserve(limits.bytes_per_second),
+                },
                 DEVICES_REMEMBERED_MAX,
             ),
         }

@@ -135,20 +135,45 @@ impl<K: Eq + Hash> Rates<K> {
     }
 }
 
+/// How much one device may send.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowance {
+    /// Frames of any kind.
+    pub frames: Rate,
+    /// `Ack`s among them.
+    pub acks: Rate,
+    /// Bytes of link messages, and what they make the store read.
+    pub bytes: Rate,
+}
+
+/// What was received of a device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Frames of any kind.
+    pub frames: u64,
+    /// `Ack`s among them.
+    pub acks: u64,
+    /// Bytes of link messages, and what they made the store read.
+    pub bytes: u64,
+}
+
 /// What all sessions of one device may send together.
 #[derive(Debug)]
 pub struct Budget {
-    frames: Rate,
-    bytes: Rate,
-    left: Mutex<(Bucket, Bucket)>,
+    allowance: Allowance,
+    left: Mutex<[Bucket; 3]>,
 }
 
 impl Budget {
     /// Takes what was received; milliseconds for which nothing more is to be read.
-    pub fn spend(&self, frames: u64, bytes: u64, now_ms: u64) -> u64 {
+    pub fn spend(&self, spent: Spent, now_ms: u64) -> u64 {
+        let Allowance { frames, acks, bytes } = &self.allowance;
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        let (for_frames, for_bytes) = &mut *left;
-        for_frames.spend(&self.frames, frames, now_ms).max(for_bytes.spend(&self.bytes, bytes, now_ms))
+        let [for_frames, for_acks, for_bytes] = &mut *left;
+        for_frames
+            .spend(frames, spent.frames, now_ms)
+            .max(for_acks.spend(acks, spent.acks, now_ms))
+            .max(for_bytes.spend(bytes, spent.bytes, now_ms))
     }
 }
 
@@ -156,25 +181,25 @@ impl Budget {
 /// finds what it left, so that connecting anew gains nothing.
 #[derive(Debug)]
 pub struct Budgets<K> {
-    frames: Rate,
-    bytes: Rate,
+    allowance: Allowance,
     budgets: Mutex<Lately<K, Arc<Budget>>>,
 }
 
 impl<K: Eq + Hash> Budgets<K> {
     /// Nobody has been seen. `keys_max` are remembered.
     #[must_use]
-    pub fn new(frames: Rate, bytes: Rate, keys_max: usize) -> Self {
-        Self { frames, bytes, budgets: Mutex::new(Lately::new(keys_max)) }
+    pub fn new(allowance: Allowance, keys_max: usize) -> Self {
+        Self { allowance, budgets: Mutex::new(Lately::new(keys_max)) }
     }
 
     /// The budget of this key.
     pub fn of(&self, key: K, now_ms: u64) -> Arc<Budget> {
-        let (frames, bytes) = (self.frames, self.bytes);
+        let allowance = self.allowance;
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = || {
-            let left = (Bucket::new(&frames, now_ms), Bucket::new(&bytes, now_ms));
-            Arc::new(Budget { frames, bytes, left: Mutex::new(left) })
+            let Allowance { frames, acks, bytes } = &allowance;
+            let left = [frames, acks, bytes].map(|rate| Bucket::new(rate, now_ms));
+            Arc::new(Budget { allowance, left: Mutex::new(left) })
         };
         budgets.get_or_insert_with(key, fresh).clone()
     }
@@ -266,14 +291,19 @@ mod tests {
 
     #[test]
     fn all_sessions_of_a_device_share_its_budget_also_after_it_was_gone() {
-        let budgets = Budgets::new(Rate::per_second_with_reserve(10), Rate::per_second_with_reserve(1_000), 100);
+        let [frames, acks, bytes] = [10, 5, 1_000].map(Rate::per_second_with_reserve);
+        let budgets = Budgets::new(Allowance { frames, acks, bytes }, 100);
+        let frames = |frames| Spent { frames, ..Spent::default() };
+        let acks = |acks| Spent { acks, ..Spent::default() };
+        let bytes = |bytes| Spent { bytes, ..Spent::default() };
         let first = budgets.of("device", 0);
-        assert_eq!(first.spend(10, 0, 0), 0);
+        assert_eq!(first.spend(frames(10), 0), 0);
         let second = budgets.of("device", 0);
-        assert_eq!(second.spend(11, 0, 0), 100);
+        assert_eq!(second.spend(frames(11), 0), 100);
         drop((first, second));
-        assert_eq!(budgets.of("device", 100).spend(0, 2_500, 100), 500);
-        assert_eq!(budgets.of("other", 100).spend(20, 2_000, 100), 0);
+        assert_eq!(budgets.of("device", 100).spend(bytes(2_500), 100), 500);
+        assert_eq!(budgets.of("device", 100).spend(acks(14), 100), 800, "the longest debt counts");
+        assert_eq!(budgets.of("other", 100).spend(Spent { frames: 20, acks: 10, bytes: 2_000 }, 100), 0);
     }
 
     #[test]

@@ -122,7 +122,7 @@ label! {
     PartialFrames = "partial_frames_bytes_max",
     /// `group_bytes_max`.
     GroupBytes = "group_bytes_max",
-    /// `frames_per_second` or `bytes_per_second`: read later, not refused.
+    /// `frames_per_second`, `acks_per_second` or `bytes_per_second`: read later, not refused.
     Throttled = "throttled",
     /// `whispers_per_second`.
     Whispers = "whispers_per_second",

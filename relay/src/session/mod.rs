@@ -51,7 +51,7 @@ pub use drive::run_session;
 
 use self::open::Open;
 use self::wire::Wire;
-use crate::admission::{Budget, Origin, Peer, Place, Refused};
+use crate::admission::{Budget, Origin, Peer, Place, Refused, Spent};
 use crate::core::Core;
 use crate::limits::BUSY_RETRY_AFTER_MS;
 use crate::link::Close;
@@ -145,7 +145,8 @@ impl Session {
                 let was_admitted = open.is_admitted();
                 open.receive(&self.core, message).await;
                 self.renew_hello_deadline(was_admitted && !open.is_admitted());
-                self.spend(open.wire.frames_taken(), message.len() as u64 + open.wire.bytes_caused());
+                let spent = open.wire.spent();
+                self.spend(Spent { bytes: spent.bytes + message.len() as u64, ..spent });
                 Phase::Open(open)
             }
             Phase::Ended => Phase::Ended,
@@ -197,9 +198,9 @@ impl Session {
 
     /// Takes what was received, and what it made the store read, off the device's budget. What was
     /// received is dealt with; what comes next is left in the socket until the budget allows it.
-    fn spend(&mut self, frames: u64, bytes: u64) {
+    fn spend(&mut self, spent: Spent) {
         let Some((budget, _)) = &self.device else { return };
-        let wait_ms = budget.spend(frames, bytes, self.alive_ms);
+        let wait_ms = budget.spend(spent, self.alive_ms);
         if wait_ms > 0 {
             self.core.metrics.refused(Refusal::Throttled);
             let until_ms = self.alive_ms.saturating_add(wait_ms);

@@ -11,6 +11,7 @@ use zerok_sync_protocol::limits::{ERROR_DETAIL_BYTES_MAX, FRAME_BYTES_MAX_HELLO}
 use zerok_sync_protocol::record::{RecordError, SecureStream};
 use zerok_sync_protocol::{ClientFrame, ErrorCode, NoisePublicKey, RelayFrame};
 
+use crate::admission::Spent;
 use crate::core::Core;
 use crate::limits::{OUTGOING_BYTES_MAX, STORAGE_RETRY_AFTER_MS};
 use crate::link::Close;
@@ -31,6 +32,8 @@ pub(super) struct Wire {
     abandoned: bool,
     /// Frames taken since they were last counted.
     frames_taken: u64,
+    /// `Ack`s among them.
+    acks_taken: u64,
     /// Bytes that they made the store read, beyond what they were sent, since then.
     bytes_caused: u64,
     /// Where refusals are counted.
@@ -49,6 +52,7 @@ impl Wire {
             closing: None,
             abandoned: false,
             frames_taken: 0,
+            acks_taken: 0,
             bytes_caused: 0,
             refusals: core.metrics.refusals.clone(),
             store_log: core.writer.store_log().clone(),
@@ -71,6 +75,7 @@ impl Wire {
             Ok(bytes) => match ClientFrame::decode(&bytes?) {
                 Ok(frame) => {
                     self.frames_taken += 1;
+                    self.acks_taken += u64::from(matches!(frame, ClientFrame::Ack { .. }));
                     Some(frame)
                 }
                 Err(error) => {
@@ -85,19 +90,17 @@ impl Wire {
         }
     }
 
-    /// How many frames were taken since this was last asked.
-    pub(super) fn frames_taken(&mut self) -> u64 {
-        std::mem::take(&mut self.frames_taken)
+    /// What was taken since this was last asked, but for the bytes of link messages.
+    pub(super) fn spent(&mut self) -> Spent {
+        let frames = std::mem::take(&mut self.frames_taken);
+        let acks = std::mem::take(&mut self.acks_taken);
+        let bytes = std::mem::take(&mut self.bytes_caused);
+        Spent { frames, acks, bytes }
     }
 
     /// Notes that a request made the store read so many bytes.
     pub(super) fn caused(&mut self, bytes: u64) {
         self.bytes_caused += bytes;
-    }
-
-    /// How many bytes were read for requests since this was last asked.
-    pub(super) fn bytes_caused(&mut self) -> u64 {
-        std::mem::take(&mut self.bytes_caused)
     }
 
     /// Whether received bytes wait that [`Self::next_frame`] has not been asked for because too

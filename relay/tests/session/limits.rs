@@ -38,6 +38,21 @@ async fn a_device_that_sends_too_many_frames_is_read_more_slowly_and_not_cut_off
 }
 
 #[tokio::test]
+async fn a_device_that_acknowledges_too_often_is_read_more_slowly_and_its_last_word_counts() {
+    let relay = TestRelay::start_with(|config| config.limits.acks_per_second = 20).await;
+    let group = Group::new(1);
+    let mut eager = relay.founder(&group, &device(1)).await;
+    let mut other = relay.member(&group, &device(2)).await;
+    let begin = Instant::now();
+    for cursor in 1..=50 {
+        eager.send(ClientFrame::Ack { cursor, receipt: None }).await;
+    }
+    while !matches!(other.next().await, RelayFrame::Acked { cursor: 50, .. }) {}
+    assert!(begin.elapsed() >= Duration::from_millis(400), "50, 40 of them at once: {:?}", begin.elapsed());
+    assert!(refused_for(&relay, Refusal::Throttled) > 0);
+}
+
+#[tokio::test]
 async fn what_a_question_makes_the_relay_read_counts_as_if_it_had_been_sent() {
     let relay = TestRelay::start_with(|config| config.limits.bytes_per_second = 1_000_000).await;
     let mut client = relay.founder(&Group::new(1), &device(1)).await;
