@@ -3,6 +3,7 @@
 //!
 //! The databases differ in SQL only; a decision found there is in the wrong room.
 
+pub(super) mod mailbox;
 pub(super) mod retention;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use zerok_sync_protocol::{AuthPublicKey, BlobId, LogName, NoisePublicKey, Timeline, wire_enum};
 
 use super::StoreError;
+use super::rules::{fixed, from_db, to_db};
 
 wire_enum! {
     /// One piece of an archive, in this order: a `Head`, rows table by table, an `End`. Times are
@@ -103,23 +104,217 @@ wire_enum! {
     }
 }
 
-/// Columns in the order of [`Record::Group`]'s fields.
-pub(super) const GROUP_COLUMNS: &str = "group_id, auth_pub, auth_gen, timeline, head, head_blob_id, floor, \
-    floor_blob_id, bytes, restricted, created_at, kept_from, kept_blob_id, raised_at, purge_below, purge_at, \
-    active_at, delete_at, epoch_envelope";
-/// Columns in the order of [`Record::Name`]'s fields.
-pub(super) const NAME_COLUMNS: &str = "name, group_id";
-/// Columns in the order of [`Record::Device`]'s fields.
-pub(super) const DEVICE_COLUMNS: &str = "group_id, noise_key, slot, acked, last_seen";
-/// Columns in the order of [`Record::Entry`]'s fields.
-pub(super) const ENTRY_COLUMNS: &str = "group_id, cursor, blob_id, received_at, envelope";
+/// What a column holds; both databases have these three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Bytes,
+    Number,
+    Flag,
+}
 
-/// Rows of a table that belong to no log whose removal has begun.
-pub(super) fn select(columns: &str, table: &str) -> String {
-    format!(
-        "SELECT {columns} FROM {table} AS rows
-         WHERE NOT EXISTS (SELECT 1 FROM groups WHERE groups.group_id = rows.group_id AND CAST(removing AS integer) = 1)"
-    )
+/// The tables that are in archives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Table {
+    Groups,
+    Names,
+    Devices,
+    Entries,
+}
+
+impl Table {
+    /// In the order of an archive.
+    pub const ALL: [Self; 4] = [Self::Groups, Self::Names, Self::Devices, Self::Entries];
+
+    /// As in the schema.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Groups => "groups",
+            Self::Names => "names",
+            Self::Devices => "devices",
+            Self::Entries => "entries",
+        }
+    }
+
+    /// In the order in which [`Table::record`] takes them and [`Record::row`] gives them.
+    pub const fn columns(self) -> &'static [(&'static str, Kind)] {
+        use Kind::{Bytes as B, Flag as F, Number as N};
+        match self {
+            Self::Groups => &[
+                ("group_id", B),
+                ("auth_pub", B),
+                ("auth_gen", N),
+                ("timeline", B),
+                ("head", N),
+                ("head_blob_id", B),
+                ("floor", N),
+                ("floor_blob_id", B),
+                ("bytes", N),
+                ("restricted", F),
+                ("created_at", N),
+                ("kept_from", N),
+                ("kept_blob_id", B),
+                ("raised_at", N),
+                ("purge_below", N),
+                ("purge_at", N),
+                ("active_at", N),
+                ("delete_at", N),
+                ("epoch_envelope", B),
+            ],
+            Self::Names => &[("name", B), ("group_id", B)],
+            Self::Devices => &[("group_id", B), ("noise_key", B), ("slot", B), ("acked", N), ("last_seen", N)],
+            Self::Entries => &[("group_id", B), ("cursor", N), ("blob_id", B), ("received_at", N), ("envelope", B)],
+        }
+    }
+
+    /// Its columns as SQL lists them.
+    pub fn list(self) -> String {
+        self.columns().iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Its rows that belong to no log whose removal has begun.
+    pub fn select(self) -> String {
+        format!(
+            "SELECT {} FROM {} AS rows WHERE NOT EXISTS
+             (SELECT 1 FROM groups WHERE groups.group_id = rows.group_id AND CAST(removing AS integer) = 1)",
+            self.list(),
+            self.name()
+        )
+    }
+
+    /// The record of a row that was read.
+    pub fn record(self, row: &impl Columns) -> Result<Record, StoreError> {
+        let key = |column| Ok::<_, StoreError>(LogName(fixed(&row.bytes(column)?)?));
+        let blob_id = |column| Ok::<_, StoreError>(BlobId(fixed(&row.bytes(column)?)?));
+        let number = |column| from_db(row.number(column)?);
+        Ok(match self {
+            Self::Groups => Record::Group {
+                group: key(0)?,
+                auth_public: AuthPublicKey(fixed(&row.bytes(1)?)?),
+                auth_gen: number(2)?,
+                timeline: Timeline(fixed(&row.bytes(3)?)?),
+                head: number(4)?,
+                head_blob_id: blob_id(5)?,
+                floor: number(6)?,
+                floor_blob_id: blob_id(7)?,
+                bytes: number(8)?,
+                restricted: row.flag(9)?,
+                created_at: number(10)?,
+                kept_from: number(11)?,
+                kept_blob_id: blob_id(12)?,
+                raised_at: number(13)?,
+                purge_below: number(14)?,
+                purge_at: number(15)?,
+                active_at: number(16)?,
+                delete_at: number(17)?,
+                epoch_envelope: row.bytes(18)?,
+            },
+            Self::Names => Record::Name { name: key(0)?, group: key(1)? },
+            Self::Devices => Record::Device {
+                group: key(0)?,
+                noise_key: NoisePublicKey(fixed(&row.bytes(1)?)?),
+                slot: row.bytes(2)?,
+                acked: number(3)?,
+                last_seen: number(4)?,
+            },
+            Self::Entries => Record::Entry {
+                group: key(0)?,
+                cursor: number(1)?,
+                blob_id: row.bytes(2)?,
+                received_at: number(3)?,
+                envelope: row.bytes(4)?,
+            },
+        })
+    }
+}
+
+/// A row as a database hands it out.
+pub(super) trait Columns {
+    fn bytes(&self, column: usize) -> Result<Bytes, StoreError>;
+    fn number(&self, column: usize) -> Result<i64, StoreError>;
+    fn flag(&self, column: usize) -> Result<bool, StoreError>;
+}
+
+/// A value as a database takes it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value<'a> {
+    Bytes(&'a [u8]),
+    Number(i64),
+    Flag(bool),
+}
+
+impl Record {
+    /// The table that it is a row of, and the row; `None` for what stands around the rows.
+    pub(super) fn row(&self) -> Option<(Table, Vec<Value<'_>>)> {
+        let number = |number: &u64| Value::Number(to_db(*number));
+        Some(match self {
+            Self::Group {
+                group,
+                auth_public,
+                auth_gen,
+                timeline,
+                head,
+                head_blob_id,
+                floor,
+                floor_blob_id,
+                bytes,
+                restricted,
+                created_at,
+                kept_from,
+                kept_blob_id,
+                raised_at,
+                purge_below,
+                purge_at,
+                active_at,
+                delete_at,
+                epoch_envelope,
+            } => (
+                Table::Groups,
+                vec![
+                    Value::Bytes(&group.0),
+                    Value::Bytes(&auth_public.0),
+                    number(auth_gen),
+                    Value::Bytes(&timeline.0),
+                    number(head),
+                    Value::Bytes(&head_blob_id.0),
+                    number(floor),
+                    Value::Bytes(&floor_blob_id.0),
+                    number(bytes),
+                    Value::Flag(*restricted),
+                    number(created_at),
+                    number(kept_from),
+                    Value::Bytes(&kept_blob_id.0),
+                    number(raised_at),
+                    number(purge_below),
+                    number(purge_at),
+                    number(active_at),
+                    number(delete_at),
+                    Value::Bytes(epoch_envelope),
+                ],
+            ),
+            Self::Name { name, group } => (Table::Names, vec![Value::Bytes(&name.0), Value::Bytes(&group.0)]),
+            Self::Device { group, noise_key, slot, acked, last_seen } => (
+                Table::Devices,
+                vec![
+                    Value::Bytes(&group.0),
+                    Value::Bytes(&noise_key.0),
+                    Value::Bytes(slot),
+                    number(acked),
+                    number(last_seen),
+                ],
+            ),
+            Self::Entry { group, cursor, blob_id, received_at, envelope } => (
+                Table::Entries,
+                vec![
+                    Value::Bytes(&group.0),
+                    number(cursor),
+                    Value::Bytes(blob_id),
+                    number(received_at),
+                    Value::Bytes(envelope),
+                ],
+            ),
+            Self::Head { .. } | Self::End { .. } => return None,
+        })
+    }
 }
 
 /// What an import does with the timelines in an archive.

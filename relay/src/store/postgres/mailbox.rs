@@ -7,13 +7,13 @@ use zerok_sync_protocol::limits::MAILBOX_MESSAGES_MAX;
 
 use super::pool::failed;
 use super::read::bytes;
-use crate::store::rules::{fixed, from_db, to_db};
+use crate::store::rules::{fixed, from_db, mailbox as rules, to_db};
 use crate::store::{Mailbox, MailboxInbox, MailboxOpening, MailboxRequest, MailboxSide, Result};
 
 /// Requests that come at the same moment are counted one by one: they may go over a limit by
 /// their number, and no further.
 pub(super) async fn open(client: &mut Client, request: MailboxRequest) -> Result<MailboxOpening> {
-    let MailboxRequest { group, candidates, salt, now_ms, expires_at_ms, total_max, per_group_max } = request;
+    let MailboxRequest { group, salt, now_ms, expires_at_ms, .. } = request;
     let db = client.transaction().await.map_err(failed)?;
     let count = db
         .prepare_cached("SELECT count(*), count(*) FILTER (WHERE group_id = $1) FROM mailboxes WHERE expires_at > $2")
@@ -21,11 +21,8 @@ pub(super) async fn open(client: &mut Client, request: MailboxRequest) -> Result
         .map_err(failed)?;
     let row = db.query_one(&count, &[&&group.0[..], &to_db(now_ms)]).await.map_err(failed)?;
     let (total, of_group): (i64, i64) = (row.get(0), row.get(1));
-    if of_group >= to_db(per_group_max) {
-        return Ok(MailboxOpening::GroupFull);
-    }
-    if total >= to_db(total_max) {
-        return Ok(MailboxOpening::Full);
+    if let Some(full) = rules::no_room(&request, total, of_group) {
+        return Ok(full);
     }
     let insert = db
         .prepare_cached(
@@ -38,7 +35,7 @@ pub(super) async fn open(client: &mut Client, request: MailboxRequest) -> Result
         )
         .await
         .map_err(failed)?;
-    for id in candidates {
+    for id in request.candidates {
         let opened = db
             .execute(&insert, &[&id.as_bytes(), &&group.0[..], &&salt[..], &to_db(expires_at_ms), &to_db(now_ms)])
             .await
@@ -93,14 +90,13 @@ pub(super) async fn send(
         )
         .await
         .map_err(failed)?;
-    let from_joiner = from == MailboxSide::Joiner;
+    let from_joiner = rules::is_joiners(from);
     let sent =
         db.execute(&insert, &[&id, &from_joiner, &data, &(MAILBOX_MESSAGES_MAX as i64)]).await.map_err(failed)?;
     db.commit().await.map_err(failed)?;
     Ok(sent == 1)
 }
 
-/// Whether it is open is read before the messages: what came before the close is then among them.
 pub(super) async fn inbox(
     db: &Client,
     mailbox: &Mailbox,
@@ -115,7 +111,7 @@ pub(super) async fn inbox(
         )
         .await
         .map_err(failed)?;
-    let open = db.query_opt(&state, &[&id, &to_db(now_ms), &salt]).await.map_err(failed)?.is_some();
+    let is_open = db.query_opt(&state, &[&id, &to_db(now_ms), &salt]).await.map_err(failed)?.is_some();
     let select = db
         .prepare_cached(
             "SELECT data FROM mailbox_messages JOIN mailboxes USING (mailbox_id)
@@ -123,10 +119,10 @@ pub(super) async fn inbox(
         )
         .await
         .map_err(failed)?;
-    let from_joiner = side == MailboxSide::Inviter;
+    let from_joiner = rules::reads_joiners(side);
     let rows = db.query(&select, &[&id, &from_joiner, &to_db(skip as u64), &salt]).await.map_err(failed)?;
     let messages = rows.iter().map(|row| bytes(row, 0)).collect();
-    Ok(if open { MailboxInbox::Open(messages) } else { MailboxInbox::Closed(messages) })
+    Ok(rules::inbox(is_open, messages))
 }
 
 pub(super) async fn close(db: &Client, mailbox: &Mailbox, forget_at_ms: u64) -> Result<()> {

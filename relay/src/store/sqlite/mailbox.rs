@@ -6,19 +6,16 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use zerok_sync_protocol::MailboxId;
 use zerok_sync_protocol::limits::MAILBOX_MESSAGES_MAX;
 
-use crate::store::rules::{fixed, from_db, to_db};
+use crate::store::rules::{fixed, from_db, mailbox as rules, to_db};
 use crate::store::{Mailbox, MailboxInbox, MailboxOpening, MailboxRequest, MailboxSide, Result};
 
 pub(super) fn open(db: &Transaction<'_>, request: MailboxRequest) -> Result<MailboxOpening> {
-    let MailboxRequest { group, candidates, salt, now_ms, expires_at_ms, total_max, per_group_max } = request;
+    let MailboxRequest { group, salt, now_ms, expires_at_ms, .. } = request;
     let (total, of_group): (i64, i64) = db
         .prepare_cached("SELECT count(*), count(*) FILTER (WHERE group_id = ?1) FROM mailboxes WHERE expires_at > ?2")?
         .query_row(params![&group.0, to_db(now_ms)], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if of_group >= to_db(per_group_max) {
-        return Ok(MailboxOpening::GroupFull);
-    }
-    if total >= to_db(total_max) {
-        return Ok(MailboxOpening::Full);
+    if let Some(full) = rules::no_room(&request, total, of_group) {
+        return Ok(full);
     }
     let mut insert = db.prepare_cached(
         "INSERT INTO mailboxes (mailbox_id, group_id, salt, expires_at, joined, closed) VALUES (?1, ?2, ?3, ?4, 0, 0)
@@ -27,7 +24,7 @@ pub(super) fn open(db: &Transaction<'_>, request: MailboxRequest) -> Result<Mail
              joined = 0, closed = 0
          WHERE expires_at <= ?5",
     )?;
-    for id in candidates {
+    for id in request.candidates {
         let values = params![id.as_bytes(), &group.0, &salt, to_db(expires_at_ms), to_db(now_ms)];
         if insert.execute(values)? == 1 {
             db.prepare_cached("DELETE FROM mailbox_messages WHERE mailbox_id = ?1")?.execute([id.as_bytes()])?;
@@ -66,7 +63,7 @@ pub(super) fn send(
         )?
         .execute(params![
             mailbox.id.as_bytes(),
-            from == MailboxSide::Joiner,
+            rules::is_joiners(from),
             data,
             to_db(now_ms),
             MAILBOX_MESSAGES_MAX as i64,
@@ -82,7 +79,7 @@ pub(super) fn inbox(
     skip: usize,
     now_ms: u64,
 ) -> Result<MailboxInbox> {
-    let open = db
+    let is_open = db
         .prepare_cached(
             "SELECT 1 FROM mailboxes WHERE mailbox_id = ?1 AND salt = ?3 AND closed = 0 AND expires_at > ?2",
         )?
@@ -91,14 +88,14 @@ pub(super) fn inbox(
         "SELECT data FROM mailbox_messages JOIN mailboxes USING (mailbox_id)
          WHERE mailbox_id = ?1 AND salt = ?4 AND from_joiner = ?2 ORDER BY number LIMIT -1 OFFSET ?3",
     )?;
-    let from_joiner = side == MailboxSide::Inviter;
+    let from_joiner = rules::reads_joiners(side);
     let messages = statement
         .query_map(params![mailbox.id.as_bytes(), from_joiner, to_db(skip as u64), &mailbox.salt], |row| {
             row.get::<_, Vec<u8>>(0)
         })?
         .map(|data| data.map(Bytes::from))
         .collect::<std::result::Result<_, _>>()?;
-    Ok(if open { MailboxInbox::Open(messages) } else { MailboxInbox::Closed(messages) })
+    Ok(rules::inbox(is_open, messages))
 }
 
 pub(super) fn close(db: &Transaction<'_>, mailbox: &Mailbox, forget_at_ms: u64) -> Result<()> {
