@@ -219,3 +219,13 @@ fn configure(connection: &Connection) -> Result<()> {
 fn unsettled(pragma: &str, value: &str, cure: &str) -> StoreError {
     StoreError::Unavailable(format!("SQLite refused {pragma} = {value}, which the relay rests on: {cure}"))
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_commit_flushes_what_it_needs_to_be_read_again_and_not_the_time_of_the_last_change() {
+        // By `.cargo/config.toml`, for whatever is built in this workspace.
+        let flags = option_env!("LIBSQLITE3_FLAGS").unwrap_or_default();
+        assert!(flags.contains("-DHAVE_FDATASYNC=1"), "SQLite is built with {flags:?}");
+    }
+}
