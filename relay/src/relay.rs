@@ -208,6 +208,8 @@ impl Relay {
                 move || poll_followed(core.clone(), look_up.clone(), stopped.clone())
             }));
         }
+        #[cfg(debug_assertions)]
+        supervisor.panic_as_planted();
         tracing::info!(version = env!("CARGO_PKG_VERSION"), store = kind_of(&config.store), "started");
         Ok(RunningRelay {
             addr,

@@ -47,6 +47,15 @@ impl Supervisor {
         })
     }
 
+    /// Lets the vital task panic that the environment names in `ZEROK_PLANTED_PANIC`, so that a test
+    /// sees what becomes of the process. Not in a release.
+    #[cfg(debug_assertions)]
+    pub(crate) fn panic_as_planted(&self) {
+        if std::env::var_os("ZEROK_PLANTED_PANIC").is_some_and(|task| task == "listener") {
+            self.vital("listener", async { panic!("planted") });
+        }
+    }
+
     /// Does what can be begun again at any time, until it comes to its end.
     pub(crate) fn chore<W>(task: &'static str, mut begin: impl FnMut() -> W + Send + 'static) -> JoinHandle<()>
     where

@@ -107,7 +107,7 @@ impl Drop for SmallDisk {
 }
 
 /// Said past the test harness, which keeps what passing tests print to itself.
-fn skipped(what: &str, why: &str) {
+pub fn skipped(what: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {what} was not tried: {why}");
 }
 

@@ -8,6 +8,7 @@ mod commands;
 mod database;
 mod doctor;
 mod faults;
+mod full_database;
 mod health;
 mod logs;
 mod start;

@@ -104,3 +104,19 @@ async fn systemd_is_told_that_it_is_ready_and_that_it_stops() {
     let length = socket.recv(&mut told).await.unwrap();
     assert_eq!(&told[..length], b"STOPPING=1");
 }
+
+/// Planted by the environment, which a release does not ask.
+#[cfg(debug_assertions)]
+#[test]
+fn a_loop_that_panics_ends_the_process_with_an_error_so_that_it_is_started_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["--listen", "127.0.0.1:0", "--no-iroh"];
+    let relay = Running::spawn(relay(dir.path()).args(args).env("ZEROK_PLANTED_PANIC", "listener"));
+
+    let output = relay.child.wait_with_output().unwrap();
+
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the relay's listener panicked: a defect, please report it"), "{said}");
+    Running::start(dir.path(), &["--no-iroh"]).stop("-TERM");
+}

@@ -276,7 +276,7 @@ async fn the_server_keeps_nothing_for_instances_that_do_not_listen() {
     assert!(row.get::<_, f64>(0) < 0.001);
 }
 
-fn doorbell_alone(config: &mut Config) {
+pub fn doorbell_alone(config: &mut Config) {
     config.limits.backstop_poll_ms = HOUR_MS;
 }
 

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod bad_input;
+mod doorbell_tls;
 mod everywhere;
 mod hanging;
 mod hello;
@@ -19,3 +20,5 @@ mod slow;
 mod stopping;
 mod subscribe;
 mod support;
+#[path = "../store_postgres/tls_cluster.rs"]
+mod tls_cluster;

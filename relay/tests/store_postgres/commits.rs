@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -203,7 +202,7 @@ async fn a_restart_of_the_server_is_a_pause_not_a_refusal() {
         async move { writer.append(request(2)).await }
     });
     while metrics.commit_failures.get() == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::task::yield_now().await;
     }
     let cluster = tokio::task::spawn_blocking(move || cluster.up().map(|()| cluster).unwrap()).await.unwrap();
 
