@@ -65,7 +65,7 @@ fn main() -> Result<ExitCode> {
             let scenario =
                 scenario.with_context(|| format!("no scenario {id} of that kind: see `zerok-chaos list`"))?;
             until_told_to_stop(async {
-                println!("{}: {}", scenario.id, scenario.check().await?);
+                println!("{}: {}", scenario.id, scenario.check(process_scenarios::Extent::Full).await?);
                 Ok(())
             })
         }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use zerok_sync_chaos::process_scenarios;
+use zerok_sync_chaos::process_scenarios::{self, Extent};
 
 async fn assert_holds(id: &str) {
     let scenario = process_scenarios::find(id).unwrap_or_else(|| panic!("{id} is no scenario"));
-    match scenario.check().await {
+    match scenario.check(Extent::Small).await {
         Ok(what) => println!("{id}: {what}"),
         Err(error) => panic!("{error:#}"),
     }
@@ -34,7 +34,18 @@ scenarios! {
     a_relay_that_is_killed_or_away => ["T-CONN-01", "T-CONN-03"],
     a_disk_a_burst_and_a_lost_answer => ["C-STOR-04", "C-COLL-01", "S-CUR-02"],
     a_database_in_trouble => ["C-STOR-05", "C-STOR-05-FAILOVER"],
+    what_clients_can_cost => ["A-RES-05", "A-RES-06"],
     two_relays_on_one_database => ["S-CUR-01", "MR-06", "MR-07"],
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn planted_defects_are_found() {
+    let planted = process_scenarios::ALL.iter().flat_map(|scenario| scenario.planted);
+    let finding = planted.map(async |planted| match planted.find().await {
+        Ok(found) => assert!(found.contains(planted.found), "{}: {found}", planted.what),
+        Err(error) => panic!("{error:#}"),
+    });
+    futures_util::future::join_all(finding).await;
 }
 
 /// The processes that another one has started.

@@ -233,13 +233,17 @@ impl Client {
     /// # Errors
     /// [`SessionError`].
     pub async fn exchange(&mut self) -> Result<(), SessionError> {
-        while self.link.queued_bytes() < SEND_AHEAD_BYTES
-            && let Some(message) = self.stream.poll_transmit()
-        {
-            self.link.queue(&message);
+        loop {
+            while self.link.queued_bytes() < SEND_AHEAD_BYTES
+                && let Some(message) = self.stream.poll_transmit()
+            {
+                self.link.queue(&message);
+            }
+            let more = self.stream.queued_bytes() > 0;
+            if self.link.exchange_unless_sent(more).await? {
+                return Ok(());
+            }
         }
-        self.link.exchange().await?;
-        Ok(())
     }
 
     /// The next frame that has arrived whole; never waits. `Error` and `Bye` come as errors.

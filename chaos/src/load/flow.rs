@@ -57,6 +57,8 @@ pub struct Flowed {
     pub acked_per_second: f64,
     /// Entries that reached another session in the counted time, a second.
     pub delivered_per_second: f64,
+    /// From the intended sending to when the generator came to it, which is part of the next two.
+    pub sent_late: Latency,
     /// From the intended sending to the acknowledgement.
     pub push_to_ack: Latency,
     /// From the intended sending to the arrival at another session.
@@ -102,6 +104,7 @@ pub async fn flow(rig: Option<&Rig>, dialer: &Dialer, groups: &[Arc<Group>], flo
         acked: sum(|seen| seen.acked_counted),
         acked_per_second: sum(|seen| seen.acked_counted) as f64 / seconds,
         delivered_per_second: sum(|seen| seen.delivered_counted) as f64 / seconds,
+        sent_late: run.late.summary(),
         push_to_ack: run.acks.summary(),
         push_to_delivery: run.deliveries.summary(),
         verified,
@@ -148,6 +151,7 @@ async fn cast(
         end: start + flow.warm_up + flow.duration,
         template: template(flow.payload_bytes)?,
         batch: flow.batch,
+        late: Recorder::default(),
         acks: Recorder::default(),
         deliveries: Recorder::default(),
         pushing: AtomicUsize::new(connected.len()),

@@ -167,12 +167,24 @@ impl Link {
     /// # Errors
     /// [`Ended`], once all that came before the end has been read.
     pub async fn exchange(&mut self) -> Result<(), Ended> {
+        self.exchange_unless_sent(false).await.map(|_read| ())
+    }
+
+    /// The same; where there is `more` to queue it also returns once what is queued was sent. Whether
+    /// there is something to read.
+    ///
+    /// # Errors
+    /// [`Ended`], once all that came before the end has been read.
+    pub async fn exchange_unless_sent(&mut self, more: bool) -> Result<bool, Ended> {
         poll_fn(|cx| {
             self.poll_send(cx)?;
+            if more && self.outgoing.is_empty() {
+                return Poll::Ready(Ok(false));
+            }
             self.incoming.reserve(READ_BYTES);
             match pin!(self.reader.read_buf(&mut self.incoming)).poll(cx) {
                 Poll::Ready(Ok(0)) => Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())),
-                Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+                Poll::Ready(Ok(_)) => Poll::Ready(Ok(true)),
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
                 Poll::Pending => {
                     if self.incoming.is_empty() {

@@ -66,7 +66,7 @@ pub async fn run(options: &LoadOptions) -> Result<()> {
                 Some(named) => named,
                 None => relay_binary()?,
             };
-            Some(Rig::start(options.store, binary.to_owned(), options.relay_option.clone())?)
+            Some(Rig::start(options.store, binary, &options.relay_option).await?)
         }
     };
     let mut report = json!({ "mode": options.mode });
@@ -102,7 +102,7 @@ pub async fn run(options: &LoadOptions) -> Result<()> {
         Mode::Push | Mode::Live => flows(options, rig.as_ref(), &dialer, &groups).await?,
         Mode::CatchUp => readers(rig.as_ref(), &dialer, &groups).await?,
         Mode::Idle => {
-            let relay = rig.as_ref().map(|rig| rig.relay.pid());
+            let relay = rig.as_ref().and_then(|rig| rig.relay.pid());
             let rest = Duration::from_secs_f64(options.duration);
             let idle = idle::idle(&dialer, &groups, options.sessions, rest, relay).await?;
             println!("{} sessions live after {:.1} s", idle.sessions, idle.connect_seconds);
@@ -112,9 +112,10 @@ pub async fn run(options: &LoadOptions) -> Result<()> {
             json!(idle)
         }
         Mode::ReconnectStorm => {
-            let rig = rig.context("a relay of our own")?;
+            let mut rig = rig.context("a relay of our own")?;
             let outage = Duration::from_secs_f64(options.outage);
-            let storm = storm::storm(&dialer, &groups, options.sessions, rig, outage).await?;
+            let storm =
+                storm::storm(&dialer, &groups, options.sessions, &mut rig, outage, storm::Waits::Jittered).await?;
             println!("{} sessions, outage {:.2} s", storm.sessions, storm.outage_seconds);
             println!("back after    {}", storm.back_after);
             println!(
@@ -169,6 +170,7 @@ async fn flows(options: &LoadOptions, rig: Option<&Rig>, dialer: &Dialer, groups
             "round {round}: {:.0} acks/s, {:.0} deliveries/s",
             flowed.acked_per_second, flowed.delivered_per_second
         );
+        println!("  sent late        {}", flowed.sent_late);
         println!("  push → ack       {}", flowed.push_to_ack);
         if flowed.push_to_delivery.count > 0 {
             println!("  push → delivery  {}", flowed.push_to_delivery);
@@ -208,7 +210,7 @@ async fn readers(rig: Option<&Rig>, dialer: &Dialer, groups: &[Arc<Group>]) -> R
     let mut results = Vec::new();
     for (index, group) in groups.iter().enumerate() {
         let since = CoresSince::now(rig);
-        let read = catch_up::catch_up(dialer, index, group, rig.map(|rig| rig.relay.pid())).await?;
+        let read = catch_up::catch_up(dialer, index, group, rig.and_then(|rig| rig.relay.pid())).await?;
         let cores = since.cores();
         println!("{} entries in {:.2} s: {:.0}/s", read.entries, read.seconds, read.entries_per_second);
         println!("  cores  {cores}");

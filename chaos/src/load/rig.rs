@@ -1,6 +1,6 @@
 //! A relay and what it runs on, ready to be measured; and what a measurement cost whom.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -9,7 +9,21 @@ use serde::Serialize;
 use super::conditions::{Conditions, load_average};
 use super::population::{Dialer, Transport};
 use super::process;
-use super::target::{self, RelayProcess, Store, StoreKind};
+use super::target::{self, Store, StoreKind};
+use crate::processes::RelayProcess;
+
+/// Limits that would end a load from one address. Everything else is as delivered.
+const LIFTED: &[&str] = &[
+    "--connections-max=100000",
+    "--connections-per-address-max=100000",
+    "--handshakes-pending-max=100000",
+    "--handshakes-pending-per-address-max=100000",
+    "--handshakes-per-minute-per-address=10000000",
+    "--groups-per-address-per-day=10000000",
+    "--frames-per-second=10000000",
+    "--bytes-per-second=100000000000",
+    "--group-bytes-max=1000000000000",
+];
 
 /// A relay of our own.
 pub struct Rig {
@@ -17,8 +31,9 @@ pub struct Rig {
     pub store: Store,
     /// Its process.
     pub relay: RelayProcess,
+    /// Whether it loses its database at the next restart: a defect, for a check to find.
+    pub forgets: bool,
     binary: PathBuf,
-    options: Vec<String>,
 }
 
 impl Rig {
@@ -26,25 +41,26 @@ impl Rig {
     ///
     /// # Errors
     /// When the store or the relay does not start.
-    pub fn start(kind: StoreKind, binary: PathBuf, options: Vec<String>) -> Result<Self> {
+    pub async fn start(kind: StoreKind, binary: &Path, options: &[String]) -> Result<Self> {
         // It is run in the store's directory, where a relative path leads elsewhere.
         let binary = binary.canonicalize().with_context(|| format!("there is no relay at {}", binary.display()))?;
-        let store = Store::create(kind)?;
-        let relay = RelayProcess::start(&binary, &store, "127.0.0.1:0", &options)?;
-        Ok(Self { store, relay, binary, options })
+        let store = tokio::task::spawn_blocking(move || Store::create(kind)).await??;
+        let arguments: Vec<&str> = LIFTED.iter().copied().chain(options.iter().map(String::as_str)).collect();
+        let relay = RelayProcess::start_binary(&binary, store.directory(), Some(store.url()), &arguments).await?;
+        Ok(Self { store, relay, forgets: false, binary })
     }
 
-    /// Kills the relay and starts it again at the same address after `outage`.
+    /// Kills the relay and starts it again where it was after `outage`.
     ///
     /// # Errors
     /// When it does not start.
-    pub fn restart(self, outage: Duration) -> Result<Self> {
-        let Self { store, relay, binary, options } = self;
-        let addr = relay.addr.to_string();
-        relay.kill()?;
-        std::thread::sleep(outage);
-        let relay = RelayProcess::start(&binary, &store, &addr, &options)?;
-        Ok(Self { store, relay, binary, options })
+    pub async fn restart(&mut self, outage: Duration) -> Result<()> {
+        self.relay.kill().await?;
+        if self.forgets {
+            self.store.forget()?;
+        }
+        tokio::time::sleep(outage).await;
+        self.relay.up().await
     }
 
     /// Stops the relay, copies the store's only group and its entries `count` times under other ids,
@@ -53,13 +69,11 @@ impl Rig {
     ///
     /// # Errors
     /// When the relay does not start, or the database takes no copies.
-    pub async fn with_clones(self, count: usize) -> Result<Self> {
-        let Self { store, relay, binary, options } = self;
-        let addr = relay.addr.to_string();
-        relay.kill()?;
-        store.clone_group(count).await?;
-        let relay = RelayProcess::start(&binary, &store, &addr, &options)?;
-        Ok(Self { store, relay, binary, options })
+    pub async fn with_clones(mut self, count: usize) -> Result<Self> {
+        self.relay.kill().await?;
+        self.store.clone_group(count).await?;
+        self.relay.up().await?;
+        Ok(self)
     }
 
     /// Dials it.
@@ -67,7 +81,7 @@ impl Rig {
     /// # Errors
     /// When it does not describe itself.
     pub async fn dialer(&self, transport: Transport, sessions: usize) -> Result<Dialer> {
-        let addr = self.relay.addr;
+        let addr = self.relay.addr();
         let described = tokio::task::spawn_blocking(move || target::describe(addr)).await?;
         Dialer::new(&described.context("the relay does not describe itself")?, transport, sessions).await
     }
@@ -122,7 +136,7 @@ impl<'a> CoresSince<'a> {
 
 fn times(rig: Option<&Rig>) -> [Duration; 4] {
     [
-        rig.and_then(|rig| process::cpu(rig.relay.pid())),
+        rig.and_then(|rig| process::cpu(rig.relay.pid()?)),
         rig.and_then(|rig| rig.store.cpu()),
         process::cpu(std::process::id()),
         process::cpu_of_machine(),

@@ -41,6 +41,8 @@ pub struct Run {
     pub template: Vec<u8>,
     /// Envelopes in one push.
     pub batch: u64,
+    /// From the intended sending to when the session came to it.
+    pub late: Recorder,
     /// From the intended sending to the acknowledgement.
     pub acks: Recorder,
     /// From the intended sending to the arrival at another session.
@@ -220,7 +222,11 @@ impl Session {
         let push = self.next_push;
         let envelopes = List::try_from(envelopes).context("--batch is too large")?;
         self.client.queue(&ClientFrame::Push { push, envelopes, resume: false })?;
-        self.in_flight.push_back(InFlight { push, first_seq, count, sent_at: intended(first_seq) });
+        let sent_at = intended(first_seq);
+        if self.run.counts(sent_at) {
+            self.run.late.record(self.index as usize, [sent_at.elapsed()]);
+        }
+        self.in_flight.push_back(InFlight { push, first_seq, count, sent_at });
         self.next_push += 1;
         self.seen.sent += count;
         Ok(())

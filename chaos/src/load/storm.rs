@@ -39,6 +39,17 @@ pub struct Storm {
     pub refused_for_good: usize,
     /// Sessions that were not back in time.
     pub lost: usize,
+    /// Sessions whose first waits ended within the same tenth of a second, at the most.
+    pub most_at_once: usize,
+}
+
+/// How long clients wait before their first attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// As the engine does.
+    Jittered,
+    /// All for the same time, which none may.
+    Alike,
 }
 
 /// Connects everybody, kills the relay, starts it again after `outage`, and waits until all are
@@ -50,8 +61,9 @@ pub async fn storm(
     dialer: &Dialer,
     groups: &[Arc<Group>],
     sessions: usize,
-    rig: Rig,
+    rig: &mut Rig,
     outage: Duration,
+    waits: Waits,
 ) -> Result<Storm> {
     let connected = connect(dialer, groups, sessions).await?;
     let count = connected.len();
@@ -61,17 +73,18 @@ pub async fn storm(
         let (dialer, group, ready_at) = (dialer.clone(), groups[session.group].clone(), ready_at.clone());
         let mut client = session.client;
         go_live(&mut client).await.context("before the restart")?;
-        tasks.spawn(async move { come_back(&dialer, index, &group, session.device, client, ready_at).await });
+        tasks.spawn(async move { come_back(&dialer, index, &group, session.device, client, (ready_at, waits)).await });
     }
     let killed_at = Instant::now();
-    let _rig = tokio::task::spawn_blocking(move || rig.restart(outage)).await??;
+    rig.restart(outage).await?;
     let back_at = Instant::now();
     ready.send_replace(Some(back_at));
     let (mut latencies, mut failed_attempts, mut refused_for_good, mut lost) = (Vec::new(), 0, 0, 0);
-    let mut clients = Vec::new();
+    let (mut clients, mut waits) = (Vec::new(), Vec::new());
     while let Some(returned) = tasks.join_next().await {
         match returned? {
-            Returned::Live { client, at, failed } => {
+            Returned::Live { client, at, failed, waited } => {
+                waits.push(waited);
                 latencies.push(at.saturating_duration_since(back_at));
                 failed_attempts += failed;
                 clients.push(client);
@@ -88,11 +101,19 @@ pub async fn storm(
         failed_attempts,
         refused_for_good,
         lost,
+        most_at_once: most_within(Duration::from_millis(100), waits),
     })
 }
 
+/// The most of these that lie within so long of each other.
+fn most_within(span: Duration, mut moments: Vec<Duration>) -> usize {
+    moments.sort_unstable();
+    let within = |(index, from): (usize, &Duration)| moments[index..].partition_point(|at| *at < *from + span);
+    moments.iter().enumerate().map(within).max().unwrap_or(0)
+}
+
 enum Returned {
-    Live { client: Box<Client>, at: Instant, failed: u64 },
+    Live { client: Box<Client>, at: Instant, failed: u64, waited: Duration },
     Refused,
     Late,
 }
@@ -103,7 +124,7 @@ async fn come_back(
     group: &Group,
     device: usize,
     mut client: Client,
-    ready_at: watch::Receiver<Option<Instant>>,
+    (ready_at, waits): (watch::Receiver<Option<Instant>>, Waits),
 ) -> Returned {
     let mut wait_at_least = loop {
         match client.next().await {
@@ -113,13 +134,16 @@ async fn come_back(
     };
     drop(client);
     let mut rng = ChaCha20Rng::seed_from_u64(index as u64);
-    let (give_up, mut failed) = (Instant::now() + GIVE_UP, 0);
+    let (give_up, mut failed, mut waited) = (Instant::now() + GIVE_UP, 0, None);
     let mut backoff = Backoff::default();
     while Instant::now() < give_up {
-        let delay_ms = backoff.next_delay_ms(0, 0, &mut rng);
-        tokio::time::sleep(wait_at_least + Duration::from_millis(delay_ms)).await;
+        let jittered_ms = backoff.next_delay_ms(0, 0, &mut rng);
+        let delay_ms = if waits == Waits::Jittered { jittered_ms } else { 1_000 };
+        let wait = wait_at_least + Duration::from_millis(delay_ms);
+        let waited = *waited.get_or_insert(wait);
+        tokio::time::sleep(wait).await;
         match attempt(dialer, index, group, device).await {
-            Ok(client) => return Returned::Live { client: Box::new(client), at: Instant::now(), failed },
+            Ok(client) => return Returned::Live { client: Box::new(client), at: Instant::now(), failed, waited },
             Err(error) if error.is_for_good() => return Returned::Refused,
             Err(error) => {
                 wait_at_least = error.retry_after();
@@ -141,4 +165,16 @@ async fn go_live(client: &mut Client) -> Result<(), SessionError> {
     client.queue(&subscribe(true))?;
     while !matches!(client.next().await?, RelayFrame::CaughtUp { .. }) {}
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_at_once_are_those_within_the_span_wherever_it_begins() {
+        let ms = |moments: &[u64]| moments.iter().map(|ms| Duration::from_millis(*ms)).collect();
+        assert_eq!(most_within(Duration::from_millis(100), ms(&[0, 90, 500, 95, 189, 190])), 4);
+        assert_eq!(most_within(Duration::from_millis(100), Vec::new()), 0);
+    }
 }

@@ -1,14 +1,11 @@
-//! The relay under load: the real binary in a process of its own, on a store of its own, or
-//! somebody else's by its URL.
+//! What is under load: a store of our own, or somebody else's relay by its URL.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::Value;
 use tempfile::TempDir;
 use zerok_sync_protocol::NoisePublicKey;
@@ -16,19 +13,6 @@ use zerok_sync_protocol::label::WELL_KNOWN_PATH;
 use zerok_sync_testkit::postgres::{Cluster, Durability};
 
 use super::clones;
-
-/// Limits that would end a load from one address. Everything else is as delivered.
-const LIFTED: &[(&str, &str)] = &[
-    ("connections-max", "100000"),
-    ("connections-per-address-max", "100000"),
-    ("handshakes-pending-max", "100000"),
-    ("handshakes-pending-per-address-max", "100000"),
-    ("handshakes-per-minute-per-address", "10000000"),
-    ("groups-per-address-per-day", "10000000"),
-    ("frames-per-second", "10000000"),
-    ("bytes-per-second", "100000000000"),
-    ("group-bytes-max", "1000000000000"),
-];
 
 /// Which database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -89,6 +73,40 @@ impl Store {
         self.directory.path()
     }
 
+    /// As the relay's `--store` takes it.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Brings a new one that has taken some load to where one is that has run for a while. SQLite's
+    /// write-ahead log goes round by then. PostgreSQL's does behind a checkpoint: before the first one
+    /// it makes a file of 16 MiB for each 16 MiB, and every commit waits for that.
+    ///
+    /// # Errors
+    /// When the database does not take it.
+    pub async fn settle(&self) -> Result<()> {
+        if self.kind == StoreKind::Postgres {
+            let (database, connection) = tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await?;
+            let connection = tokio::spawn(connection);
+            database.batch_execute("CHECKPOINT").await?;
+            drop(database);
+            connection.await??;
+        }
+        Ok(())
+    }
+
+    /// Removes SQLite's files, while no relay runs.
+    pub(super) fn forget(&self) -> Result<()> {
+        for file in ["relay.db", "relay.db-wal", "relay.db-shm"] {
+            let path = self.directory().join(file);
+            if path.exists() {
+                std::fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Copies the only group with all its rows, `count` times, while no relay runs.
     pub(super) async fn clone_group(&self, count: usize) -> Result<()> {
         match self.kind {
@@ -102,76 +120,6 @@ impl Store {
     pub fn cpu(&self) -> Option<Duration> {
         let pid = std::fs::read_to_string(self.cluster.as_ref()?.dir().join("data/postmaster.pid")).ok()?;
         super::process::cpu_of_family(pid.lines().next()?.trim().parse().ok()?)
-    }
-}
-
-/// A relay in a process of its own. Killed when dropped.
-pub struct RelayProcess {
-    child: Child,
-    /// From the start of the process to its `ready` line.
-    pub ready_after: Duration,
-    /// Where it listens.
-    pub addr: SocketAddr,
-    /// What it proves to be.
-    pub noise_key: NoisePublicKey,
-}
-
-impl RelayProcess {
-    /// Starts the relay `binary` on `store`, and waits until it is ready.
-    ///
-    /// # Errors
-    /// When it does not start; what it said is in the error.
-    pub fn start(binary: &Path, store: &Store, listen: &str, options: &[String]) -> Result<Self> {
-        let log_path = store.directory().join("relay-log");
-        let log = File::options().create(true).append(true).open(&log_path)?;
-        let started = Instant::now();
-        let mut child = Command::new(binary)
-            .args(["--listen", listen, "--store", &store.url, "--data-dir"])
-            .arg(store.directory())
-            .args(LIFTED.iter().map(|(name, value)| format!("--{name}={value}")))
-            .args(options)
-            .current_dir(store.directory())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot run {}", binary.display()))?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line)?;
-        let ready_after = started.elapsed();
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let (Some(addr), Some(key)) = (
-            words.get(1).and_then(|url| url.strip_prefix("http://")?.parse().ok()),
-            words.get(2).and_then(|key| key.strip_prefix("key=")?.parse().ok()),
-        ) else {
-            let _ = child.kill();
-            let _ = child.wait();
-            let said = std::fs::read_to_string(log_path).unwrap_or_default();
-            bail!("{} did not start: {line:?} {}", binary.display(), said.trim());
-        };
-        Ok(Self { child, ready_after, addr, noise_key: key })
-    }
-
-    /// Its process id.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// `kill -9`, and waits until it is gone.
-    ///
-    /// # Errors
-    /// When the system does not let us.
-    pub fn kill(mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for RelayProcess {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

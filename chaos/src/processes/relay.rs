@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -20,12 +20,14 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 /// A relay in a process of its own. Killed when dropped.
 #[derive(Debug)]
 pub struct RelayProcess {
+    binary: PathBuf,
     dir: PathBuf,
     arguments: Vec<String>,
     listen: SocketAddr,
     iroh_port: u16,
     /// What its clients pin, once it has run.
     key: String,
+    ready_after: Duration,
     running: Option<(Child, BufReader<ChildStdout>)>,
 }
 
@@ -36,14 +38,24 @@ impl RelayProcess {
     /// # Errors
     /// Why it did not become ready, with the end of its log.
     pub async fn start(dir: &Path, store: Option<&str>, more: &[&str]) -> Result<Self> {
+        Self::start_binary(relay_binary()?, dir, store, &[&["--log", "trace"], more].concat()).await
+    }
+
+    /// The same with a binary of the caller's choice, which logs what it is told to.
+    ///
+    /// # Errors
+    /// Why it did not become ready, with the end of its log.
+    pub async fn start_binary(binary: &Path, dir: &Path, store: Option<&str>, more: &[&str]) -> Result<Self> {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()?));
         let iroh_port = port::free()?;
         let mut arguments = vec!["--listen".into(), listen.to_string(), "--data-dir".into(), dir.display().to_string()];
-        arguments.extend(["--iroh-port".into(), iroh_port.to_string(), "--log".into(), "trace".into()]);
+        arguments.extend(["--iroh-port".into(), iroh_port.to_string()]);
         arguments.extend(store.into_iter().flat_map(|store| ["--store".to_owned(), store.to_owned()]));
         arguments.extend(more.iter().map(ToString::to_string));
         std::fs::create_dir_all(dir)?;
-        let mut relay = Self { dir: dir.to_owned(), arguments, listen, iroh_port, key: String::new(), running: None };
+        let (binary, dir, key) = (binary.to_owned(), dir.to_owned(), String::new());
+        let ready_after = Duration::ZERO;
+        let mut relay = Self { binary, dir, arguments, listen, iroh_port, key, ready_after, running: None };
         relay.up().await?;
         Ok(relay)
     }
@@ -53,7 +65,7 @@ impl RelayProcess {
     /// # Errors
     /// Why it did not become ready, or that it came back as another relay.
     pub async fn up(&mut self) -> Result<()> {
-        let mut command = Command::new(relay_binary()?);
+        let mut command = Command::new(&self.binary);
         // Neither the environment nor a file of the caller's may change what is tested.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("ZEROK_RELAY_") {
@@ -62,10 +74,12 @@ impl RelayProcess {
         }
         let log = std::fs::File::options().create(true).append(true).open(self.log_path())?;
         command.args(&self.arguments).current_dir(&self.dir).kill_on_drop(true);
+        let started = Instant::now();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
         let mut stdout = BufReader::new(child.stdout.take().context("its stdout is a pipe")?);
         let mut ready = String::new();
         let _an_empty_line_says_enough = timeout(READY_WITHIN, stdout.read_line(&mut ready)).await;
+        self.ready_after = started.elapsed();
         let key = ready.split_whitespace().find_map(|word| word.strip_prefix("key="));
         let Some(key) = key.filter(|_| ready.starts_with("ready ")) else {
             bail!("the relay did not become ready; the end of its log:\n{}", self.end_of_log());
@@ -102,6 +116,12 @@ impl RelayProcess {
     /// Whether it has ended by itself since it was started.
     pub fn has_ended(&mut self) -> bool {
         self.running.as_mut().is_some_and(|(child, _)| !matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// From the last start of the process to its `ready` line.
+    #[must_use]
+    pub fn ready_after(&self) -> Duration {
+        self.ready_after
     }
 
     /// Its process, if it runs.

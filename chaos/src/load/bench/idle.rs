@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::super::idle::{Idle, idle};
 use super::super::population::{Transport, found};
-use super::super::storm::storm;
+use super::super::storm::{Waits, storm};
 use super::super::target::StoreKind;
 use super::Bench;
 use super::report::{Figure, Goal};
@@ -34,11 +34,11 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
 }
 
 async fn rest(bench: &Bench, transport: Transport, groups: usize) -> Result<Idle> {
-    let rig = bench.rig(StoreKind::Sqlite)?;
+    let rig = bench.rig(StoreKind::Sqlite).await?;
     let dialer = rig.dialer(transport, groups * GROUP).await?;
     // Founded over WebSocket, so that each iroh session that counts is one that rests.
     let groups = found(&rig.dialer(Transport::Ws, 1).await?, groups, GROUP).await?;
-    idle(&dialer, &groups, 1, bench.scale.rest, Some(rig.relay.pid())).await
+    idle(&dialer, &groups, 1, bench.scale.rest, rig.relay.pid()).await
 }
 
 fn put(bench: &mut Bench, id: &str, what: String, idle: &Idle, goal: Goal) {
@@ -54,10 +54,10 @@ fn put(bench: &mut Bench, id: &str, what: String, idle: &Idle, goal: Goal) {
 }
 
 async fn come_back(bench: &mut Bench) -> Result<()> {
-    let rig = bench.rig(StoreKind::Sqlite)?;
+    let mut rig = bench.rig(StoreKind::Sqlite).await?;
     let dialer = rig.dialer(Transport::Ws, bench.scale.storm_groups * GROUP).await?;
     let groups = found(&dialer, bench.scale.storm_groups, GROUP).await?;
-    let storm = storm(&dialer, &groups, 1, rig, OUTAGE).await?;
+    let storm = storm(&dialer, &groups, 1, &mut rig, OUTAGE, Waits::Jittered).await?;
     let (sessions, outage, back) = (storm.sessions, storm.outage_seconds, storm.back_after);
     bench.figure(
         Figure::new(

@@ -61,8 +61,8 @@ impl Bench {
     }
 
     /// A relay on an empty store of its own.
-    fn rig(&self, kind: StoreKind) -> Result<Rig> {
-        Rig::start(kind, self.binary.clone(), vec!["--log=warn".into()])
+    async fn rig(&self, kind: StoreKind) -> Result<Rig> {
+        Rig::start(kind, &self.binary, &["--log=warn".into()]).await
     }
 
     fn figure(&mut self, figure: Figure) {

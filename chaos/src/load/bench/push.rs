@@ -33,7 +33,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
 }
 
 async fn many_groups(bench: &mut Bench, kind: StoreKind) -> Result<()> {
-    let rig = bench.rig(kind)?;
+    let rig = bench.rig(kind).await?;
     let scale = bench.scale;
     bench.results.conditions.insert(tag(kind).into(), json!(rig.conditions()));
     let dialer = rig.dialer(Transport::Ws, scale.devices).await?;
@@ -100,7 +100,7 @@ async fn many_groups(bench: &mut Bench, kind: StoreKind) -> Result<()> {
 }
 
 async fn one_hot_group(bench: &mut Bench) -> Result<()> {
-    let rig = bench.rig(StoreKind::Postgres)?;
+    let rig = bench.rig(StoreKind::Postgres).await?;
     let scale = bench.scale;
     let dialer = rig.dialer(Transport::Ws, scale.hot_devices).await?;
     let groups = found(&dialer, 1, scale.hot_devices).await?;
@@ -136,7 +136,7 @@ async fn plots(bench: &mut Bench, kind: StoreKind) -> Result<()> {
     let scale = bench.scale;
     let short = |in_flight| Flow { duration: scale.point, ..scale.pushing(in_flight) };
     let mut by_clients = Vec::new();
-    let rig = bench.rig(kind)?;
+    let rig = bench.rig(kind).await?;
     for &clients in scale.clients {
         let flowed = push_with(&rig, clients, &short(PIPELINED)).await?;
         by_clients.push(Point { x: clients as f64, y: flowed.acked_per_second });

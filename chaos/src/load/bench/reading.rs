@@ -27,7 +27,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
 }
 
 async fn raw(bench: &mut Bench, kind: StoreKind) -> Result<()> {
-    let rig = bench.rig(kind)?;
+    let rig = bench.rig(kind).await?;
     let scale = bench.scale;
     let dialer = rig.dialer(Transport::Ws, 1).await?;
     let groups = found(&dialer, 1, 1).await?;
@@ -35,7 +35,7 @@ async fn raw(bench: &mut Bench, kind: StoreKind) -> Result<()> {
     let (mut rates, mut grown, mut cores) = (Vec::new(), Vec::new(), String::new());
     for round in 0..scale.rounds {
         let since = CoresSince::now(Some(&rig));
-        let read = catch_up(&dialer, round, &groups[0], Some(rig.relay.pid())).await?;
+        let read = catch_up(&dialer, round, &groups[0], rig.relay.pid()).await?;
         cores = since.cores().to_string();
         rates.push(read.entries_per_second);
         grown.push(grown_mib(read.relay_rss_before_bytes, read.relay_rss_max_bytes));
@@ -63,10 +63,10 @@ async fn raw(bench: &mut Bench, kind: StoreKind) -> Result<()> {
 }
 
 async fn native(bench: &mut Bench) -> Result<()> {
-    let rig = bench.rig(StoreKind::Sqlite)?;
+    let rig = bench.rig(StoreKind::Sqlite).await?;
     let scale = bench.scale;
     let homes = tempfile::tempdir()?;
-    let url = format!("http://{}", rig.relay.addr);
+    let url = format!("http://{}", rig.relay.addr());
     let read = native_catch_up(&url, homes.path(), scale.catch_up, 1024).await?;
     bench.figure(
         Figure::new(

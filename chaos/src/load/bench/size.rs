@@ -36,9 +36,9 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
 }
 
 async fn empty(bench: &mut Bench) -> Result<()> {
-    let rig = bench.rig(StoreKind::Sqlite)?;
-    let rss = process::rss_bytes(rig.relay.pid()).unwrap_or_default();
-    let (_rig, starts) = restarts(rig, bench.scale.starts)?;
+    let rig = bench.rig(StoreKind::Sqlite).await?;
+    let rss = rig.relay.pid().and_then(process::rss_bytes).unwrap_or_default();
+    let (_rig, starts) = restarts(rig, bench.scale.starts).await?;
     let mib = rss as f64 / f64::from(1 << 20);
     bench.figure(Figure::new("empty.memory", "memory of an empty relay", mib, "MiB", Goal::AtMost(20.0)));
     bench.figure(Figure::new(
@@ -52,11 +52,11 @@ async fn empty(bench: &mut Bench) -> Result<()> {
 }
 
 /// The median of some starts, in milliseconds.
-fn restarts(mut rig: Rig, count: usize) -> Result<(Rig, f64)> {
+async fn restarts(mut rig: Rig, count: usize) -> Result<(Rig, f64)> {
     let mut starts = Vec::new();
     for _ in 0..count {
-        rig = rig.restart(Duration::ZERO)?;
-        starts.push(rig.relay.ready_after.as_secs_f64() * 1000.0);
+        rig.restart(Duration::ZERO).await?;
+        starts.push(rig.relay.ready_after().as_secs_f64() * 1000.0);
     }
     Ok((rig, median(&starts)))
 }
@@ -64,12 +64,12 @@ fn restarts(mut rig: Rig, count: usize) -> Result<(Rig, f64)> {
 /// The same relay on an empty and on a large store, by turns.
 async fn large(bench: &mut Bench, kind: StoreKind) -> Result<()> {
     let scale = bench.scale;
-    let full = bench.rig(kind)?;
+    let full = bench.rig(kind).await?;
     let dialer = full.dialer(Transport::Ws, 1).await?;
     let groups = found(&dialer, 1, 1).await?;
     fill(&dialer, groups.first().context("a group was founded")?, ENTRIES_PER_GROUP, 1024).await?;
     let filling = Instant::now();
-    let mut rigs = [bench.rig(kind)?, full.with_clones(scale.large_groups).await?];
+    let mut rigs = [bench.rig(kind).await?, full.with_clones(scale.large_groups).await?];
     let filled_in = filling.elapsed().as_secs_f64();
     let mut plan = scale.pushing(1);
     plan = Flow { rate: Some(RATE), duration: plan.duration / 2, ..plan };
@@ -77,7 +77,7 @@ async fn large(bench: &mut Bench, kind: StoreKind) -> Result<()> {
     for _ in 0..if scale.verifies() { 1 } else { ROUNDS } {
         let mut restarted = Vec::new();
         for (index, rig) in rigs.into_iter().enumerate() {
-            let (rig, start) = restarts(rig, scale.starts.div_ceil(2))?;
+            let (rig, start) = restarts(rig, scale.starts.div_ceil(2)).await?;
             starts[index].push(start);
             let dialer = rig.dialer(Transport::Ws, 1).await?;
             let groups = found(&dialer, 4, 1).await?;
