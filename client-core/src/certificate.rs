@@ -12,8 +12,7 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use zerok_sync_protocol::wire::{self, WireError};
+use zerok_sync_protocol::wire::{self, Reader, Wire, WireError, Writer};
 use zerok_sync_protocol::{EpochId, Signature, wire_struct};
 
 use crate::content::Kind;
@@ -87,15 +86,13 @@ impl fmt::Debug for DeviceName {
     }
 }
 
-impl Serialize for DeviceName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
+impl Wire for DeviceName {
+    fn write(&self, out: &mut Writer<'_>) {
+        out.text(&self.0);
     }
-}
 
-impl<'de> Deserialize<'de> for DeviceName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.try_into().map_err(de::Error::custom)
+    fn read(bytes: &mut Reader<'_>) -> Result<Self, WireError> {
+        bytes.text()?.parse().map_err(|error: NotAName| WireError::new(error.to_string()))
     }
 }
 
@@ -173,14 +170,13 @@ impl JoinCertificate {
     /// # Errors
     /// When the bytes are not a certificate.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
-        let signed: SignedStatement = wire::decode(bytes)?;
-        Ok(Self { statement: wire::decode(&signed.statement)?, signed })
+        wire::decode(bytes)
     }
 
     /// The body of the joiner's first entry.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
-        wire::encode(&self.signed).into()
+        wire::encode(self).into()
     }
 
     /// Whether the inviter it names signed it for `group`. That the inviter was a member is for the
@@ -239,17 +235,14 @@ impl JoinCertificate {
 }
 
 /// Travels as its [`SignedStatement`].
-impl Serialize for JoinCertificate {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.signed.serialize(serializer)
+impl Wire for JoinCertificate {
+    fn write(&self, out: &mut Writer<'_>) {
+        self.signed.write(out);
     }
-}
 
-impl<'de> Deserialize<'de> for JoinCertificate {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let signed = SignedStatement::deserialize(deserializer)?;
-        let statement = wire::decode(&signed.statement).map_err(de::Error::custom)?;
-        Ok(Self { statement, signed })
+    fn read(bytes: &mut Reader<'_>) -> Result<Self, WireError> {
+        let signed = SignedStatement::read(bytes)?;
+        Ok(Self { statement: wire::decode(&signed.statement)?, signed })
     }
 }
 

@@ -4,10 +4,9 @@
 //! [`crate::seal::Authenticated`], whose signature was checked.
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zerok_sync_protocol::id::RelayTag;
 use zerok_sync_protocol::limits::ALLOW_LIST_MAX;
-use zerok_sync_protocol::wire::List;
+use zerok_sync_protocol::wire::{List, Reader, Wire, WireError, Writer};
 use zerok_sync_protocol::{BlobId, Timeline, byte_id, wire_struct};
 
 use crate::id::{DeviceId, SenderTag};
@@ -164,15 +163,13 @@ impl std::fmt::Debug for Kind {
     }
 }
 
-impl Serialize for Kind {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u16(self.0)
+impl Wire for Kind {
+    fn write(&self, out: &mut Writer<'_>) {
+        self.0.write(out);
     }
-}
 
-impl<'de> Deserialize<'de> for Kind {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        u16::deserialize(deserializer).map(Self)
+    fn read(bytes: &mut Reader<'_>) -> Result<Self, WireError> {
+        u16::read(bytes).map(Self)
     }
 }
 

@@ -10,11 +10,11 @@ mod tests;
 use std::fmt;
 
 use ed25519_dalek::SigningKey;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use subtle::ConstantTimeEq;
 use x_wing::{Decapsulator, KeyExport, TryKeyInit};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 use zerok_sync_protocol::channel::StaticKey;
+use zerok_sync_protocol::wire::{Reader, Wire, WireError, Writer};
 use zerok_sync_protocol::{AuthPublicKey, EpochId, LogName, NoisePublicKey, wire_struct};
 
 use crate::id::{DeviceId, GroupId};
@@ -90,15 +90,13 @@ secret!(
 macro_rules! travels {
     ($(#[$meta:meta])* $name:ident) => {
         $(#[$meta])*
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_bytes(&self.0)
+        impl Wire for $name {
+            fn write(&self, out: &mut Writer<'_>) {
+                out.bytes(&self.0);
             }
-        }
 
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                zerok_sync_protocol::id::deserialize_array(deserializer).map(Self)
+            fn read(bytes: &mut Reader<'_>) -> Result<Self, WireError> {
+                bytes.array().map(Self)
             }
         }
     };
@@ -261,15 +259,12 @@ impl fmt::Debug for KemPublicKey {
     }
 }
 
-impl Serialize for KemPublicKey {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&*self.0)
+impl Wire for KemPublicKey {
+    fn write(&self, out: &mut Writer<'_>) {
+        out.bytes(&*self.0);
     }
-}
 
-impl<'de> Deserialize<'de> for KemPublicKey {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes: [u8; Self::LEN] = zerok_sync_protocol::id::deserialize_array(deserializer)?;
-        Self::from_slice(&bytes).ok_or_else(|| de::Error::custom("not an X-Wing encapsulation key"))
+    fn read(bytes: &mut Reader<'_>) -> Result<Self, WireError> {
+        Self::from_slice(bytes.bytes()?).ok_or_else(|| WireError::new("not an X-Wing encapsulation key"))
     }
 }

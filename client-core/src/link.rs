@@ -13,9 +13,8 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand_core::CryptoRng;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
-use zerok_sync_protocol::wire::{self, WireError};
+use zerok_sync_protocol::wire::{self, Reader, Wire, WireError, Writer};
 use zerok_sync_protocol::{MailboxId, NoisePublicKey, wire_struct};
 
 use crate::io::RelayAddress;
@@ -101,15 +100,13 @@ impl PartialEq for PairingSecret {
 
 impl Eq for PairingSecret {}
 
-impl Serialize for PairingSecret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
+impl Wire for PairingSecret {
+    fn write(&self, out: &mut Writer<'_>) {
+        out.bytes(&self.0);
     }
-}
 
-impl<'de> Deserialize<'de> for PairingSecret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        zerok_sync_protocol::id::deserialize_array(deserializer).map(Self)
+    fn read(bytes: &mut Reader<'_>) -> Result<Self, WireError> {
+        bytes.array().map(Self)
     }
 }
 
@@ -340,7 +337,7 @@ mod tests {
     }
 
     /// A link around any array, with a checksum that fits.
-    fn around(array: &impl Serialize) -> String {
+    fn around(array: &impl Wire) -> String {
         let array = wire::encode(array);
         format!("https://app.example#{PREFIX}{}", URL_SAFE_NO_PAD.encode([&array[..], &checksum(&array)].concat()))
     }
@@ -390,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_newer_link_is_called_newer() {
-        assert_eq!(parse(&around(&(2u8, "what ever"))), Err(LinkError::Newer));
+        assert_eq!(parse(&around(&(2u8, "what ever".to_owned()))), Err(LinkError::Newer));
         assert_eq!(parse("https://app.example#0k2.AAAA"), Err(LinkError::Newer));
         assert_eq!(parse("https://app.example#0k13.AAAA"), Err(LinkError::Newer));
     }
@@ -422,8 +419,8 @@ mod tests {
         assert!(parse(&around(&body(Some("https://relay.example"), &[3; 16]))).is_ok());
         assert_eq!(parse(&around(&body(Some("ftp://relay.example"), &[3; 16]))), Err(LinkError::Invalid));
         assert_eq!(parse(&around(&body(Some("https://relay.example"), &[3; 2]))), Err(LinkError::Invalid));
-        assert_eq!(parse(&around(&(1u8, "too short"))), Err(LinkError::Invalid));
-        assert_eq!(parse(&around(&"no array")), Err(LinkError::Invalid));
+        assert_eq!(parse(&around(&(1u8, "too short".to_owned()))), Err(LinkError::Invalid));
+        assert_eq!(parse(&around(&"no array".to_owned())), Err(LinkError::Invalid));
         let program = around(&body(None, &[3; 16])).replace("https://app.example", PROGRAM_BASE);
         assert_eq!(parse(&program), Err(LinkError::Invalid));
     }

@@ -6,11 +6,10 @@
 
 use std::fmt;
 
-use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::label;
+use crate::wire::{Reader, Wire, WireError, Writer};
 
 /// Defines a newtype over `[u8; N]` that travels as MessagePack `bin` of exactly `N` bytes.
 #[macro_export]
@@ -78,15 +77,13 @@ macro_rules! byte_id {
             }
         }
 
-        impl ::serde::Serialize for $name {
-            fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_bytes(&self.0)
+        impl $crate::wire::Wire for $name {
+            fn write(&self, out: &mut $crate::wire::Writer<'_>) {
+                out.bytes(&self.0);
             }
-        }
 
-        impl<'de> ::serde::Deserialize<'de> for $name {
-            fn deserialize<D: ::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                $crate::id::deserialize_array(deserializer).map(Self)
+            fn read(bytes: &mut $crate::wire::Reader<'_>) -> Result<Self, $crate::wire::WireError> {
+                bytes.array().map(Self)
             }
         }
     };
@@ -197,46 +194,19 @@ impl fmt::Debug for MailboxId {
     }
 }
 
-impl Serialize for MailboxId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
+impl Wire for MailboxId {
+    fn write(&self, out: &mut Writer<'_>) {
+        out.bytes(&self.0);
     }
-}
 
-impl<'de> Deserialize<'de> for MailboxId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MailboxIdVisitor;
-        impl Visitor<'_> for MailboxIdVisitor {
-            type Value = MailboxId;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("2 or 16 bytes")
-            }
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<MailboxId, E> {
-                MailboxId::from_slice(bytes).ok_or_else(|| E::invalid_length(bytes.len(), &self))
-            }
-        }
-        deserializer.deserialize_bytes(MailboxIdVisitor)
+    fn read(bytes: &mut Reader<'_>) -> Result<Self, WireError> {
+        Self::from_slice(bytes.bytes()?).ok_or_else(|| WireError::new("a mailbox's id has 2 or 16 bytes"))
     }
-}
-
-/// Reads MessagePack `bin` of exactly `N` bytes.
-#[doc(hidden)]
-pub fn deserialize_array<'de, D: Deserializer<'de>, const N: usize>(deserializer: D) -> Result<[u8; N], D::Error> {
-    struct ArrayVisitor<const N: usize>;
-    impl<const N: usize> Visitor<'_> for ArrayVisitor<N> {
-        type Value = [u8; N];
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "{N} bytes")
-        }
-        fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<[u8; N], E> {
-            bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
-        }
-    }
-    deserializer.deserialize_bytes(ArrayVisitor)
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
@@ -262,7 +232,7 @@ mod tests {
     #[test]
     fn a_mailbox_id_has_one_of_two_lengths() {
         for len in 0..40 {
-            let bytes = serde_bytes::ByteBuf::from(vec![7; len]);
+            let bytes = Bytes::from(vec![7; len]);
             let allowed = [MailboxId::SHORT_LEN, MailboxId::LONG_LEN].contains(&len);
             assert_eq!(MailboxId::from_slice(&bytes).is_some(), allowed, "{len} bytes");
             assert_eq!(wire::decode::<MailboxId>(&wire::encode(&bytes)).is_ok(), allowed, "{len} bytes on the wire");

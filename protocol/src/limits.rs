@@ -86,9 +86,6 @@ pub const RETRY_AFTER_MAX_UNAUTHENTICATED_MS: u64 = 60_000;
 /// … and up to this inside it.
 pub const RETRY_AFTER_MAX_MS: u64 = 600_000;
 
-/// Nesting of MessagePack arrays a frame may have; ours has four.
-pub const WIRE_DEPTH_MAX: usize = 8;
-
 const _: () = assert!(MAILBOX_MESSAGE_BYTES_MAX < FRAME_BYTES_MAX_GUEST);
 const _: () = assert!(ENVELOPE_BYTES_MAX_DEFAULT as usize > BLOB_BYTES_MAX);
 const _: () = assert!(ENVELOPE_BYTES_MAX_DEFAULT as usize > EPOCH_ENVELOPE_BYTES_MAX);

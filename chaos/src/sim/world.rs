@@ -14,7 +14,7 @@ use zerok_sync_core::{
     Engine, Entry, Event, Founding, Input, IntegrityEvent, Invite, InviteKind, Joiner, Joining, Now, RecoveryWords,
     Restorer, Restoring, Secrets, Stored,
 };
-use zerok_sync_protocol::{EpochId, RelayFrame, wire};
+use zerok_sync_protocol::{EpochId, RelayFrame, wire, wire_struct};
 
 use super::defect::Defect;
 use super::device::{Device, Link, Running};
@@ -52,6 +52,20 @@ pub enum Loss {
     Downstream,
     /// Nothing of it arrives, and neither side is told.
     Silence,
+}
+
+wire_struct! {
+    /// A device's row with its secrets, as the core writes it.
+    pub struct Identity {
+        /// Of the membership.
+        seed: Bytes,
+        /// The genesis body.
+        genesis: Bytes,
+        /// Of all epochs.
+        secrets: Vec<EpochSecret>,
+        /// Which of them is sealed under.
+        current: EpochId,
+    }
 }
 
 /// A relay besides the first.
@@ -519,8 +533,7 @@ impl World {
         let key = b"\x01i".to_vec();
         let row = store_seal::open_row(&Self::store_key(device), &key, &self.devices[device].storage[&key])
             .expect("our own row");
-        let (seed, genesis, secrets, current): (Bytes, Bytes, Vec<EpochSecret>, EpochId) =
-            wire::decode(&row).expect("an identity");
+        let Identity { seed, genesis, secrets, current } = wire::decode(&row).expect("an identity");
         let seed = MembershipSeed::from_bytes(seed[..].try_into().expect("32 bytes"));
         let keyring =
             Keyring::restore(GroupId::of(&genesis), secrets, &current).expect("the current one is among them");

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use zerok_sync_protocol::BlobId;
+use zerok_sync_protocol::wire::Wire;
 
 use super::bootstrap::{Base, Bootstrap};
 use super::connection::random;
@@ -227,12 +228,12 @@ impl HotRows {
         Ok((identity, Membership::from_seed(&seed), keyring))
     }
 
-    fn one<T: serde::de::DeserializeOwned>(&self, kind: u8, what: &'static str) -> Result<Option<T>, OpenError> {
+    fn one<T: Wire>(&self, kind: u8, what: &'static str) -> Result<Option<T>, OpenError> {
         self.0.get(&hot_key(kind, &[])).map(|value| rows::decode(value, what)).transpose()
     }
 
     /// Every row of a kind, with what `parse` makes of the rest of its key.
-    fn many<T: serde::de::DeserializeOwned, K>(
+    fn many<T: Wire, K>(
         &self,
         kind: u8,
         what: &'static str,
@@ -250,12 +251,7 @@ impl HotRows {
     }
 
     /// A row whose value is sealed under the store key.
-    fn sealed<T: serde::de::DeserializeOwned>(
-        &self,
-        kind: u8,
-        what: &'static str,
-        store_key: &StoreKey,
-    ) -> Result<Option<T>, OpenError> {
+    fn sealed<T: Wire>(&self, kind: u8, what: &'static str, store_key: &StoreKey) -> Result<Option<T>, OpenError> {
         let key = hot_key(kind, &[]);
         let Some(sealed) = self.0.get(&key) else { return Ok(None) };
         let opened = store_seal::open_row(store_key, &key, sealed).map_err(|_| OpenError::Corrupt(what))?;

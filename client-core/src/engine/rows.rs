@@ -17,7 +17,7 @@
 use bytes::Bytes;
 use rand_core::CryptoRng;
 use zerok_sync_protocol::id::RelayTag;
-use zerok_sync_protocol::wire;
+use zerok_sync_protocol::wire::{self, Wire};
 use zerok_sync_protocol::{BlobId, EpochId, NoisePublicKey, Timeline, wire_enum, wire_struct};
 
 use super::connection::random;
@@ -707,7 +707,7 @@ fn numbered(table: u8, number: u64) -> Vec<u8> {
 }
 
 /// Decodes a row's value.
-pub(crate) fn decode<T: serde::de::DeserializeOwned>(value: &[u8], what: &'static str) -> Result<T, OpenError> {
+pub(crate) fn decode<T: Wire>(value: &[u8], what: &'static str) -> Result<T, OpenError> {
     wire::decode(value).map_err(|_| OpenError::Corrupt(what))
 }
 

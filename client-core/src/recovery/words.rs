@@ -13,8 +13,8 @@ use std::str::FromStr;
 
 use bip39::{Language, Mnemonic};
 use rand_core::CryptoRng;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zerok_sync_protocol::wire::{Reader, Wire, WireError, Writer};
 
 use crate::keys::{Membership, MembershipSeed};
 
@@ -141,15 +141,13 @@ impl RecoveryWords {
 }
 
 /// Words are written down in one place besides paper: a sealed row, while they are being enrolled.
-impl Serialize for RecoveryWords {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
+impl Wire for RecoveryWords {
+    fn write(&self, out: &mut Writer<'_>) {
+        out.bytes(&self.0);
     }
-}
 
-impl<'de> Deserialize<'de> for RecoveryWords {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        zerok_sync_protocol::id::deserialize_array(deserializer).map(Self)
+    fn read(bytes: &mut Reader<'_>) -> Result<Self, WireError> {
+        bytes.array().map(Self)
     }
 }
 

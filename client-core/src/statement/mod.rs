@@ -12,11 +12,10 @@ mod whisper;
 
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use zerok_sync_protocol::envelope::HEADER_BYTES;
 use zerok_sync_protocol::limits::{SLOT_BYTES_MAX, WHISPER_BYTES_MAX};
-use zerok_sync_protocol::{EnvelopeHeader, EnvelopeType, wire};
+use zerok_sync_protocol::wire::{self, Wire};
+use zerok_sync_protocol::{EnvelopeHeader, EnvelopeType};
 
 pub use receipt::Receipt;
 pub use whisper::{ECHO_MAX, SessionId, WHISPER_BODY_BYTES_MAX, Whisper, WhisperBody};
@@ -31,7 +30,7 @@ const STATEMENT_BYTES_MAX: usize = SLOT_BYTES_MAX;
 const _: () = assert!(WHISPER_BYTES_MAX == STATEMENT_BYTES_MAX);
 
 /// A kind of statement.
-pub trait Statement: Serialize + DeserializeOwned {
+pub trait Statement: Wire {
     /// Of its envelope.
     const KIND: EnvelopeType;
     /// What its signature covers begins so.

@@ -140,7 +140,7 @@ fn a_commit_that_does_not_fit_the_parts_before_it_is_nothing_to_the_app() {
         let mut world = World::with_group(2);
         let (me, keyring) = world.keys(0);
         world.crash(0);
-        let body = if commit.is_empty() { b"no commit".to_vec() } else { wire::encode(&commit) };
+        let body = if commit.is_empty() { b"no commit".to_vec() } else { wire::encode(&commit.to_vec()) };
         let bodies = [(Kind::PART, b"abc".to_vec()), (Kind::PART, b"def".to_vec()), (Kind::COMMIT, body)];
         let mut prev = world.relay.entries()[1].blob_id;
         for (seq, (kind, body)) in (3..).zip(bodies) {
@@ -163,7 +163,7 @@ fn an_entry_between_the_parts_ends_the_batch() {
         let mut world = World::with_group(2);
         let (me, keyring) = world.keys(0);
         world.crash(0);
-        let commit = wire::encode(&[2_u64, 6]);
+        let commit = wire::encode(&(2_u64, 6_u64));
         let between = if kind == Kind::PART { None } else { Some((kind, b"name".to_vec())) };
         let bodies = [Some((Kind::PART, b"abc".to_vec())), between, Some((Kind::PART, b"def".to_vec()))];
         let bodies = bodies.into_iter().flatten().chain([(Kind::COMMIT, commit)]);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::samples::{client_frames, relay_frames};
 use crate::record::Outbound;
-use crate::{ClientFrame, RelayFrame, wire};
+use crate::{ClientFrame, RelayFrame};
 
 pub(super) fn vectors() -> Value {
     let client: Vec<_> = client_frames()
@@ -36,7 +36,7 @@ pub(super) fn vectors() -> Value {
 }
 
 fn entry(name: &str, kind: &str, bytes: &[u8]) -> Value {
-    let Shown(value) = wire::decode(bytes).expect("a frame is one MessagePack value");
+    let Shown(value) = rmp_serde::from_slice(bytes).expect("a frame is one MessagePack value");
     json!({ "name": name, "frame": kind, "value": value, "bytes": hex::encode(bytes) })
 }
 

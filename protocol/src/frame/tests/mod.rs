@@ -5,7 +5,6 @@ mod properties;
 mod strategies;
 
 use bytes::Bytes;
-use serde::Serialize;
 
 use super::*;
 use crate::id::BlobId;
@@ -28,21 +27,19 @@ fn a_frame_without_fields_is_its_tag_alone() {
 
 #[test]
 fn fields_a_newer_peer_appends_are_skipped() {
-    #[derive(Serialize)]
-    struct NewerCaughtUp(u16, u64, &'static str, Vec<Vec<u8>>);
-    let bytes = wire::encode(&NewerCaughtUp(5, 9, "later", vec![vec![1]]));
+    let bytes = rmp_serde::to_vec(&(5, 9, "later", vec![vec![-1.5]])).expect("plain values");
     assert_eq!(RelayFrame::decode(&bytes), Ok(RelayFrame::CaughtUp { head: 9 }));
 }
 
 #[test]
 fn an_unknown_tag_is_an_error() {
-    let error = RelayFrame::decode(&wire::encode(&(999u16,))).expect_err("tag 999 does not exist");
+    let error = RelayFrame::decode(&[0x91, 0xcd, 0x03, 0xe7]).expect_err("tag 999 does not exist");
     assert!(error.to_string().contains("unknown tag 999"), "{error}");
 }
 
 #[test]
 fn a_missing_field_is_an_error() {
-    assert!(RelayFrame::decode(&wire::encode(&(5u16,))).is_err());
+    assert!(RelayFrame::decode(&[0x91, 5]).is_err());
 }
 
 #[test]
@@ -62,29 +59,21 @@ fn a_list_longer_than_its_limit_is_refused_before_it_is_read() {
 
 #[test]
 fn an_id_of_the_wrong_length_is_refused() {
-    assert!(wire::decode::<BlobId>(&wire::encode(&serde_bytes::Bytes::new(&[0; 31]))).is_err());
+    assert!(wire::decode::<BlobId>(&wire::encode(&Bytes::from_static(&[0; 31]))).is_err());
 }
 
 #[test]
-fn deep_nesting_is_refused() {
+fn deep_nesting_costs_no_stack() {
     let mut bytes = vec![0x92, 20];
-    bytes.extend([0x91; 10_000]);
+    bytes.extend([0x91; 1_000_000]);
     assert!(ClientFrame::decode(&bytes).is_err());
+    bytes.push(0);
+    assert_eq!(ClientFrame::decode(&bytes), Ok(ClientFrame::Ping {}));
 }
 
 #[test]
 fn a_struct_inside_a_frame_takes_a_field_more_from_a_newer_peer() {
-    #[derive(Serialize)]
-    struct NewerLimits(u32, u64, u64, u32, &'static str);
-    let newer = NewerLimits(1, 2, 3, 4, "later");
+    let newer = rmp_serde::to_vec(&(1, 2, 3, 4, "later")).expect("plain values");
     let limits = Limits { envelope_bytes_max: 1, group_bytes_max: 2, push_bytes_in_flight_max: 3, idle_days_max: 4 };
-    assert_eq!(wire::decode::<Limits>(&wire::encode(&newer)), Ok(limits));
-}
-
-#[test]
-fn a_list_stops_at_its_limit_even_where_no_count_precedes_it() {
-    let json =
-        |text: &str| serde_json::from_str::<List<u8, 2>>(text).map(List::into_vec).map_err(|error| error.to_string());
-    assert_eq!(json("[1, 2]"), Ok(vec![1, 2]));
-    assert!(json("[1, 2, 3]").expect_err("one too many").contains("at most 2"));
+    assert_eq!(wire::decode::<Limits>(&newer), Ok(limits));
 }
