@@ -35,6 +35,7 @@ pub mod keys;
 pub mod label;
 pub mod link;
 pub mod observed;
+mod one_by_one;
 mod origin;
 mod pad;
 pub mod pairing;

@@ -6,8 +6,6 @@
 //! the same signatures as if the whole log had been read; of the rest of what it covers a manifest
 //! says only where each chain and each relay's order stood.
 
-use std::collections::BTreeSet;
-
 use bytes::{Buf, BufMut, Bytes};
 use zerok_sync_protocol::id::RelayTag;
 use zerok_sync_protocol::limits::ENVELOPE_BYTES_MAX_CEILING;
@@ -16,6 +14,7 @@ use zerok_sync_protocol::{BlobId, EpochId, Timeline, wire_struct};
 
 use crate::id::DeviceId;
 use crate::observed::FoldHash;
+use crate::one_by_one::set_of;
 
 /// Chains of one group, removed devices' among them: 65 devices replaced a dozen times.
 pub const HEADS_MAX: usize = 1_024;
@@ -96,7 +95,7 @@ impl Manifest {
         if manifest.archive_bytes > ARCHIVE_BYTES_MAX as u64 || state_bytes > STATE_BYTES_MAX as u64 {
             return Err(NotASnapshot("too long"));
         }
-        let devices: BTreeSet<_> = manifest.heads.iter().map(|head| head.device).collect();
+        let devices = set_of(manifest.heads.iter().map(|head| head.device));
         if devices.len() != manifest.heads.len() || manifest.heads.iter().any(|head| head.seq == 0) {
             return Err(NotASnapshot("heads"));
         }

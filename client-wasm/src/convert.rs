@@ -1,12 +1,12 @@
-//! The core's types as plain JavaScript objects, in the shapes that `ts/bridge.ts`, `ts/status.ts`
-//! and `ts/entry.ts` declare.
+//! The core's types as plain JavaScript objects, in the shapes that `ts/bridge.ts` and
+//! `ts/status.ts` declare.
 //!
 //! Numbers travel as JavaScript numbers: exact up to 2^53, which no position or push number of a
 //! real group reaches. A relay may claim any cursor; a larger one only prints inexactly.
 
 use js_sys::{Array, Object, Reflect};
 use wasm_bindgen::prelude::*;
-use zerok_sync_core::{Connection, Entry, Event, IntegrityEvent, Recovery, RecoveryDraft, RecoverySheet, Status};
+use zerok_sync_core::{Connection, Event, IntegrityEvent, Recovery, RecoveryDraft, RecoverySheet, Status};
 
 use crate::clock::now;
 use crate::driver::js_bytes;
@@ -195,24 +195,6 @@ fn connection(connection: Connection) -> &'static str {
         Connection::Live => "live",
         Connection::WaitingToRetry => "waiting_to_retry",
     }
-}
-
-/// `Entry`.
-pub(crate) fn entry(entry: &Entry) -> Object {
-    object(&[
-        ("position", number(entry.position)),
-        ("data", js_bytes(&entry.data).into()),
-        ("sender", hex(&entry.sender)),
-        ("own", entry.own.into()),
-        ("sentAt", number(entry.sent_at_ms)),
-        ("lamport", number(entry.lamport)),
-        ("seq", number(entry.seq)),
-        ("missingDeps", entry.missing_deps.into()),
-        ("snapshot", entry.snapshot.into()),
-        ("cursor", number(entry.cursor)),
-        ("blobId", hex(&entry.blob_id)),
-        ("envelope", js_bytes(&entry.envelope).into()),
-    ])
 }
 
 /// `IntegrityFinding`.

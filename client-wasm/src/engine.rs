@@ -14,7 +14,8 @@ use crate::clock::now;
 use crate::convert;
 use crate::driver::{Driver, js_bytes, read_rows, write_batch};
 use crate::failure::{InvalidArgument, thrown};
-use crate::host::{CoreEntry, CoreRecoveryDraft, CoreStatus, Host, KeyRange, Rows, StoredEntries};
+use crate::host::{CoreRecoveryDraft, CoreStatus, Host, KeyRange, Rows, StoredEntries};
+use crate::packed::{Packed, packed};
 
 /// One membership of one group, driven by JavaScript's event loop.
 #[wasm_bindgen]
@@ -277,23 +278,30 @@ impl CoreEngine {
         self.driver.read(|engine| convert::status(&engine.status())).unchecked_into()
     }
 
-    /// Opens the entries behind a position in one row of `entryRange`; one that lies in several rows
-    /// comes as the `CoreInParts` that puts it together.
+    /// Opens the entries behind a position in one row of `entryRange`, packed; one that lies in
+    /// several rows comes by itself, as the `CoreInParts` that puts it together.
     ///
     /// # Errors
     /// `corrupt`.
     #[wasm_bindgen(js_name = readEntries)]
     pub fn read_entries(&self, key: Vec<u8>, value: Vec<u8>, after: f64) -> Result<StoredEntries, JsValue> {
         let reader = self.driver.read(Engine::entry_reader);
-        let entries = Array::new();
+        let (found, mut packed) = (Array::new(), Packed::default());
         for stored in reader.entries(Row { key, value }, after as u64) {
-            let stored: JsValue = match stored.map_err(|error| thrown(&error))? {
-                Stored::Whole(entry) => convert::entry(&entry).into(),
-                Stored::InParts(batch) => CoreInParts { position: batch.position(), own: batch.own(), batch }.into(),
-            };
-            entries.push(&stored);
+            match stored.map_err(|error| thrown(&error))? {
+                Stored::Whole(entry) => packed.push(&entry),
+                Stored::InParts(batch) => {
+                    if !packed.is_empty() {
+                        found.push(&std::mem::take(&mut packed).to_js());
+                    }
+                    found.push(&CoreInParts { position: batch.position(), own: batch.own(), batch }.into());
+                }
+            }
         }
-        Ok(entries.unchecked_into())
+        if !packed.is_empty() {
+            found.push(&packed.to_js());
+        }
+        Ok(found.unchecked_into())
     }
 
     /// The deadline passed.
@@ -369,13 +377,12 @@ impl CoreInParts {
         self.batch.take(read_rows(rows)).map_err(|error| thrown(&error))
     }
 
-    /// The entry; this is of no further use.
+    /// The entry, packed; this is of no further use.
     ///
     /// # Errors
     /// `corrupt`.
-    pub fn finish(self) -> Result<CoreEntry, JsValue> {
-        let entry = self.batch.finish().map_err(|error| thrown(&error))?;
-        Ok(convert::entry(&entry).unchecked_into())
+    pub fn finish(self) -> Result<Uint8Array, JsValue> {
+        self.batch.finish().map(|entry| packed(&entry)).map_err(|error| thrown(&error))
     }
 }
 

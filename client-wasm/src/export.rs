@@ -8,11 +8,11 @@ use zerok_sync_core::keys::StoreKey;
 use zerok_sync_core::passphrase::{Cost, Passphrase};
 
 use crate::clock::now;
-use crate::convert;
 use crate::driver::{js_bytes, read_rows, write_batch};
 use crate::engine::key_range;
 use crate::failure::{InvalidArgument, thrown};
-use crate::host::{Entries, KeyRange, Rows};
+use crate::host::{KeyRange, Rows};
+use crate::packed::Packed;
 
 /// An export file in the making. Each call returns the bytes that have become ready.
 #[wasm_bindgen]
@@ -120,22 +120,22 @@ impl CoreImporter {
         self.reader.end().map_err(|error| thrown(&error))
     }
 
-    /// The app's entries in what was fed and not taken.
+    /// The app's entries in what was fed and not taken, packed.
     ///
     /// # Errors
     /// `invalid_export`.
-    pub fn entries(&mut self) -> Result<Entries, JsValue> {
-        let entries = Array::new();
+    pub fn entries(&mut self) -> Result<Uint8Array, JsValue> {
+        let mut entries = Packed::default();
         self.each(|importer, record| {
             if let Record::Entry { entry } = record
                 && let Some(archive) = &mut importer.archive
                 && let Some(entry) = archive.entry(&entry)?
             {
-                entries.push(&convert::entry(&entry));
+                entries.push(&entry);
             }
             Ok(())
         })?;
-        Ok(entries.unchecked_into())
+        Ok(entries.to_js())
     }
 
     /// The rows in what was fed and not taken: `[keys, values]` of each batch, to be committed in this

@@ -6,7 +6,6 @@ use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(typescript_custom_section)]
 const TYPES: &str = r#"import type { CoreStatus, Host, KeyRange, Rows } from "./bridge.js";
-import type { Entry } from "./entry.js";
 import type { RecoveryDraft } from "./recovery.js";"#;
 
 #[wasm_bindgen]
@@ -50,15 +49,7 @@ extern "C" {
     #[wasm_bindgen(typescript_type = "RecoveryDraft")]
     pub type CoreRecoveryDraft;
 
-    /// An authenticated entry.
-    #[wasm_bindgen(typescript_type = "Entry")]
-    pub type CoreEntry;
-
-    /// Authenticated entries.
-    #[wasm_bindgen(typescript_type = "Entry[]")]
-    pub type Entries;
-
-    /// Authenticated entries, or what puts them together.
-    #[wasm_bindgen(typescript_type = "(Entry | CoreInParts)[]")]
+    /// Authenticated entries, packed, or what puts one together.
+    #[wasm_bindgen(typescript_type = "(Uint8Array | CoreInParts)[]")]
     pub type StoredEntries;
 }

@@ -6,7 +6,7 @@
 //! promises and their cleanup are written most plainly where they are native.
 //!
 //! [`driver`] runs the loop that the core prescribes for all machines; [`engine`], [`joiner`]
-//! and [`recovery`] hold the classes that JavaScript sees; [`convert`] makes plain objects of the core's types, [`lock`] is the key under a passphrase, [`export`] a file with everything, [`former`] what a
+//! and [`recovery`] hold the classes that JavaScript sees; [`convert`] makes plain objects of the core's types and [`packed`] one piece of many entries, [`lock`] is the key under a passphrase, [`export`] a file with everything, [`former`] what a
 //! device had before it joined.
 
 mod clock;
@@ -19,6 +19,7 @@ mod former;
 mod host;
 mod joiner;
 mod lock;
+mod packed;
 mod qr;
 mod recovery;
 mod socket;

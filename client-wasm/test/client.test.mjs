@@ -4,66 +4,13 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
 
-import { startCable } from "./support/cable.mjs";
-import { launchChromium } from "./support/chromium.mjs";
 import { openDevice, pair } from "./support/device.mjs";
 import { startRelay } from "./support/relay.mjs";
-import { makeWebRoot } from "./support/web-root.mjs";
+import { attempt, useRig } from "./support/rig.mjs";
 
-let browser;
-let web;
-let relay;
-
-before(async () => {
-  web = makeWebRoot();
-  // All of these people pair from one address.
-  const limits = ["--mailbox-joins-per-minute-per-address", "1000"];
-  [browser, relay] = await Promise.all([launchChromium(), startRelay({ webRoot: web.path, arguments: limits })]);
-});
-
-after(async () => {
-  await browser?.close();
-  await relay?.stop();
-  web?.remove();
-});
-
-/** What the test under way has to give back. */
-const cleanups = [];
-
-/** A test that cannot hang, and leaves nothing behind. */
-function scenario(name, run) {
-  test(name, { timeout: 60_000 }, async () => {
-    try {
-      await run();
-    } finally {
-      for (const cleanup of cleanups.splice(0)) await cleanup();
-    }
-  });
-}
-
-/** A cable to the relay that the test can pull. */
-async function newCable() {
-  const cable = await startCable(relay.url);
-  cleanups.push(() => cable.stop());
-  return cable;
-}
-
-/** A device on a profile of its own. */
-async function device(name, relayUrl = relay.url) {
-  const profile = await browser.newContext();
-  cleanups.push(() => profile.close());
-  return openDevice(profile, relay.url, relayUrl, name);
-}
-
-/** Two devices of one group. */
-async function pairOfDevices(relayUrl = relay.url) {
-  const [a, b] = await Promise.all([device("laptop", relayUrl), device("phone", relayUrl)]);
-  await a.createGroup();
-  await pair(a, b);
-  return [a, b];
-}
+const rig = useRig();
+const { scenario, newCable, device, pairOfDevices } = rig;
 
 scenario("a fresh client is empty, and says what to do", async () => {
   const a = await device("laptop");
@@ -83,7 +30,7 @@ scenario("a new group reaches the relay, and a push its disk", async () => {
   const { group } = await a.status();
   assert.equal(group.deviceName, "laptop");
   assert.deepEqual(group.members.map(({ name, own }) => [name, own]), [["laptop", true]]);
-  assert.equal(group.relayKey, relay.key);
+  assert.equal(group.relayKey, rig.relay.key);
   assert.equal(group.outboxCount, 0);
 });
 
@@ -94,9 +41,9 @@ scenario(`pairing by ${kind}: the digits typed let the joiner in, each side hear
   const { text, joined, invitation } = await pair(a, b, kind);
   assert.match(joined.digits, /^\d\d$/);
   assert.deepEqual(invitation.seen, [{ name: "phone", entries: 0, members: ["laptop"] }]);
-  assert.deepEqual(joined.group, { inviter: "laptop", relay: relay.url, members: ["laptop"] });
+  assert.deepEqual(joined.group, { inviter: "laptop", relay: rig.relay.url, members: ["laptop"] });
   assert.equal(invitation.outcome.name, "phone");
-  if (kind === "link") assert.ok(text.startsWith(`${relay.url}/#`));
+  if (kind === "link") assert.ok(text.startsWith(`${rig.relay.url}/#`));
   else assert.match(text, /^[0-9A-Z]{4}-[0-9A-Z]{4}$/);
   const names = async (one) => (await one.status()).group.members.map(({ name }) => name).sort();
   for (const one of [a, b]) {
@@ -262,7 +209,7 @@ scenario("a second tab hears that the group is open elsewhere, and gets it when 
   const a = await device("laptop");
   await a.createGroup();
   const second = await a.page.context().newPage();
-  await second.goto(relay.url);
+  await second.goto(rig.relay.url);
   const open = () =>
     second.evaluate(async (relay) => {
       const { Client } = await import("/client/index.js");
@@ -270,7 +217,7 @@ scenario("a second tab hears that the group is open elsewhere, and gets it when 
         (client) => client.status.state,
         (error) => error.code,
       );
-    }, relay.url);
+    }, rig.relay.url);
   assert.equal(await open(), "database_in_use");
   await a.page.evaluate(() => client.close());
   assert.equal(await open(), "open");
@@ -283,7 +230,7 @@ scenario("where Web Locks are missing, the newest tab has the group and the olde
   await a.reload();
   await a.createGroup();
   await a.pushToRelay("one");
-  const newer = await openDevice(context, relay.url, relay.url, "laptop");
+  const newer = await openDevice(context, rig.relay.url, rig.relay.url, "laptop");
   assert.equal((await newer.status()).state, "open");
   const { code, message } = await a.page.evaluate(() => pushText("two").catch(({ code, message }) => ({ code, message })));
   assert.equal(code, "storage_failed");
@@ -390,7 +337,7 @@ scenario("a relay with another key than the given one is refused before anything
     return new Promise((resolve) => {
       other.onStatus(({ group }) => group.problem && resolve(group.problem.code));
     });
-  }, relay.url);
+  }, rig.relay.url);
   assert.equal(problem, "relay_key_changed");
 });
 
@@ -410,10 +357,6 @@ scenario("a database deleted under an open client stops it, and says so to every
     pushing: "storage_failed",
   });
 });
-
-/** Calls a method of the client; what it rejects with, if it does. */
-const attempt = (one, method, ...args) =>
-  one.page.evaluate(([method, args]) => client[method](...args).then(() => undefined, (error) => error.code), [method, args]);
 
 /** How an app hears of who joins and who goes. */
 const listen = (one) =>
@@ -492,7 +435,7 @@ scenario("a database under a passphrase opens with that one only, and without ag
     await client.setPassphrase(undefined);
     await client.close();
     return { short, locked, unlocked: await open() };
-  }, relay.url);
+  }, rig.relay.url);
   assert.deepEqual(outcome, {
     short: "invalid_argument",
     locked: ["passphrase_needed", "wrong_passphrase", "open"],
@@ -535,7 +478,7 @@ scenario("an export shows its entries to who has the passphrase, and with the id
       refused: [archive, cutOff, state],
       same: other.status.group.device === was,
     };
-  }, relay.url);
+  }, rig.relay.url);
   assert.deepEqual(outcome, {
     read: ["one", "two"],
     wrong: ["wrong_passphrase"],
@@ -590,7 +533,7 @@ scenario("d_rec_01: 24 words bring the group back in another browser when this o
   });
   assert.equal(draft.words.length, 24);
   assert.equal(draft.asked.length, 3);
-  assert.ok(draft.html.includes(relay.url) && draft.text.includes(draft.words[0]));
+  assert.ok(draft.html.includes(rig.relay.url) && draft.text.includes(draft.words[0]));
   const { needsRecoveryWords, recovery, members } = (await a.status()).group;
   assert.deepEqual([needsRecoveryWords, recovery], [false, "ready"]);
   assert.deepEqual(members.map(({ paper }) => paper).sort(), [false, true]);

@@ -813,7 +813,11 @@ export class Client {
           this.#invitation?.handle(event);
       }
     }
-    this.#emitter.emit("status", this.status);
+    this.#tellStatus();
+  }
+
+  #tellStatus(): void {
+    if (this.#emitter.hears("status")) this.#emitter.emit("status", this.status);
   }
 
   #groupStatus(): GroupStatus | undefined {
@@ -843,7 +847,7 @@ export class Client {
 
   #enter(state: Status["state"]): void {
     this.#state = state;
-    this.#emitter.emit("status", this.status);
+    this.#tellStatus();
   }
 
   #backToEmpty(error: unknown): ZerokError {

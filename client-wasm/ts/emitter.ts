@@ -9,6 +9,11 @@ export class Emitter<Events extends object> {
     return () => listeners.delete(listener);
   }
 
+  /** Whether anybody listens: what is costly to say need not be said to nobody. */
+  hears(name: keyof Events): boolean {
+    return (this.#listeners.get(name)?.size ?? 0) > 0;
+  }
+
   /** Calls the listeners. One that throws does not keep the others from hearing. */
   emit<Name extends keyof Events>(name: Name, detail: Events[Name]): void {
     for (const listener of [...(this.#listeners.get(name) ?? [])]) {

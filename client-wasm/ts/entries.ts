@@ -1,6 +1,7 @@
 import type { KeyRange, Rows } from "./bridge.js";
 import type { Entry } from "./entry.js";
 import { callCore, type ZerokError } from "./error.js";
+import { unpackEntries, unpackEntry } from "./packed-entries.js";
 
 /** Bytes of rows read from storage at a time: the only entries in memory, however slow the app is. */
 const PAGE_BYTES_MAX = 256 * 1024;
@@ -19,8 +20,8 @@ export interface EntriesOptions {
 export interface EntrySource {
   /** Rows with entries behind a position. */
   page(after: number, bytesMax: number): Promise<Rows>;
-  /** The entries behind a position in one such row. */
-  read(key: Uint8Array, value: Uint8Array, after: number): (Entry | InParts)[];
+  /** The entries behind a position in one such row, packed, but for those in parts. */
+  read(key: Uint8Array, value: Uint8Array, after: number): (Uint8Array | InParts)[];
   /** Any rows. */
   rows(range: KeyRange, bytesMax: number): Promise<Rows>;
   readonly doorbell: Doorbell;
@@ -32,8 +33,8 @@ export interface InParts {
   readonly own: boolean;
   wants(): KeyRange | undefined;
   take(rows: Rows): void;
-  /** The entry. After this or `free` it is of no further use. */
-  finish(): Entry;
+  /** The entry, packed. After this or `free` it is of no further use. */
+  finish(): Uint8Array;
   free(): void;
 }
 
@@ -128,13 +129,15 @@ async function* generate(
     for (let at = 0; at < keys.length; at++) {
       const [key, value] = [keys[at], values[at]];
       if (key === undefined || value === undefined) return;
-      for (const stored of source.read(key, value, after)) {
-        if (!doorbell.isOpen(signal)) return;
-        after = stored.position;
-        if (!own && stored.own) continue;
-        const entry = "wants" in stored ? await whole(source, stored, signal) : stored;
-        if (entry === undefined) return;
-        yield entry;
+      for (const found of source.read(key, value, after)) {
+        for (const stored of found instanceof Uint8Array ? unpackEntries(found) : [found]) {
+          if (!doorbell.isOpen(signal)) return;
+          after = stored.position;
+          if (!own && stored.own) continue;
+          const entry = "wants" in stored ? await whole(source, stored, signal) : stored;
+          if (entry === undefined) return;
+          yield entry;
+        }
       }
     }
     if (keys.length === 0) await doorbell.waitBehind(highest, signal);
@@ -145,7 +148,7 @@ async function* generate(
 async function whole(source: EntrySource, stored: InParts, signal: AbortSignal): Promise<Entry | undefined> {
   for (;;) {
     const range = stored.wants();
-    if (range === undefined) return callCore(() => stored.finish());
+    if (range === undefined) return unpackEntry(callCore(() => stored.finish()));
     const rows = await source.rows(range, PAGE_BYTES_MAX).catch((error: unknown) => {
       if (source.doorbell.isOpen(signal)) throw error;
       return undefined;

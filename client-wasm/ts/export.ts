@@ -1,6 +1,7 @@
 import type { Entry } from "./entry.js";
 import { callCore } from "./error.js";
 import { init } from "./init.js";
+import { unpackEntries } from "./packed-entries.js";
 import { randomBytes, type Storage } from "./storage.js";
 import { CoreEngine, CoreExporter, CoreImporter } from "./zerok_sync_wasm.js";
 
@@ -74,10 +75,10 @@ export async function writeExport(storage: Storage, storeKey: Uint8Array, option
 export async function* readExport(file: Blob, passphrase: string): AsyncGenerator<Entry, void> {
   await init();
   for await (const _ of takeEntries(file, passphrase));
-  for await (const entries of takeEntries(file, passphrase)) yield* entries;
+  for await (const entries of takeEntries(file, passphrase)) yield* unpackEntries(entries);
 }
 
-async function* takeEntries(file: Blob, passphrase: string): AsyncGenerator<Entry[], void> {
+async function* takeEntries(file: Blob, passphrase: string): AsyncGenerator<Uint8Array, void> {
   yield* taken(file, passphrase, (importer) => importer.entries());
 }
 

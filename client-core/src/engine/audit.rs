@@ -14,6 +14,7 @@ use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
 use crate::io::Row;
 use crate::keyring::Keyring;
+use crate::one_by_one::map_of;
 use crate::seal;
 
 /// An audit under way: hand it every row of [`Engine::mirror_range`] in key order, then finish it.
@@ -64,14 +65,14 @@ impl Engine {
     pub fn audit(&self) -> Audit {
         Audit {
             keyring: self.keyring.clone(),
-            names: self.members.iter().map(|(device, member)| (*device, member.name.clone())).collect(),
+            names: map_of(self.members.iter().map(|(device, member)| (*device, member.name.clone()))),
             entries: BTreeMap::new(),
-            base: self
-                .base
-                .iter()
-                .flat_map(|base| base.manifest.heads.iter())
-                .map(|head| (head.device, (head.seq, head.blob_id)))
-                .collect(),
+            base: map_of(
+                self.base
+                    .iter()
+                    .flat_map(|base| base.manifest.heads.iter())
+                    .map(|head| (head.device, (head.seq, head.blob_id))),
+            ),
             envelopes: 0,
             findings: self.findings.iter().cloned().collect(),
         }

@@ -23,6 +23,7 @@ use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
 use crate::io::Now;
 use crate::keys::{EpochSecret, MemberKeys};
+use crate::one_by_one::set_of;
 
 /// Epochs that wait for what they rest on; more than these no repair leaves open.
 const EARLY_EPOCHS_MAX: usize = 32;
@@ -175,7 +176,7 @@ impl Engine {
         let sender = signed.sender;
         let ours = self.lineage(&self.keyring.current().id);
         let since = ours.into_iter().take_while(|id| *id != signed.previous_epoch);
-        let authors: BTreeSet<DeviceId> = since.filter_map(|id| Some(self.epoch_row(&id)?.author)).collect();
+        let authors = set_of(since.filter_map(|id| Some(self.epoch_row(&id)?.author)));
         let fork = self.epoch_row(&signed.previous_epoch).is_some();
         // A relay that goes by this device's epoch has ordered the two.
         let ordered = self.relays[placed.at].session.admitted_by() == Some(self.keyring.current().id);
@@ -219,7 +220,7 @@ impl Engine {
             .iter()
             .filter(|(_, member)| member.certificate.as_ref().is_some_and(|certificate| certificate.epoch() == *id));
         let gone = self.removed.iter().filter(|(_, row)| row.joined_in == *id && !id.is_zero());
-        began.chain(joined.map(|(device, _)| *device)).chain(gone.map(|(device, _)| *device)).collect()
+        set_of(began.chain(joined.map(|(device, _)| *device)).chain(gone.map(|(device, _)| *device)))
     }
 
     /// Removed devices that are members in the current epoch's own words: the other branch removed

@@ -21,6 +21,7 @@ use crate::error::{CompactError, OpenError};
 use crate::event::Event;
 use crate::id::DeviceId;
 use crate::io::{Now, Row, ScanId};
+use crate::one_by_one::set_of;
 use crate::seal::Authenticated;
 use crate::snapshot::{ARCHIVE_BYTES_MAX, FLOORS_MAX, Floor, HEADS_MAX, Head, Manifest, STATE_BYTES_MAX};
 use crate::snapshot::{archive, archived_bytes};
@@ -77,7 +78,7 @@ impl ControlReading {
     /// What of it was said in entries that a manifest covers.
     pub(super) fn said_before(&self, manifest: &Manifest) -> BTreeSet<BlobId> {
         let said = self.entries.iter().filter(|(key, _)| manifest.covers(&key.sender, key.seq));
-        said.map(|(_, envelope)| blob_id(envelope)).collect()
+        set_of(said.map(|(_, envelope)| blob_id(envelope)))
     }
 
     /// What of it a manifest covers, epoch by epoch, as each is read.

@@ -32,6 +32,7 @@ use crate::id::{DeviceId, GroupId};
 use crate::io::{Batch, Now, RelayAddress, Row};
 use crate::keyring::Keyring;
 use crate::keys::{EpochSecret, Membership, MembershipSeed, StoreKey};
+use crate::one_by_one::map_of;
 use crate::store_seal;
 
 /// What a machine is started with besides its storage.
@@ -116,11 +117,11 @@ impl Engine {
             paper: rows.sealed(hot::PAPER, "recovery words", &secrets.store_key)?.map(Paper::stored),
             farewell_ms: None,
             epochs: rows.many(hot::EPOCH, "epoch", |_| Some(()))?.into_iter().map(|((), epoch)| epoch).collect(),
-            removed: rows.many(hot::REMOVED, "removed device", DeviceId::from_slice)?.into_iter().collect(),
-            granted: rows.many(hot::GRANTED, "granted device", DeviceId::from_slice)?.into_iter().collect(),
+            removed: map_of(rows.many(hot::REMOVED, "removed device", DeviceId::from_slice)?),
+            granted: map_of(rows.many(hot::GRANTED, "granted device", DeviceId::from_slice)?),
             unknown_at_relay: Vec::new(),
-            members: rows.many::<MemberRow, _>(hot::MEMBER, "member", DeviceId::from_slice)?.into_iter().collect(),
-            chains: rows.many::<ChainRow, _>(hot::CHAIN, "chain", DeviceId::from_slice)?.into_iter().collect(),
+            members: map_of(rows.many::<MemberRow, _>(hot::MEMBER, "member", DeviceId::from_slice)?),
+            chains: map_of(rows.many::<ChainRow, _>(hot::CHAIN, "chain", DeviceId::from_slice)?),
             chains_changed: BTreeSet::new(),
             mirror: MirrorWriter::default(),
             snapshot: rows.one(hot::SNAPSHOT, "snapshot")?,
@@ -134,10 +135,10 @@ impl Engine {
                 .transpose()
                 .map_err(|_| OpenError::Corrupt("snapshot"))?,
             advised: false,
-            parts: rows.many(hot::PARTS, "parts", DeviceId::from_slice)?.into_iter().collect(),
+            parts: map_of(rows.many(hot::PARTS, "parts", DeviceId::from_slice)?),
             held_bytes: held.values().map(|row| row.envelope.len()).sum(),
             held,
-            early_epochs: rows.many(hot::EARLY_EPOCH, "early epoch", BlobId::from_slice)?.into_iter().collect(),
+            early_epochs: map_of(rows.many(hot::EARLY_EPOCH, "early epoch", BlobId::from_slice)?),
             doubts: Vec::new(),
             wanted: BTreeMap::new(),
             gaps_reported: BTreeMap::new(),
@@ -147,9 +148,11 @@ impl Engine {
             progress_changed: false,
             lookups: BTreeMap::new(),
             scans: 0,
-            receipts: Receipts::restore(
-                rows.many::<KnownRow, _>(hot::KNOWN, "receipt", DeviceId::from_slice)?.into_iter().collect(),
-            ),
+            receipts: Receipts::restore(map_of(rows.many::<KnownRow, _>(
+                hot::KNOWN,
+                "receipt",
+                DeviceId::from_slice,
+            )?)),
             approval: None,
             relays: rows.relays()?,
             online: false,
@@ -206,7 +209,7 @@ struct HotRows(BTreeMap<Vec<u8>, Vec<u8>>);
 impl HotRows {
     /// Of a storage that holds a group in the format of this version.
     fn of(rows: Vec<Row>) -> Result<Self, OpenError> {
-        let rows = Self(rows.into_iter().map(|row| (row.key, row.value)).collect());
+        let rows = Self(map_of(rows.into_iter().map(|row| (row.key, row.value))));
         if rows.0.is_empty() {
             return Err(OpenError::NoGroup);
         }
@@ -272,7 +275,7 @@ impl HotRows {
             let (device, seq) = sub.split_at_checked(DeviceId::LEN)?;
             Some((DeviceId::from_slice(device)?, u64::from_be_bytes(seq.try_into().ok()?)))
         };
-        Ok(self.many(hot::HELD, "held entry", parse)?.into_iter().collect())
+        Ok(map_of(self.many(hot::HELD, "held entry", parse)?))
     }
 
     /// Highest own seq that is in the mirror; a founder's genesis never was in the outbox.

@@ -1,7 +1,5 @@
 //! What an app can ask at any time: where things stand, who is there.
 
-use std::collections::BTreeMap;
-
 use zerok_sync_protocol::EpochId;
 
 use super::Engine;
@@ -11,6 +9,7 @@ use crate::error::{MembershipError, Problem};
 use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
 use crate::io::RelayAddress;
+use crate::one_by_one::map_of;
 use crate::recovery::Recovery;
 use crate::recovery::restorer::RestoreError;
 
@@ -337,8 +336,7 @@ impl Engine {
             paper: member.paper,
         };
         // What was read counts.
-        let members: BTreeMap<DeviceId, Member> =
-            granted.chain(self.members.iter().map(listed)).map(|member| (member.device, member)).collect();
+        let members = map_of(granted.chain(self.members.iter().map(listed)).map(|member| (member.device, member)));
         members.into_values().collect()
     }
 }

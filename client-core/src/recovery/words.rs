@@ -11,8 +11,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use bip39::{Language, Mnemonic};
+use bip39::Language;
 use rand_core::CryptoRng;
+use sha2::{Digest as _, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use zerok_sync_protocol::wire::{Reader, Wire, WireError, Writer};
 
@@ -27,6 +28,8 @@ pub const WORDS_ASKED: usize = 3;
 pub const WORDS_TEXT_BYTES_MAX: usize = 4 * 1024;
 /// This many letters name a word of the list.
 const LETTERS_ENOUGH: usize = 4;
+/// A list of 2,048 words.
+const WORD_BITS: usize = 11;
 /// A word of the list that differs in more letters is no suggestion.
 const DISTANCE_MAX: usize = 2;
 /// Suggestions for one word.
@@ -113,10 +116,7 @@ impl RecoveryWords {
     /// The words, first to last.
     #[must_use]
     pub fn list(&self) -> [&'static str; WORDS] {
-        let mnemonic = Mnemonic::from_entropy(&self.0).expect("BIP-39 takes 32 bytes");
-        let mut list = [""; WORDS];
-        mnemonic.words().zip(&mut list).for_each(|(word, place)| *place = word);
-        list
+        indices_of(&self.0).map(|index| all_words()[index])
     }
 
     /// The words with single spaces in between.
@@ -134,7 +134,7 @@ impl RecoveryWords {
     /// Whether a person typed this word where it was asked for.
     #[must_use]
     pub fn is_word(&self, number: usize, typed: &str) -> bool {
-        let typed = Zeroizing::new(typed.trim().to_lowercase());
+        let typed = Zeroizing::new(typed.trim().to_ascii_lowercase());
         let word = number.checked_sub(1).and_then(|index| self.list().get(index).copied());
         word.is_some() && index_of(&typed).and_then(word_at) == word
     }
@@ -227,13 +227,13 @@ impl FromStr for RecoveryWords {
 /// The words in what was typed: numbers, dots and frames of a sheet are no words.
 fn typed_words(text: &str) -> impl Iterator<Item = String> {
     text.split(|c: char| c.is_whitespace() || c == ',')
-        .map(|word| word.trim_matches(|c: char| !c.is_alphabetic()).to_lowercase())
+        .map(|word| word.trim_matches(|c: char| !c.is_alphabetic()).to_ascii_lowercase())
         .filter(|word| !word.is_empty())
 }
 
 /// A word's place in the list, from the whole word or from its first four letters on.
 fn index_of(word: &str) -> Option<usize> {
-    let list = Language::English.word_list();
+    let list = all_words();
     if let Some(index) = list.iter().position(|listed| *listed == word) {
         return Some(index);
     }
@@ -242,12 +242,12 @@ fn index_of(word: &str) -> Option<usize> {
 }
 
 fn word_at(index: usize) -> Option<&'static str> {
-    Language::English.word_list().get(index).copied()
+    all_words().get(index).copied()
 }
 
 /// Words of the list that `word` may have been.
 fn nearest(word: &str) -> Vec<&'static str> {
-    let list = Language::English.word_list().iter();
+    let list = all_words().iter();
     let close = list.filter(|listed| listed.len().abs_diff(word.len()) <= DISTANCE_MAX);
     let mut near: Vec<_> = close
         .map(|listed| (strsim::osa_distance(word, listed), *listed))
@@ -258,14 +258,35 @@ fn nearest(word: &str) -> Vec<&'static str> {
     near.into_iter().map(|(_, listed)| listed).take(NEAREST_MAX).collect()
 }
 
+/// BIP-39 of 32 bytes: these and the first byte of their SHA-256, cut into 24 groups of 11 bits, each
+/// a word's place in the list. Of the library that has the list the rest is not used: it brings
+/// another SHA-256 and the list a second time, which every page would load.
+fn indices_of(entropy: &[u8; 32]) -> [usize; WORDS] {
+    let mut bytes = Zeroizing::new([0; 33]);
+    bytes[..32].copy_from_slice(entropy);
+    bytes[32] = checksum(entropy);
+    let bit = |at: usize| usize::from(bytes[at / 8] >> (7 - at % 8) & 1);
+    std::array::from_fn(|word| (0..WORD_BITS).fold(0, |index, at| index << 1 | bit(word * WORD_BITS + at)))
+}
+
 /// The entropy of 24 words of the list, if its checksum fits.
 fn entropy_of(indices: &[usize]) -> Option<[u8; 32]> {
-    let words: Vec<&str> = indices.iter().filter_map(|index| word_at(*index)).collect();
-    let phrase = Zeroizing::new(words.join(" "));
-    let mnemonic = Mnemonic::parse_in_normalized(Language::English, &phrase).ok()?;
-    let (entropy, length) = mnemonic.to_entropy_array();
-    let entropy = Zeroizing::new(entropy);
-    if length == 32 { entropy.first_chunk().copied() } else { None }
+    let mut bytes = Zeroizing::new([0_u8; 33]);
+    for at in 0..WORDS * WORD_BITS {
+        let bit = indices.get(at / WORD_BITS)? >> (WORD_BITS - 1 - at % WORD_BITS) & 1;
+        bytes[at / 8] |= u8::from(bit == 1) << (7 - at % 8);
+    }
+    let (entropy, rest) = bytes.split_first_chunk()?;
+    (rest == [checksum(entropy)]).then_some(*entropy)
+}
+
+fn checksum(entropy: &[u8; 32]) -> u8 {
+    Sha256::digest(entropy)[0]
+}
+
+/// The list, in one place: wherever it is named the compiler makes another copy of it.
+fn all_words() -> &'static [&'static str; 2048] {
+    Language::English.word_list()
 }
 
 /// The only adjacent swap, or word that differs in one letter, with which the checksum would fit.
@@ -290,7 +311,7 @@ fn likely_slip(indices: &[usize]) -> Option<LikelySlip> {
 /// Other words of the list that differ in one letter, or in two that changed places.
 fn one_letter_away(index: usize) -> impl Iterator<Item = usize> {
     let word = word_at(index).unwrap_or_default();
-    let list = Language::English.word_list().iter().enumerate();
+    let list = all_words().iter().enumerate();
     list.filter(move |(_, listed)| listed.len().abs_diff(word.len()) <= 1 && strsim::osa_distance(word, listed) == 1)
         .map(|(other, _)| other)
 }

@@ -1,12 +1,16 @@
-//! The primitives snow works with: hash and cipher are its own, X25519 and randomness are ours.
+//! The primitives snow works with, none of them its own.
 //!
-//! X25519 is ours because snow's neither wipes keys nor refuses all-zero results; randomness,
-//! because it belongs to the caller. A handshake needs exactly one random value, its ephemeral
-//! key, so the "generator" is that value and fails when asked for more.
+//! X25519 because snow's neither wipes keys nor refuses all-zero results; randomness because it
+//! belongs to the caller; hash and cipher because everything else here is built on newer versions of
+//! the same crates, and a page would load both. A handshake needs exactly one random value, its
+//! ephemeral key, so the "generator" is that value and fails when asked for more.
 
+use chacha20poly1305::aead::inout::InOutBuf;
+use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit, Nonce, Tag};
 use rand_core::CryptoRng;
+use sha2::{Digest, Sha256};
 use snow::params::{CipherChoice, DHChoice, HashChoice};
-use snow::resolvers::{CryptoResolver, DefaultResolver};
+use snow::resolvers::CryptoResolver;
 use snow::types::{Cipher, Dh, Hash, Random};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
@@ -35,11 +39,11 @@ impl CryptoResolver for Resolver {
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
-        DefaultResolver.resolve_hash(choice)
+        matches!(choice, HashChoice::SHA256).then(|| Box::new(Hasher::default()) as Box<dyn Hash>)
     }
 
     fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
-        DefaultResolver.resolve_cipher(choice)
+        matches!(choice, CipherChoice::ChaChaPoly).then(|| Box::new(ChaChaPoly::default()) as Box<dyn Cipher>)
     }
 }
 
@@ -113,5 +117,85 @@ impl Dh for X25519 {
         }
         out[..32].copy_from_slice(shared.as_bytes());
         Ok(())
+    }
+}
+
+/// SHA-256 (FIPS 180-4).
+#[derive(Default)]
+struct Hasher(Sha256);
+
+impl Hash for Hasher {
+    fn name(&self) -> &'static str {
+        "SHA256"
+    }
+
+    fn block_len(&self) -> usize {
+        64
+    }
+
+    fn hash_len(&self) -> usize {
+        32
+    }
+
+    fn reset(&mut self) {
+        Digest::reset(&mut self.0);
+    }
+
+    fn input(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+
+    fn result(&mut self, out: &mut [u8]) {
+        // snow passes its longest hash's buffer, ours in front.
+        out[..32].copy_from_slice(&self.0.finalize_reset());
+    }
+}
+
+/// ChaCha20-Poly1305 (RFC 8439) with Noise's nonce: four zero bytes and the counter.
+#[derive(Default)]
+struct ChaChaPoly {
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl ChaChaPoly {
+    fn cipher(&self) -> ChaCha20Poly1305 {
+        ChaCha20Poly1305::new(&(*self.key).into())
+    }
+
+    fn nonce(counter: u64) -> Nonce {
+        let mut nonce = Nonce::default();
+        nonce[4..].copy_from_slice(&counter.to_le_bytes());
+        nonce
+    }
+}
+
+impl Cipher for ChaChaPoly {
+    fn name(&self) -> &'static str {
+        "ChaChaPoly"
+    }
+
+    fn set(&mut self, key: &[u8; 32]) {
+        *self.key = *key;
+    }
+
+    fn encrypt(&self, nonce: u64, authtext: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {
+        let (text, rest) = out.split_at_mut(plaintext.len());
+        let buffer = InOutBuf::new(plaintext, text).expect("split at its length");
+        let tag = self
+            .cipher()
+            .encrypt_inout_detached(&Self::nonce(nonce), authtext, buffer)
+            .expect("a Noise message has 65,535 bytes at most");
+        rest[..tag.len()].copy_from_slice(&tag);
+        plaintext.len() + tag.len()
+    }
+
+    fn decrypt(&self, nonce: u64, authtext: &[u8], ciphertext: &[u8], out: &mut [u8]) -> Result<usize, snow::Error> {
+        let (text, tag) = ciphertext.split_last_chunk::<16>().ok_or(snow::Error::Decrypt)?;
+        let out = out.get_mut(..text.len()).ok_or(snow::Error::Decrypt)?;
+        let buffer = InOutBuf::new(text, out).expect("cut to its length");
+        self.cipher()
+            .decrypt_inout_detached(&Self::nonce(nonce), authtext, buffer, &Tag::from(*tag))
+            .map_err(|_| snow::Error::Decrypt)?;
+        Ok(text.len())
     }
 }
