@@ -106,6 +106,30 @@ scenario("what one pushes the other receives, both ways, and nothing comes back 
   assert.ok(entry.cursor > 0 && entry.envelope.length >= 256);
 });
 
+scenario("an entry has every field as it was written, however many come at a time and however long they are", async () => {
+  const [a, b] = await pairOfDevices();
+  const texts = Array.from({ length: 40 }, (_, at) => "x".repeat(at * 97) + at);
+  await a.page.evaluate(async (texts) => {
+    const pushed = await Promise.all(texts.map((text) => pushText(text)));
+    await pushed.at(-1).atRelay;
+  }, texts);
+  await b.follow();
+  assert.deepEqual(await b.texts(texts.length), texts);
+  const entries = await b.entries();
+  const sender = (await a.status()).group.device;
+  const [first] = entries;
+  for (const [at, entry] of entries.entries()) {
+    const { position, seq, lamport, cursor, sentAt, blobId, envelope, text, ...rest } = entry;
+    assert.deepEqual(rest, { sender, own: false, missingDeps: false, snapshot: false });
+    assert.deepEqual([position, seq, cursor], [first.position + at, first.seq + at, first.cursor + at]);
+    assert.ok(lamport >= seq && Math.abs(sentAt - Date.now()) < 60_000);
+    assert.ok(envelope.length >= Math.max(256, text.length) && envelope.length < text.length * 1.2 + 600);
+    // Version 1, type entry: an envelope, and not something beside it.
+    assert.deepEqual(envelope.slice(0, 2), [1, 0]);
+  }
+  assert.equal(new Set(entries.map(({ blobId }) => blobId)).size, texts.length);
+});
+
 scenario("a declined joiner gets nothing, and the link is used up", async () => {
   const [a, b, c] = await Promise.all([device("laptop"), device("stranger"), device("second")]);
   await a.createGroup();

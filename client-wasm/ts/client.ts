@@ -598,7 +598,14 @@ export class Client {
   /**
    * Says something to the group's devices that are there, such as a cursor's place or "is typing":
    * sealed and signed, stored nowhere, at most 1,024 bytes and ten a second. It may be lost; the
-   * others get it as `on("whisper")`.
+   * others get it as `on("whisper")`. Throws `not_connected` where nobody could hear it, and
+   * `too_often`.
+   *
+   * @example
+   * client.on("whisper", ({ device, data }) => show(`${device.slice(0, 8)}: ${new TextDecoder().decode(data)}`));
+   * input.addEventListener("input", () => {
+   *   if (client.onlineDevices.length > 0) client.whisper(new TextEncoder().encode("typing"));
+   * });
    */
   whisper(data: Uint8Array): void {
     callCore(() => this.#openOrThrow().core.whisper(data));
@@ -606,7 +613,13 @@ export class Client {
 
   /**
    * Lets this device go on if it is the group's only one and was restored from an older copy
-   * (`needs_approval`). Only if no other copy of its database is in use.
+   * (`needs_approval`). Only if no other copy of its database is in use. Rejects with
+   * `nothing_to_approve`, or `not_alone`: then another device invites this one again.
+   *
+   * @example
+   * if (client.status.group?.problem?.code === "needs_approval" && confirm("Is no other copy of this app's data in use?")) {
+   *   await client.approve();
+   * }
    */
   async approve(): Promise<void> {
     callCore(() => this.#openOrThrow().core.approve());
@@ -661,7 +674,13 @@ export class Client {
     return this.#groupStatus()?.members ?? [];
   }
 
-  /** The group's other devices that are there now, by their own word. */
+  /**
+   * The group's other devices that are there now, by their own signed word: one that goes without a
+   * word is missed after 75 seconds.
+   *
+   * @example
+   * client.onStatus(() => show(client.onlineDevices.map(({ name }) => name).join(", ")));
+   */
   get onlineDevices(): readonly Member[] {
     return this.members.filter((member) => member.online && !member.own);
   }
