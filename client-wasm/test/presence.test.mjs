@@ -25,6 +25,10 @@ const tiers = (one) => one.page.evaluate(() => tiers);
 scenario("a push is durable here, then at the relay, then on every device: each when it is and not before", async () => {
   const cable = await newCable();
   const [a, b] = await pairOfDevices(cable.url);
+  // Whoever was let in counts from its first entry on.
+  await a.follow({ after: 0 });
+  await b.push("here");
+  await a.texts(1);
   await b.page.evaluate(() => client.close());
   cable.pull();
   await a.until(() => client.status.group.connection !== "live");
