@@ -8,8 +8,8 @@ use zerok_sync_protocol::{ClientFrame, ErrorCode, NoisePublicKey, RelayFrame, he
 use zerok_sync_relay::CreatePolicy;
 
 use crate::support::{
-    Client, Group, TestRelay, create_frame, device, envelope, epoch_envelope, hello_frame, link, push_frame,
-    rotate_frame,
+    Client, Group, TestRelay, create_frame, device, envelope, envelope_of, epoch_envelope, hello_frame, link,
+    push_frame, rotate_frame,
 };
 
 #[tokio::test]
@@ -253,6 +253,42 @@ async fn a_guest_has_mailboxes_only() {
     guest.guest().await;
     guest.send(push_frame(1, &[], false)).await;
     guest.ends_with(ErrorCode::Unauthorized).await;
+}
+
+#[tokio::test]
+async fn a_guest_stays_a_guest() {
+    let relay = TestRelay::start().await;
+    let group = Group::new(1);
+    relay.founder(&group, &device(1)).await;
+    let mut guest = relay.ws(&device(2)).await;
+    guest.guest().await;
+    guest.send(guest.member_hello(&group, false)).await;
+    guest.ends_with(ErrorCode::InvalidMessage).await;
+}
+
+#[tokio::test]
+async fn what_was_pushed_before_another_hello_is_answered_before_it() {
+    let relay = TestRelay::start().await;
+    let group = Group::new(1);
+    let mut client = relay.founder(&group, &device(1)).await;
+    client.queue(push_frame(1, &[envelope(1)], false));
+    client.queue(client.member_hello(&group, false));
+    client.flush().await;
+    assert_eq!(client.push_ack(1).await, [Ok(2)]);
+    let RelayFrame::Welcome { log: Some(log), .. } = client.next().await else { panic!("expected a Welcome") };
+    assert_eq!(log.head, 2);
+}
+
+#[tokio::test]
+async fn what_no_push_may_hold_no_create_may() {
+    let relay = TestRelay::start().await;
+    for (len, expected) in [(1_179_649, ErrorCode::EnvelopeTooLarge), (16, ErrorCode::InvalidMessage)] {
+        let mut founder = relay.ws(&device(1)).await;
+        founder.send(founder.member_hello(&Group::new(1), true)).await;
+        assert!(matches!(founder.next().await, RelayFrame::Welcome { .. }));
+        founder.send(create_frame(&[founder.device], 0, &[envelope_of(1, len)])).await;
+        founder.ends_with(expected).await;
+    }
 }
 
 #[tokio::test]

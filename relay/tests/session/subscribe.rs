@@ -169,6 +169,7 @@ async fn what_does_not_match_what_the_client_read_is_1009_and_says_where_the_log
         (other, 3, blob_id(&envelope(2)), "another timeline"),
         (other, 0, BlobId::ZERO, "another timeline, nothing read"),
         (Timeline::ZERO, 3, blob_id(&envelope(2)), "no timeline"),
+        (state.timeline, 0, blob_id(&envelope(9)), "a blob below the first"),
     ];
     let mut client = relay.member(&group, &device(2)).await;
     for (timeline, after, blob_id, why) in cases {
