@@ -57,7 +57,7 @@ impl Engine {
     /// Follows an epoch if it rests on what is known, keeps it if that is still to come.
     pub(super) fn consider_epoch(&mut self, placed: &Placed, signed: &SignedEpoch, secret: Option<&EpochSecret>) {
         let followed = match self.relation(signed) {
-            Relation::Next => self.follow(placed, signed, secret),
+            Relation::Next => self.follow_next(placed, signed, secret),
             Relation::Branch => {
                 // Whoever changed the keys since, or let this device in, knew both.
                 let united = self.keyring.get(&signed.header().epoch).is_some();
@@ -91,7 +91,14 @@ impl Engine {
         self.find(IntegrityEvent::NotAMember { cursor: placed.cursor, sender });
     }
 
-    /// Whether the epoch follows the current one; it is entered then.
+    /// Whether the epoch follows the current one, whose branch perhaps knew nothing of a removal in the
+    /// other one; it is entered then. What was removed there is shut out by the next.
+    fn follow_next(&mut self, placed: &Placed, signed: &SignedEpoch, secret: Option<&EpochSecret>) -> bool {
+        self.follow(placed, signed, secret)
+            || (!self.removed_elsewhere().is_empty() && self.follow_branch(placed, signed, secret, true))
+    }
+
+    /// Whether the epoch follows the current one as the members known here are; it is entered then.
     fn follow(&mut self, placed: &Placed, signed: &SignedEpoch, secret: Option<&EpochSecret>) -> bool {
         let members: Vec<MemberKeys> = self.members.values().map(|member| member.keys.clone()).collect();
         let check = |members: &[MemberKeys]| {
@@ -278,7 +285,7 @@ impl Engine {
             let HeldRow { timeline, cursor, observed, envelope, .. } = row;
             let placed = Placed { at, timeline, cursor, observed, blob_id, envelope };
             let followed = match self.relation(&signed) {
-                Relation::Next => self.follow(&placed, &signed, secret.as_ref()),
+                Relation::Next => self.follow_next(&placed, &signed, secret.as_ref()),
                 Relation::Branch => self.follow_branch(&placed, &signed, secret.as_ref(), united),
                 Relation::Early | Relation::Void => false,
             };

@@ -204,7 +204,7 @@ impl Engine {
     /// Fixes the paper's entry 1 and goes to push it.
     fn introduce_paper(&mut self, now: Now) {
         let current = self.keyring.current().id;
-        let (group, lamport) = (*self.keyring.group(), self.progress.lamport + 1);
+        let (group, lamport) = (*self.keyring.group(), self.next_lamport());
         let Some(Paper { row: PaperRow::Enrolling { words, epoch, envelope }, .. }) = &mut self.paper else { return };
         if *epoch != current {
             let paper = words.membership();

@@ -149,6 +149,7 @@ impl Engine {
     /// Does whatever the wish, the session and the log allow now.
     pub(super) fn pump_rotation(&mut self, now: Now) {
         self.bid_farewell(now);
+        self.shut_out_who_was_removed_elsewhere();
         for at in self.relays.all() {
             self.tell_missed_rotations(at);
         }
@@ -185,6 +186,16 @@ impl Engine {
                 self.send_rotate();
             }
             Some(Stage::Restricting | Stage::Reading { .. } | Stage::Rotating | Stage::Lost) => {}
+        }
+    }
+
+    /// A device that was removed has the current keys where the branch that they are of knows nothing
+    /// of its removal. Whoever changed them since may have known no better: so this rests on what is
+    /// known here once a relay has shown all it has, and not on the way by which it became known.
+    fn shut_out_who_was_removed_elsewhere(&mut self) {
+        let caught_up = self.relays.iter().any(super::relay::Relay::caught_up);
+        if self.rotation.is_none() && caught_up && self.check_acts().is_ok() && !self.removed_elsewhere().is_empty() {
+            self.want_rotation(Vec::new());
         }
     }
 
@@ -242,7 +253,7 @@ impl Engine {
             member_digest: MemberDigest::of(members.iter().map(|keys| keys.device)),
             allow: allow_list(members),
             keyring: List::try_from(keyring).expect("cut to the limit"),
-            lamport: self.progress.lamport + 1,
+            lamport: self.next_lamport(),
             sent_at_ms: now.wall_ms,
             genesis: Bytes::new(),
         };

@@ -118,7 +118,7 @@ impl Engine {
             prev: self.progress.sealed_blob_id,
             seen: List::try_from(seen.clone()).expect("cut to the limit"),
             observed: self.observed_since_last(),
-            lamport: self.progress.lamport + 1,
+            lamport: self.next_lamport(),
             kind,
             sent_at_ms: now.wall_ms,
             body,
@@ -138,7 +138,7 @@ impl Engine {
             self.relays[at].row.observed_said = pair.cursor;
             self.relays[at].changed = true;
         }
-        self.progress.lamport += 1;
+        self.progress.lamport = content.lamport;
         self.progress.sealed_seq = seq;
         self.progress.sealed_blob_id = sealed.blob_id;
         self.progress_changed = true;
@@ -146,6 +146,11 @@ impl Engine {
         self.effects.put(rows::outbox_key(seq), wire::encode(&row));
         self.outbox.sealed(seq, sealed.blob_id, sealed.envelope);
         true
+    }
+
+    /// `1 + max stored`. A member may claim the last there is: then there is none behind it.
+    pub(super) fn next_lamport(&self) -> u64 {
+        self.progress.lamport.saturating_add(1)
     }
 
     /// Heads of the other devices that are new since the last own entry.

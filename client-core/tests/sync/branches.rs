@@ -3,8 +3,8 @@
 
 use zerok_sync_chaos::sim::World;
 use zerok_sync_chaos::sim::relay::Log;
-use zerok_sync_core::{IntegrityEvent, Problem};
-use zerok_sync_protocol::{ErrorCode, Timeline};
+use zerok_sync_core::{IntegrityEvent, Problem, seal};
+use zerok_sync_protocol::{EnvelopeHeader, EnvelopeType, ErrorCode, Timeline};
 
 /// What is needed for delays, backoff, a round of repair and a third epoch.
 const SETTLE_MS: u64 = 180_000;
@@ -52,6 +52,10 @@ impl Copy {
         world.start(there);
         world.advance(10_000);
     }
+}
+
+fn is_epoch(envelope: &[u8]) -> bool {
+    EnvelopeHeader::parse(envelope).is_ok_and(|(header, _)| header.kind == EnvelopeType::Epoch)
 }
 
 fn unknown_log() -> Problem {
@@ -135,6 +139,39 @@ fn d_rev_02_two_that_removed_each_other_and_were_read_in_two_orders_are_a_matter
     world.push(1, "not sent by either's keys");
     world.advance(SETTLE_MS);
     assert_eq!(world.engine(1).status().outbox_count, 1, "nobody decides that but a person");
+}
+
+#[test]
+fn d_rev_02_nothing_is_sealed_under_keys_of_a_branch_that_did_not_know_of_a_removal() {
+    // Which of two branches is the group's depends on chance.
+    for seed in 0..6 {
+        let mut world = World::seeded(seed);
+        world.form_group(4);
+        world.crash(3);
+        let copy = Copy::of(&world);
+        revoke(&mut world, 0, 1);
+        world.settle();
+        copy.put_back(&mut world, 3);
+        for _ in 0..2 {
+            rotate(&mut world, 3);
+            world.advance(10_000);
+        }
+        world.crash(3);
+        world.start(2);
+        // Whoever was removed in the one branch was handed these in the other.
+        let (_, theirs) = world.keys(3);
+        world.start(0);
+        world.push(0, "for those who stay");
+        world.advance(SETTLE_MS);
+        let status = world.engine(0).status();
+        assert_eq!((status.outbox_count, status.problem), (0, None), "seed {seed}");
+        let envelopes = world.relay.entries().iter().filter_map(|stored| stored.envelope.as_deref());
+        let newest = envelopes.filter(|envelope| !is_epoch(envelope)).last().expect("pushed");
+        assert!(seal::open(&theirs, newest).is_err(), "seed {seed}");
+        world.start(3);
+        world.advance(SETTLE_MS);
+        in_step(&mut world, &[0, 2, 3], &["device 0", "device 2", "device 3"]);
+    }
 }
 
 #[test]
