@@ -55,8 +55,8 @@ enum Place {
 impl Engine {
     /// Accepts, holds or refuses one authenticated entry, then whatever waited for it.
     pub(super) fn accept(&mut self, placed: Placed, entry: &Authenticated) {
-        if entry.seq == 0 {
-            // No chain has such a place; only a member's broken or hostile device signs it.
+        if matches!(entry.seq, 0 | u64::MAX) {
+            // No chain has such a place, or gets as far; only a member's broken or hostile device signs it.
             return self.find(IntegrityEvent::Corrupt { cursor: placed.cursor, blob_id: placed.blob_id });
         }
         if entry.sender == self.me.device() && self.wrote_otherwise(entry.seq, placed.blob_id) {
@@ -204,10 +204,7 @@ impl Engine {
     /// Keeps an entry until the one before it is here.
     pub(super) fn hold(&mut self, placed: Placed, entry: &Authenticated) {
         let key = (entry.sender, entry.seq);
-        if self.held.contains_key(&key)
-            || self.held.len() >= HELD_MAX
-            || self.held_bytes + placed.envelope.len() > HELD_BYTES_MAX
-        {
+        if self.held.contains_key(&key) || !self.has_room_to_hold(&entry.sender, placed.envelope.len()) {
             return;
         }
         self.held_bytes += placed.envelope.len();
@@ -221,6 +218,22 @@ impl Engine {
         };
         self.effects.put(rows::held_key(&entry.sender, entry.seq), wire::encode(&row));
         self.held.insert(key, row);
+    }
+
+    /// Whether another entry can be held. Whoever has the group's keys can write in the name of devices
+    /// that nobody let in: what they wrote goes first.
+    fn has_room_to_hold(&mut self, sender: &DeviceId, bytes: usize) -> bool {
+        let is_known = |device: &DeviceId| self.members.contains_key(device) || self.removed.contains_key(device);
+        let full = |held: usize, held_bytes: usize| held >= HELD_MAX || held_bytes + bytes > HELD_BYTES_MAX;
+        if full(self.held.len(), self.held_bytes) && is_known(sender) {
+            let strangers: Vec<_> = self.held.keys().filter(|(device, _)| !is_known(device)).copied().collect();
+            for key in strangers {
+                let Some(row) = self.held.remove(&key) else { continue };
+                self.held_bytes -= row.envelope.len();
+                self.effects.delete(rows::held_key(&key.0, key.1));
+            }
+        }
+        !full(self.held.len(), self.held_bytes)
     }
 
     /// Accepts what waited for the entry just stored, which came from there. Only a relay that showed

@@ -143,7 +143,7 @@ impl Engine {
         } else if log.head >= cursor && cursor > 0 {
             open.send(&ClientFrame::Probe { cursors: List::try_from(vec![cursor]).expect("one fits") });
         } else {
-            comparison.differs_at = comparison.differs_at.min(log.head + 1);
+            comparison.differs_at = comparison.differs_at.min(log.head.saturating_add(1));
             comparison.step = Step::Collecting { scan: ScanId(0) };
         }
         relay.comparison = Some(comparison);

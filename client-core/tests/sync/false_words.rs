@@ -7,7 +7,7 @@ use zerok_sync_protocol::channel::{Responder, StaticKey};
 use zerok_sync_protocol::frame::{Limits, LogState, Usage};
 use zerok_sync_protocol::record::SecureStream;
 use zerok_sync_protocol::wire::List;
-use zerok_sync_protocol::{BlobId, ClientFrame, RelayFrame, Timeline};
+use zerok_sync_protocol::{BlobId, ClientFrame, ErrorCode, RelayFrame, Timeline};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -34,6 +34,12 @@ impl Pair {
         let hot = |row: &Row| row.key.as_slice() >= Engine::HOT_FROM && row.key.as_slice() < Engine::HOT_TO;
         let mut engine = Engine::open(now, secrets(), puts.filter(hot).collect()).expect("just founded");
         engine.start(now);
+        Self::connected(engine, 0)
+    }
+
+    /// The engine's next link, up to its `Hello`.
+    fn connected(mut engine: Engine, now_ms: u64) -> Self {
+        let now = Now { mono_ms: now_ms, wall_ms: 0 };
         let link = std::iter::from_fn(|| engine.poll_output())
             .find_map(|output| if let Output::Connect(link, _) = output { Some(link) } else { None })
             .expect("it connects");
@@ -47,7 +53,7 @@ impl Pair {
         let (channel, _) = waiting.read(&messages.remove(0)).expect("sound");
         let mut relay = SecureStream::new(channel, 2 * 1024 * 1024);
         messages.iter().for_each(|message| relay.receive(message).expect("sound"));
-        Self { engine, relay, link, now_ms: 0 }
+        Self { engine, relay, link, now_ms }
     }
 
     fn now(&self) -> Now {
@@ -117,6 +123,19 @@ fn the_end_of_a_log_that_was_not_sent_is_not_believed() {
     pair.say(&RelayFrame::CaughtUp { head: 2 });
     assert!(matches!(pair.engine.status().problem, Some(Problem::ProtocolViolation(_))));
     assert!(!pair.heard().iter().any(|frame| matches!(frame, ClientFrame::Push { .. })));
+}
+
+#[test]
+fn a_log_without_an_end_that_is_said_to_be_another_one_is_compared_like_any() {
+    let mut pair = Pair::new();
+    pair.say(&welcome(u64::MAX));
+    pair.heard();
+    let diverged = RelayFrame::Error { code: ErrorCode::Diverged.number(), retry_after_ms: 0, detail: String::new() };
+    pair.say(&diverged);
+    let mut pair = Pair::connected(pair.engine, 1_000);
+    pair.say(&welcome(u64::MAX));
+    pair.say(&diverged);
+    assert_ne!(pair.engine.status().problem, Some(Problem::LogGone));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use zerok_sync_chaos::sim::World;
 use zerok_sync_chaos::sim::relay::Stored;
 use zerok_sync_core::content::{Content, Kind};
 use zerok_sync_core::epoch::Removed;
-use zerok_sync_core::keys::Membership;
+use zerok_sync_core::keys::{Membership, MembershipSeed};
 use zerok_sync_core::seal::{Sealed, seal};
 use zerok_sync_core::{Connection, Event, IntegrityEvent};
 use zerok_sync_protocol::BlobId;
@@ -12,7 +12,8 @@ use zerok_sync_protocol::wire::List;
 
 use crate::epochs::{rotate, rotation};
 
-fn content(sender: &Membership, seq: u64, prev: BlobId, kind: Kind, body: &'static [u8]) -> Content {
+/// An entry's content that says nothing about others.
+pub fn content(sender: &Membership, seq: u64, prev: BlobId, kind: Kind, body: &'static [u8]) -> Content {
     Content {
         sender: sender.device(),
         seq,
@@ -57,6 +58,50 @@ fn an_entry_numbered_zero_has_no_place_and_stops_nobody() {
     let cursor = world.relay.entries().len() as u64;
     assert_goes_on(&mut world, 1);
     assert_eq!(world.findings(1), [IntegrityEvent::Corrupt { cursor, blob_id }]);
+}
+
+#[test]
+fn an_entry_from_the_end_of_its_chain_or_of_all_time_stops_nobody() {
+    let mut world = World::with_group(2);
+    world.crash(0);
+    let (me, keyring) = world.keys(0);
+    let prev = world.relay.entries()[1].blob_id;
+    let late = Content { lamport: u64::MAX, ..content(&me, 3, prev, Kind::APP, b"late") };
+    let late = seal(keyring.group(), keyring.current(), &me.signing, [1; 24], &late).expect("small");
+    append(&mut world, late.clone());
+    let last = Content { lamport: 1, ..content(&me, 1, late.blob_id, Kind::APP, b"last") };
+    let last = Content { seq: u64::MAX, ..last };
+    let last = seal(keyring.group(), keyring.current(), &me.signing, [2; 24], &last).expect("small");
+    let corrupt = IntegrityEvent::Corrupt { cursor: world.relay.entries().len() as u64 + 1, blob_id: last.blob_id };
+    append(&mut world, last);
+    assert_goes_on(&mut world, 1);
+    assert_eq!(world.findings(1), [corrupt]);
+    assert_goes_on(&mut world, 1);
+    let lamports: Vec<u64> = world.entries(1).iter().map(|entry| entry.lamport).collect();
+    assert_eq!(lamports.last(), Some(&u64::MAX), "nobody's time begins again: {lamports:?}");
+}
+
+#[test]
+fn what_is_written_in_the_name_of_nobody_takes_no_place_of_what_a_member_wrote() {
+    let mut world = World::with_group(2);
+    world.crash(1);
+    let (_, keyring) = world.keys(0);
+    for number in 0..33_u8 {
+        let nobody = Membership::from_seed(&MembershipSeed::from_bytes([number; 32]));
+        let body = vec![number; 1_000_000].into();
+        let written = Content { body, ..content(&nobody, 2, BlobId::ZERO, Kind::APP, b"") };
+        let sealed = seal(keyring.group(), keyring.current(), &nobody.signing, [number; 24], &written);
+        append(&mut world, sealed.expect("fits"));
+    }
+    world.push(0, "a");
+    world.settle();
+    world.push(0, "b");
+    world.settle();
+    let head = world.relay.entries().len();
+    world.relay.entries_mut().swap(head - 2, head - 1);
+    world.start(1);
+    world.settle();
+    assert_eq!(world.texts(1), ["a", "b"]);
 }
 
 #[test]
