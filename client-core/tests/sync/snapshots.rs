@@ -433,6 +433,27 @@ fn a_snapshot_that_contradicts_the_log_is_refused_and_reported() {
 }
 
 #[test]
+fn a_part_that_another_member_forged_keeps_nobody_from_beginning() {
+    let mut world = World::with_group(2);
+    push_all(&mut world, 0, &["a"]);
+    let (author, _) = world.keys(0);
+    let (forger, keyring) = world.keys(1);
+    let opened = |stored: &Stored| seal::open(&keyring, stored.envelope.as_ref()?).ok();
+    let written = world.relay.entries().iter().filter_map(opened).map(|entry| entry.claims().clone());
+    let last = written.filter(|entry| entry.sender == author.device()).last().expect("a");
+    try_compact(&mut world, 0, b"a").expect("complete");
+    let forged = Content { seq: last.seq + 1, kind: Kind::PART, body: Bytes::from_static(b"forged"), ..last };
+    let sealed = seal::seal(keyring.group(), keyring.current(), &forger.signing, [1; 24], &forged).expect("small");
+    append(&mut world, sealed);
+    world.settle();
+    let later = world.pair(0, "later");
+    push_all(&mut world, later, &["b"]);
+    assert_eq!(state(&mut world, 0), ["a", "b"]);
+    assert_eq!(state(&mut world, later), ["a", "b"]);
+    assert!(world.entries(later)[0].snapshot);
+}
+
+#[test]
 fn a_snapshot_is_compared_once_everything_that_it_covers_is_here() {
     let mut world = World::with_group(3);
     push_all(&mut world, 0, &["a"]);
