@@ -196,6 +196,14 @@ pub enum MembershipError {
     /// This device has not caught up with the group it joined, or must not write.
     #[error("this device is not fully in the group yet: let it reach the relay first")]
     NotYet,
+    /// What stands at one of the group's relays was not read yet.
+    #[error(
+        "{relay} was not read to its end, and what this device wrote may stand there: try again when it can be reached, or, if it is gone for good, remove it from the group's relays first"
+    )]
+    RelayUnread {
+        /// Its address.
+        relay: String,
+    },
     /// This device is leaving, or has left.
     #[error("this device has left the group")]
     Left,
@@ -213,6 +221,9 @@ pub enum RelaysError {
     /// Not an address.
     #[error("{0:?} is no relay's address: give https://HOST or http://HOST:PORT")]
     NotAnAddress(String),
+    /// Over plain http to another machine there has to be a key to check.
+    #[error("{0} is neither https nor on this machine: give its key, so that nobody in between can pose as it")]
+    KeyNeeded(String),
     /// It carries the group already.
     #[error("{0} is one of the group's relays already")]
     Listed(String),

@@ -201,7 +201,7 @@ impl Failure for MembershipError {
             Self::GroupFull => "group_full",
             Self::WordsUnderWay => "busy",
             Self::WordsUsed => "words_used",
-            Self::NotYet => "not_yet",
+            Self::NotYet | Self::RelayUnread { .. } => "not_yet",
             Self::Left => "left",
             Self::NotNeeded => "not_needed",
             Self::Stopped => "stopped",
@@ -213,6 +213,7 @@ impl Failure for RelaysError {
     fn code(&self) -> &'static str {
         match self {
             Self::NotAnAddress(_) => "invalid_argument",
+            Self::KeyNeeded(_) => "relay_key_needed",
             Self::Listed(_) => "relay_listed",
             Self::NotListed(_) => "relay_not_listed",
             Self::TooMany(_) => "too_many_relays",

@@ -547,7 +547,7 @@ export class Client {
     const { core } = this.#openOrThrow();
     const origin = callCore(() => core.addRelay(url, options.key, options.token, options.home ?? false));
     const named = (status: GroupStatus) => status.relays.find((relay) => relay.url === origin);
-    const listed = this.#until((status) => named(status)?.listed ?? true);
+    const listed = this.#until((status) => named(status)?.listed ?? false);
     const timeout = new Deferred<void>();
     const timer = setTimeout(() => {
       const problem = this.#groupStatus()?.relays.find((relay) => relay.url === origin)?.problem;

@@ -33,7 +33,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`MembershipError::NothingToApprove`], [`MembershipError::NotAlone`],
-    /// [`MembershipError::NotYet`] before the log was read; nothing changed.
+    /// [`MembershipError::NotYet`] and [`MembershipError::RelayUnread`] before the log was read
+    /// everywhere; nothing changed.
     pub fn approve(&mut self, now: Now) -> Result<(), MembershipError> {
         if self.stopped {
             return Err(MembershipError::Stopped);
@@ -45,8 +46,11 @@ impl Engine {
         if self.members.iter().any(|(device, member)| *device != me && !member.paper) {
             return Err(MembershipError::NotAlone);
         }
-        if !self.members.contains_key(&me) || !self.relays.iter().all(|relay| relay.caught_up()) {
+        if !self.members.contains_key(&me) {
             return Err(MembershipError::NotYet);
+        }
+        if let Some(unread) = self.relays.iter().find(|relay| !relay.row.unlisted && !relay.caught_up()) {
+            return Err(MembershipError::RelayUnread { relay: unread.row.url.clone() });
         }
         self.approval = Some(self.scan((rows::outbox_key(0), rows::outbox_key(u64::MAX)), usize::MAX));
         self.step(now);

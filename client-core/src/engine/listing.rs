@@ -40,6 +40,19 @@ wire_struct! {
     }
 }
 
+impl RelayList {
+    /// The relays of an entry's body, by the origins that a person can name them by; none if no
+    /// honest device wrote it.
+    fn parse(body: &[u8]) -> Option<Vec<ListedRelay>> {
+        let Self { relays } = wire::decode(body).ok()?;
+        let origin = |relay: &ListedRelay| {
+            let url = Origin::parse(&relay.url).ok()?.as_str().to_owned();
+            Some(ListedRelay { url, key: relay.key })
+        };
+        relays.iter().map(origin).collect::<Option<Vec<_>>>().filter(|relays| !relays.is_empty())
+    }
+}
+
 impl Engine {
     /// Has another relay carry the group's log as well, or makes one that does the home relay. The
     /// group is told once this device has met it, and it is filled from this device's mirror; until
@@ -55,11 +68,12 @@ impl Engine {
         home: bool,
     ) -> Result<String, RelaysError> {
         self.check_acts()?;
-        let url = Origin::parse(&address.url)
-            .map_err(|_| RelaysError::NotAnAddress(address.url.clone()))?
-            .as_str()
-            .to_owned();
+        let origin = Origin::parse(&address.url).map_err(|_| RelaysError::NotAnAddress(address.url.clone()))?;
+        let url = origin.as_str().to_owned();
         let known = self.relays.all().find(|at| self.relays[*at].is_at(&url, address.key.as_ref()));
+        if known.is_none() && address.key.is_none() && !origin.allows_trust_on_first_use() {
+            return Err(RelaysError::KeyNeeded(url));
+        }
         match known {
             Some(at) if home && at != self.relays.home() => {
                 self.relays.make_home(at);
@@ -86,7 +100,10 @@ impl Engine {
     /// # Errors
     /// [`RelaysError`]; nothing changed.
     pub fn remove_relay(&mut self, now: Now, url: &str) -> Result<(), RelaysError> {
-        self.check_acts()?;
+        // A copy that is to go on must be able to give up a relay that is gone for good.
+        if !self.progress.copied || self.stopped || self.leaving.is_some() {
+            self.check_acts()?;
+        }
         let given = Origin::parse(url).map_or_else(|_| url.trim().to_owned(), |origin| origin.as_str().to_owned());
         let at = self.relays.all().find(|at| self.relays[*at].row.url == given);
         let at = at.ok_or_else(|| RelaysError::NotListed(url.to_owned()))?;
@@ -132,11 +149,8 @@ impl Engine {
     pub(super) fn take_relays(&mut self, entry: &Authenticated) {
         let order = (entry.lamport, entry.sender, entry.seq);
         let in_force = self.group.relays_by.as_ref().map(|by| (by.lamport, by.sender, by.seq));
-        let Ok(RelayList { relays }) = wire::decode::<RelayList>(&entry.body) else { return };
-        if in_force.is_some_and(|in_force| in_force >= order) || relays.is_empty() {
-            return;
-        }
-        if relays.iter().any(|relay| Origin::parse(&relay.url).is_err()) {
+        let Some(relays) = RelayList::parse(&entry.body) else { return };
+        if in_force.is_some_and(|in_force| in_force >= order) {
             return;
         }
         let (lamport, sender, seq) = order;
@@ -153,7 +167,7 @@ impl Engine {
     pub(super) fn take_relays_read(&mut self) {
         let Some(body) = self.group.relays_read.take() else { return };
         self.effects.put(hot_key(hot::GROUP, &[]), wire::encode(&self.group));
-        if let Ok(RelayList { relays }) = wire::decode::<RelayList>(&body) {
+        if let Some(relays) = RelayList::parse(&body) {
             self.follow_list(&relays);
         }
     }

@@ -156,6 +156,35 @@ fn s_cur_03_a_sole_device_approves_itself_and_goes_on_behind_what_it_wrote() {
 }
 
 #[test]
+fn s_cur_03_a_sole_device_can_approve_itself_without_a_relay_that_is_gone_for_good() {
+    let mut world = World::with_group(1);
+    let second = world.add_relay();
+    world.list_relay(0, second);
+    world.push(0, "one");
+    world.advance(60_000);
+    let old = world.devices[0].storage.clone();
+    world.push(0, "two");
+    world.advance(7_000);
+    world.crash(0);
+    world.devices[0].storage = old;
+    world.set_up(second, false);
+    world.start(0);
+    world.advance(60_000);
+    let (now, url) = (world.now_at(0), World::url(second));
+    assert_eq!(world.engine(0).approve(now), Err(MembershipError::RelayUnread { relay: url.clone() }));
+    world.engine(0).remove_relay(now, &url).expect("a person gives it up");
+    world.engine(0).approve(now).expect("all others were read");
+    world.drain(0);
+    world.push(0, "after");
+    world.advance(7_000);
+    assert_eq!(world.engine(0).status().problem, None);
+    let second = world.pair(0, "device 1");
+    world.settle();
+    assert_eq!(world.texts(second), ["one", "two", "after"]);
+    assert_eq!(world.engine(second).status().relays.len(), 1, "the list says so as well");
+}
+
+#[test]
 fn s_cur_03_a_batch_that_was_on_its_way_stays_whole_in_a_copy_that_goes_on() {
     let large: Bytes = (0..1_300_000_u32).map(|n| (n / 7) as u8).collect();
     // Of six parts and their commit: how many were at the relay when the copy was made, and when it

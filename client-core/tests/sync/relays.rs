@@ -3,8 +3,13 @@
 
 use zerok_sync_chaos::sim::relay::Stored;
 use zerok_sync_chaos::sim::{Loss, World};
+use zerok_sync_core::content::{Content, Kind};
 use zerok_sync_core::io::RelayAddress;
+use zerok_sync_core::seal::seal;
 use zerok_sync_core::{Connection, IntegrityEvent, RelaysError};
+use zerok_sync_protocol::{NoisePublicKey, wire};
+
+use crate::hostile_members::{append, content};
 
 /// What is needed for delays, backoff and a round of repair.
 const SETTLE_MS: u64 = 90_000;
@@ -202,6 +207,24 @@ fn another_relay_made_the_home_relay_orders_changes_of_keys_when_the_first_is_go
 }
 
 #[test]
+fn a_listed_relay_is_known_by_its_origin_however_a_member_wrote_it() {
+    let mut world = World::with_group(2);
+    let second = world.add_relay();
+    world.crash(0);
+    let unlike = World::url(second).replace("http", "HTTP") + "/";
+    let key = world.engine(1).status().relays[0].address.key.expect("met");
+    let relays = vec![(World::url(0), key), (unlike, NoisePublicKey([9; 32]))];
+    let (me, keyring) = world.keys(0);
+    let prev = world.relay.entries()[1].blob_id;
+    let list = Content { body: wire::encode(&(relays,)).into(), ..content(&me, 3, prev, Kind::RELAYS, b"") };
+    let sealed = seal(keyring.group(), keyring.current(), &me.signing, [7; 24], &list);
+    append(&mut world, sealed.expect("small"));
+    world.push(1, "goes on");
+    world.settle();
+    assert_eq!(urls(&mut world, 1), [World::url(0), World::url(second)]);
+}
+
+#[test]
 fn a_relay_is_listed_once_and_only_by_an_address() {
     let mut world = world(1);
     let now = world.now_at(0);
@@ -210,6 +233,7 @@ fn a_relay_is_listed_once_and_only_by_an_address() {
     };
     assert_eq!(add(&mut world, &World::url(1)), Err(RelaysError::Listed(World::url(1))));
     assert_eq!(add(&mut world, "not an address"), Err(RelaysError::NotAnAddress("not an address".into())));
+    assert_eq!(add(&mut world, "http://192.0.2.1"), Err(RelaysError::KeyNeeded("http://192.0.2.1".into())));
     assert_eq!(
         world.engine(0).remove_relay(now, "http://127.0.0.1:1"),
         Err(RelaysError::NotListed("http://127.0.0.1:1".into()))

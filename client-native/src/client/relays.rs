@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use zerok_sync_core::io::RelayAddress;
-use zerok_sync_core::{Problem, RelayStatus, Status};
+use zerok_sync_core::{RelayStatus, Status};
 use zerok_sync_protocol::NoisePublicKey;
 
 use super::Client;
@@ -36,6 +36,7 @@ impl Client {
         let address = RelayAddress { url, key };
         let url = self.ask(move |engine, now| engine.add_relay(now, address, token, home)).await??;
         let mut status = self.status();
+        // What was asked for a moment ago may not stand in the status yet.
         let listed = status.wait_for(|status| relay(status, &url).is_some_and(|relay| relay.listed));
         match tokio::time::timeout(timeout, listed).await {
             Ok(Ok(_)) => Ok(()),
@@ -63,13 +64,13 @@ impl Client {
         self.watched.status.borrow().relays.clone()
     }
 
-    /// Waits until every relay that can be reached has all that this device has.
+    /// Waits until every relay with which nothing is wrong has all that this device has.
     ///
     /// # Errors
     /// [`ClientError::TimedOut`].
     pub async fn until_relays_settle(&self, timeout: Duration) -> Result<(), ClientError> {
         let mut status = self.status();
-        let away = |relay: &RelayStatus| matches!(relay.problem, Some(Problem::Unreachable(_)));
+        let away = |relay: &RelayStatus| relay.problem.is_some();
         // There is nobody to settle with.
         let alone = |status: &Status| status.relays.len() < 2;
         let settled =

@@ -102,6 +102,7 @@ fn exit_of(error: &ClientError) -> Exit {
         ClientError::Push(PushError::Left) | ClientError::Membership(MembershipError::Left) => Exit::NotAuthorised,
         ClientError::Membership(MembershipError::NotAlone) => Exit::NotAuthorised,
         ClientError::Membership(MembershipError::GroupFull) => Exit::Limit,
+        ClientError::Membership(MembershipError::RelayUnread { .. }) => Exit::NoRelay,
         ClientError::Membership(
             MembershipError::Stopped | MembershipError::NotYet | MembershipError::WordsUnderWay,
         ) => Exit::Other,
@@ -241,6 +242,8 @@ mod tests {
             (ClientError::Push(PushError::Left), 5),
             (ClientError::Membership(MembershipError::OwnDevice), 2),
             (ClientError::Relays(RelaysError::LastRelay), 2),
+            (ClientError::Relays(RelaysError::KeyNeeded(String::new())), 2),
+            (ClientError::Membership(MembershipError::RelayUnread { relay: String::new() }), 3),
             (ClientError::Relays(RelaysError::TooMany(8)), 6),
             (refused(ErrorCode::CreationRefused), 5),
             (ClientError::Join(JoinError::InviteGone), 5),

@@ -107,7 +107,7 @@ fn read_blob(options: &Push) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// A file's bytes, if one push can be as much.
+/// A file's bytes, if one push, or one snapshot, can be as much.
 pub fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     let unreadable = |error| Failure::usage(format!("cannot read {}: {error}", path.display()));
     read(std::fs::File::open(path).map_err(unreadable)?).map_err(unreadable)?
@@ -118,7 +118,9 @@ fn read(from: impl Read) -> std::io::Result<Result<Vec<u8>, Failure>> {
     // One byte more than allowed shows that it is too much, however much there is.
     from.take(PUSH_BYTES_MAX as u64 + 1).read_to_end(&mut blob)?;
     Ok(if blob.len() > PUSH_BYTES_MAX {
-        let sentence = format!("this is more than {PUSH_BYTES_MAX} bytes, the most one push can be: split it");
+        let sentence = format!(
+            "this is more than {PUSH_BYTES_MAX} bytes, the most that one push or snapshot holds: split it, or leave out what can be made anew"
+        );
         Err(Failure::new(Exit::Limit, sentence))
     } else {
         Ok(blob)
