@@ -130,11 +130,14 @@ impl Engine {
     fn is_complete(&self) -> bool {
         let caught_up = self.relays.iter().any(|relay| relay.caught_up() && relay.problem.is_none());
         let held = self.held.keys().any(|(device, _)| !self.removed.contains_key(device));
+        // Of a batch a snapshot covers all or nothing: its parts are not the app's before its commit.
+        let batches = self.parts.keys().any(|device| self.members.contains_key(device));
         let own = self.seq_of(&self.me.device()) == self.progress.queued_seq;
         let in_epoch = self.relays.iter().all(|relay| relay.hello_epoch.is_none());
         caught_up
             && self.lookups.is_empty()
             && !held
+            && !batches
             && self.wanted.is_empty()
             && own
             && in_epoch

@@ -86,12 +86,14 @@ fn what_is_written_in_the_name_of_nobody_takes_no_place_of_what_a_member_wrote()
     let mut world = World::with_group(2);
     world.crash(1);
     let (_, keyring) = world.keys(0);
-    for number in 0..33_u8 {
-        let nobody = Membership::from_seed(&MembershipSeed::from_bytes([number; 32]));
-        let body = vec![number; 1_000_000].into();
-        let written = Content { body, ..content(&nobody, 2, BlobId::ZERO, Kind::APP, b"") };
-        let sealed = seal(keyring.group(), keyring.current(), &nobody.signing, [number; 24], &written);
-        append(&mut world, sealed.expect("fits"));
+    let nobody = Membership::from_seed(&MembershipSeed::from_bytes([9; 32]));
+    // As many as can be held.
+    for seq in 2..4_098 {
+        let mut nonce = [9; 24];
+        nonce[..8].copy_from_slice(&u64::to_le_bytes(seq));
+        let written = content(&nobody, seq, BlobId::ZERO, Kind::APP, b"");
+        let sealed = seal(keyring.group(), keyring.current(), &nobody.signing, nonce, &written);
+        append(&mut world, sealed.expect("small"));
     }
     world.push(0, "a");
     world.settle();

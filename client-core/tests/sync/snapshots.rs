@@ -433,6 +433,25 @@ fn a_snapshot_that_contradicts_the_log_is_refused_and_reported() {
 }
 
 #[test]
+fn a_batch_that_is_on_its_way_is_in_the_snapshot_or_behind_it() {
+    let mut world = World::with_group(2);
+    let large: String = (0..200_000).map(|n| format!("{n:06} ")).collect();
+    let before = world.relay.entries().len();
+    world.push(1, &large);
+    while world.relay.entries().len() < before + 2 {
+        assert!(world.step(world.now_ms() + 60_000), "something is on its way");
+    }
+    world.crash(1);
+    world.settle();
+    assert_eq!(try_compact(&mut world, 0, b""), Err(CompactError::NotCaughtUp));
+    world.start(1);
+    world.settle();
+    compact(&mut world, 0, large.as_bytes());
+    let later = world.pair(0, "later");
+    assert!(world.entries(later)[0].data == large.as_bytes());
+}
+
+#[test]
 fn a_part_that_another_member_forged_keeps_nobody_from_beginning() {
     let mut world = World::with_group(2);
     push_all(&mut world, 0, &["a"]);

@@ -80,8 +80,8 @@ impl Client {
     }
 
     /// Makes these words good: from then on they bring the group back when every device is lost.
-    /// Words that were made before are no longer good. Returns when every relay of the group has
-    /// what a restore needs; if that is not now, it goes on by itself later.
+    /// Words that were made before are no longer good. Returns when the home relay has
+    /// what a restore needs; the others get it by themselves, and it too if that is not now.
     ///
     /// # Errors
     /// [`ClientError::Membership`], [`ClientError::Relay`] if the relay does not let this device in
