@@ -62,6 +62,8 @@ fn a_relay_that_is_none_is_not_listed_and_the_only_one_is_not_removed() {
     let (relay, _homes, a, _b) = pair(&setup);
     let said = a.fail(3, &["relays", "add", "http://127.0.0.1:9", "--timeout", "2s"]);
     assert!(said.contains("no relay reachable"), "{said}");
+    let said = a.fail(2, &["relays", "add", "http://192.0.2.1"]);
+    assert!(said.contains("give its key"), "{said}");
     assert_eq!(a.json(&["relays", "list"]).len(), 1);
     let said = a.fail(2, &["relays", "remove", &relay.url]);
     assert!(said.contains("only relay"), "{said}");
