@@ -216,7 +216,9 @@ fn a_listed_relay_is_known_by_its_origin_however_a_member_wrote_it() {
     let relays = vec![(World::url(0), key), (unlike, NoisePublicKey([9; 32]))];
     let (me, keyring) = world.keys(0);
     let prev = world.relay.entries()[1].blob_id;
-    let list = Content { body: wire::encode(&(relays,)).into(), ..content(&me, 3, prev, Kind::RELAYS, b"") };
+    // An array of one: the list.
+    let body = [&[0x91][..], &wire::encode(&relays)].concat().into();
+    let list = Content { body, ..content(&me, 3, prev, Kind::RELAYS, b"") };
     let sealed = seal(keyring.group(), keyring.current(), &me.signing, [7; 24], &list);
     append(&mut world, sealed.expect("small"));
     world.push(1, "goes on");
