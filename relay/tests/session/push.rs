@@ -121,3 +121,32 @@ async fn expect_superseded(client: &mut Client, seed: u64) {
     let superseded = RelayFrame::Superseded { epoch_envelope: epoch_envelope(seed), slot: Bytes::new(), more: 0 };
     assert_eq!(client.next().await, superseded);
 }
+
+/// A log that holds its epoch envelope and `count` more.
+async fn nearly_full(count: u64) -> (TestRelay, Client) {
+    let bytes = (1 + count) * envelope(0).len() as u64;
+    let relay = TestRelay::start_with(|config| config.limits.group_bytes_max = bytes).await;
+    let client = relay.founder(&Group::new(1), &device(1)).await;
+    (relay, client)
+}
+
+#[tokio::test]
+async fn behind_what_the_store_refused_nothing_is_taken_until_resume() {
+    let (_relay, mut client) = nearly_full(1).await;
+    let answers = client.push(1, &[envelope(1), envelope(2)]).await;
+    assert_eq!(answers, [Ok(2), Err(ErrorCode::GroupQuotaExceeded)]);
+
+    assert_eq!(client.push(2, &[envelope(1)]).await, [Err(ErrorCode::OutOfOrder)], "though it is there already");
+    client.send(push_frame(3, &[envelope(1)], true)).await;
+    assert_eq!(client.push_ack(3).await, [Ok(2)]);
+}
+
+#[tokio::test]
+async fn a_resume_that_came_before_the_store_refused_resumes_nothing() {
+    let (_relay, mut client) = nearly_full(0).await;
+    client.queue(push_frame(1, &[envelope(1), envelope_of(2, 16)], false));
+    client.queue(push_frame(2, &[epoch_envelope(0)], true));
+    client.flush().await;
+    assert_eq!(client.push_ack(1).await, [Err(ErrorCode::GroupQuotaExceeded), Err(ErrorCode::OutOfOrder)]);
+    assert_eq!(client.push_ack(2).await, [Err(ErrorCode::OutOfOrder)]);
+}

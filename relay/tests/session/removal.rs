@@ -83,6 +83,27 @@ async fn a_rotation_comes_to_the_followers_as_an_entry_and_the_new_envelope() {
 }
 
 #[tokio::test]
+async fn what_was_pushed_before_a_rotation_stands_before_it() {
+    let (_relay, old, mut a, _b) = group_of_two().await;
+    a.queue(push_frame(1, &[envelope(1)], false));
+    a.queue(rotate_frame(&a, &old, &Group::new(2), 0, &[device(1).public()], 1));
+    a.flush().await;
+    assert_eq!(a.push_ack(1).await, [Ok(2)]);
+    assert_eq!(a.next().await, RelayFrame::Rotated { auth_gen: 1, cursor: 3 });
+}
+
+#[tokio::test]
+async fn whoever_has_missed_a_rotation_changes_no_timeline() {
+    let (_relay, old, mut a, mut b) = group_of_two().await;
+    let timeline = b.admitted(&old).await.timeline;
+    a.send(rotate_frame(&a, &old, &Group::new(2), 0, &[device(1).public(), device(2).public()], 1)).await;
+    assert!(matches!(a.next().await, RelayFrame::Rotated { .. }));
+    assert!(matches!(b.next().await, RelayFrame::Superseded { .. }));
+    b.send(ClientFrame::NewTimeline { old: timeline }).await;
+    assert!(matches!(b.next().await, RelayFrame::Superseded { .. }));
+}
+
+#[tokio::test]
 async fn the_second_of_two_rotations_is_1008() {
     let (_relay, old, mut a, mut b) = group_of_two().await;
     let both = [device(1).public(), device(2).public()];
