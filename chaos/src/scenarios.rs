@@ -11,6 +11,9 @@ const LOSSES: [Loss; 3] = [Loss::Everything, Loss::Downstream, Loss::Silence];
 /// Planned faults that have not come true by then do not any more.
 const FAULTS_END: (u64, Op) = (66_000, Op::Tick(0));
 
+/// The same, for what takes longer.
+const FAULTS_END_LATE: (u64, Op) = (140_000, Op::Tick(0));
+
 /// Three devices, nothing wrong.
 fn calm(ops: Vec<(u64, Op)>) -> Plan {
     Plan {
@@ -301,6 +304,86 @@ pub fn killed_in_rotation(seed: u64) -> Plan {
     let (point, loss) = point(seed / 2, 30);
     let fault = if seed.is_multiple_of(2) { Op::CrashAfter(0, point) } else { Op::CutAfter(0, point, loss) };
     calm(vec![(0, push(0, 3)), (10, push(2, 3)), (20, fault), (20, Op::Revoke(0, 2)), (25, push(1, 3)), FAULTS_END])
+}
+
+/// A device is away while the keys change twice and the log's beginning goes.
+pub fn away_for_rotations_and_a_truncation(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let ops = vec![
+        (0, Op::ForgetAway(0, true)),
+        (0, push(2, 1 + dice.any() % 5)),
+        (10, push(0, 1 + dice.any() % 20)),
+        (5_000, Op::CutOff(2, dice.within(&(150_000..=170_000)))),
+        (5_100, push(2, dice.any() % 3)),
+        (6_000, Op::Rotate(0)),
+        (16_000, push(1, 5)),
+        (17_000, Op::Rotate(1)),
+        (60_000, Op::Compact(dice.index(2))),
+        (61_000 + dice.within(&(0..=80_000)), push(dice.index(2), 3)),
+        (140_000, Op::Purge(0)),
+        (145_000, push(1, 2)),
+    ];
+    calm(ops)
+}
+
+/// A device reads the log while its beginning goes.
+pub fn truncated_while_read(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let ops = vec![
+        (0, Op::ForgetAway(0, true)),
+        (0, Op::Pages(1)),
+        (0, Op::CutOff(2, 59_000 + dice.within(&(0..=2_500)))),
+        (5, push(0, 40)),
+        (2_000, push(1, 40)),
+        (60_000, Op::Compact(dice.index(2))),
+        (60_000 + dice.within(&(0..=3_000)), push(1, 3)),
+        (75_000, Op::Purge(0)),
+        FAULTS_END_LATE,
+    ];
+    let mut plan = calm(ops);
+    plan.conditions.latency_ms = 1..=60;
+    plan
+}
+
+/// A device is killed, or loses its link, at one point after the other while it makes a snapshot, or
+/// while the log is truncated, or while it goes on from there.
+pub fn killed_in_truncation(seed: u64) -> Plan {
+    let (point, loss) = point(seed / 6, 20);
+    let fault =
+        |device| if seed.is_multiple_of(2) { Op::CrashAfter(device, point) } else { Op::CutAfter(device, point, loss) };
+    let mut ops = vec![
+        (0, Op::ForgetAway(0, true)),
+        (0, push(2, 2)),
+        (0, push(0, 3)),
+        (5_000, Op::CutOff(2, 100_000)),
+        (5_100, push(1, 3)),
+        (60_000, Op::Compact(0)),
+        (90_000, Op::Purge(0)),
+        (90_100, push(1, 2)),
+    ];
+    ops.push(match seed / 2 % 3 {
+        0 => (59_999, fault(0)),
+        1 => (59_999, fault(1)),
+        _ => (104_990, fault(2)),
+    });
+    calm(with(ops, [(180_000, Op::Tick(0))]))
+}
+
+/// A relay moves its floor above what any snapshot stands for.
+pub fn floor_too_high(seed: u64) -> Plan {
+    let mut dice = Dice::new(seed, b's');
+    let expire = Op::Expire(0, dice.within(&(3..=60)), seed.is_multiple_of(2));
+    let ops = vec![
+        (0, push(2, 2)),
+        (10, push(0, 20)),
+        (5_000, Op::CutOff(2, 40_000)),
+        (6_000, push(0, 10)),
+        (6_500, push(1, 10)),
+        (20_000, expire),
+        (30_000, push(1, 2)),
+        FAULTS_END,
+    ];
+    calm(ops)
 }
 
 /// Two relays carry the group.

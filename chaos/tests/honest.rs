@@ -22,6 +22,7 @@ fn an_honest_relay_with_every_fault_raises_nothing_and_loses_nothing() {
         "crashes between two outputs",
         "crashes while a commit was written",
         "entries delivered",
+        "floors moved",
         "joins completed",
         "links cut",
         "partitions",
@@ -38,6 +39,7 @@ fn an_honest_relay_with_every_fault_raises_nothing_and_loses_nothing() {
         "snapshots begun with",
     ];
     seeds::assert_happened(&tally, &happened, 10);
+    seeds::assert_happened(&tally, &["states replaced by a snapshot"], 1);
 }
 
 #[test]

@@ -68,6 +68,10 @@ scenarios! {
     d_rev_02_rotations_at_once => "D-REV-02",
     d_rev_03_keys_changed_with_filled_outboxes => "D-REV-03",
     s_sm_03_killed_in_a_change_of_keys => "S-SM-03",
+    s_sm_03_killed_in_a_truncation => "S-SM-03-TRUNCATE",
+    d_rev_04_away_for_rotations_and_a_truncation => "D-REV-04",
+    c_coll_02_truncated_while_read => "C-COLL-02",
+    b_expire_a_floor_too_high => "B-EXPIRE",
 }
 
 #[test]
@@ -93,6 +97,20 @@ fn d_rev_01_finds_a_relay_that_goes_on_taking_what_a_removed_device_pushes() {
 fn d_rev_02_finds_a_relay_that_takes_two_rotations_of_one_generation() {
     let failure = found("D-REV-02", Defect::RelayRotatesTwice);
     assert!(failure.contains("a second change of the same generation of keys"), "{failure}");
+}
+
+#[test]
+fn d_rev_04_and_c_coll_02_find_a_relay_that_gives_up_more_than_it_was_asked_to() {
+    for id in ["D-REV-04", "C-COLL-02"] {
+        let failure = found(id, Defect::RelayGivesUpMore);
+        assert!(failure.contains("Withheld"), "{failure}");
+    }
+}
+
+#[test]
+fn b_expire_finds_a_relay_that_will_not_be_given_back_what_it_gave_up() {
+    let failure = found("B-EXPIRE", Defect::RelayClaimsToHaveAll);
+    assert!(failure.contains("entries of") || failure.contains("Gap"), "{failure}");
 }
 
 #[test]

@@ -50,6 +50,13 @@ pub enum Event {
         /// Its number.
         push: u64,
     },
+    /// This device was away for longer than a relay keeps the log: the entry at this position is a
+    /// snapshot that takes the place of the app's state. What it does not hold comes behind it, own
+    /// entries too.
+    Reset {
+        /// Of the snapshot.
+        position: u64,
+    },
     /// Every position up to this one counts as processed, also after a crash.
     ProcessedStored {
         /// Highest position.
@@ -275,6 +282,13 @@ wire_enum! {
             one: DeviceId,
             /// Whose removal of the first is void here.
             other: DeviceId,
+        },
+        /// The relay keeps back entries that no snapshot stands for: its floor is too high.
+        14 => Withheld {
+            /// Cursor of the first.
+            from_cursor: u64,
+            /// Cursor of the last.
+            to_cursor: u64,
         },
     }
 }

@@ -48,6 +48,7 @@ pub(crate) fn event(event: &Event) -> Object {
         Event::PushesAcked { push } => ("pushes_acked", &[("push", number(*push))]),
         Event::PushesEverywhere { push } => ("pushes_everywhere", &[("push", number(*push))]),
         Event::SnapshotQueued { push } => ("snapshot_queued", &[("push", number(*push))]),
+        Event::Reset { position } => ("reset", &[("position", number(*position))]),
         Event::CompactionAdvised { log_bytes, snapshot_bytes } => {
             ("compaction_advised", &[("logBytes", number(*log_bytes)), ("snapshotBytes", number(*snapshot_bytes))])
         }
@@ -242,6 +243,9 @@ fn integrity(finding: &IntegrityEvent) -> Object {
         }
         IntegrityEvent::FalseSnapshot { sender, seq } => {
             ("false_snapshot", vec![("sender", hex(sender)), ("seq", number(*seq))])
+        }
+        IntegrityEvent::Withheld { from_cursor, to_cursor } => {
+            ("withheld", vec![("fromCursor", number(*from_cursor)), ("toCursor", number(*to_cursor))])
         }
         IntegrityEvent::MembershipConflict { cursor, one, other } => {
             ("membership_conflict", vec![("cursor", number(*cursor)), ("one", hex(one)), ("other", hex(other))])

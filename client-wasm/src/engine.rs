@@ -294,7 +294,7 @@ impl CoreEngine {
                     if !packed.is_empty() {
                         found.push(&std::mem::take(&mut packed).to_js());
                     }
-                    found.push(&CoreInParts { position: batch.position(), own: batch.own(), batch }.into());
+                    found.push(&CoreInParts { position: batch.position(), news: batch.is_news(), batch }.into());
                 }
             }
         }
@@ -343,7 +343,7 @@ impl CoreEngine {
 #[wasm_bindgen]
 pub struct CoreInParts {
     position: u64,
-    own: bool,
+    news: bool,
     batch: Box<InParts>,
 }
 
@@ -356,11 +356,11 @@ impl CoreInParts {
         self.position as f64
     }
 
-    /// Whether this device wrote it.
+    /// Whether the app's state lacks it.
     #[wasm_bindgen(getter)]
     #[must_use]
-    pub fn own(&self) -> bool {
-        self.own
+    pub fn news(&self) -> bool {
+        self.news
     }
 
     /// The rows it wants next; nothing once it is whole.

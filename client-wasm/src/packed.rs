@@ -13,6 +13,7 @@ use crate::driver::js_bytes;
 const OWN: u32 = 1;
 const MISSING_DEPS: u32 = 2;
 const SNAPSHOT: u32 = 4;
+const NEWS: u32 = 8;
 
 /// Entries one behind the other.
 #[derive(Default)]
@@ -21,7 +22,8 @@ pub(crate) struct Packed(Vec<u8>);
 impl Packed {
     pub(crate) fn push(&mut self, entry: &Entry) {
         let flag = |set: bool, flag: u32| if set { flag } else { 0 };
-        let flags = flag(entry.own, OWN) | flag(entry.missing_deps, MISSING_DEPS) | flag(entry.snapshot, SNAPSHOT);
+        let origin = flag(entry.own, OWN) | flag(entry.news, NEWS);
+        let flags = origin | flag(entry.missing_deps, MISSING_DEPS) | flag(entry.snapshot, SNAPSHOT);
         for number in [entry.position, entry.cursor, entry.sent_at_ms, entry.lamport, entry.seq] {
             // As JavaScript has it: exact up to 2^53.
             self.0.extend_from_slice(&(number as f64).to_le_bytes());

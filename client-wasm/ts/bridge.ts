@@ -29,6 +29,7 @@ export type CoreEvent =
   | { readonly type: "pushes_everywhere"; readonly push: number }
   | { readonly type: "whispered"; readonly device: string; readonly data: Uint8Array }
   | { readonly type: "snapshot_queued"; readonly push: number }
+  | { readonly type: "reset"; readonly position: number }
   | { readonly type: "compaction_advised"; readonly logBytes: number; readonly snapshotBytes: number }
   | { readonly type: "push_refused"; readonly push: number; readonly failure: Failure }
   | { readonly type: "invite_ready"; readonly invite: string; readonly expiresInMs: number }

@@ -102,6 +102,11 @@ export interface ClientEvents {
   whisper: Whisper;
   /** The log has outgrown its snapshot: `compact` makes it shorter for whoever joins. */
   compact: CompactionAdvice;
+  /**
+   * This device was away for longer than a relay keeps the log: the entry at this position is a
+   * snapshot, which replaces the app's state. What it does not hold comes behind it.
+   */
+  reset: { readonly position: number };
   /** A relay or a member did something an honest one does not do. */
   integrity: IntegrityFinding;
   warning: Warning;
@@ -797,6 +802,9 @@ export class Client {
           break;
         case "snapshot_queued":
           group.pushes.onSnapshot(event.push);
+          break;
+        case "reset":
+          this.#emitter.emit("reset", { position: event.position });
           break;
         case "compaction_advised":
           this.#emitter.emit("compact", { logBytes: event.logBytes, snapshotBytes: event.snapshotBytes });

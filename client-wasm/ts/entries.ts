@@ -30,7 +30,8 @@ export interface EntrySource {
 /** An entry that lies in several rows; it says which it wants next until it has all. */
 export interface InParts {
   readonly position: number;
-  readonly own: boolean;
+  /** See `Entry.news`. */
+  readonly news: boolean;
   wants(): KeyRange | undefined;
   take(rows: Rows): void;
   /** The entry, packed. After this or `free` it is of no further use. */
@@ -133,7 +134,7 @@ async function* generate(
         for (const stored of found instanceof Uint8Array ? unpackEntries(found) : [found]) {
           if (!doorbell.isOpen(signal)) return;
           after = stored.position;
-          if (!own && stored.own) continue;
+          if (!own && !stored.news) continue;
           const entry = "wants" in stored ? await whole(source, stored, signal) : stored;
           if (entry === undefined) return;
           yield entry;

@@ -8,6 +8,11 @@ export interface Entry {
   readonly sender: string;
   /** Whether this device pushed it. */
   readonly own: boolean;
+  /**
+   * Whether the app's state lacks it: another device pushed it, or this one did, and a snapshot that
+   * replaced that state does not hold it.
+   */
+  readonly news: boolean;
   /** The sender's clock when it was sealed, Unix milliseconds; as wrong as that clock. */
   readonly sentAt: number;
   /** With `sender` and `seq` a total order that is the same on every device. */

@@ -17,6 +17,7 @@ const HEADER_BYTES = 116;
 const OWN = 1;
 const MISSING_DEPS = 2;
 const SNAPSHOT = 4;
+const NEWS = 8;
 
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
 
@@ -35,6 +36,7 @@ export function* unpackEntries(packed: Uint8Array): Generator<Entry, void> {
       data: packed.slice(data, envelope),
       sender: hex(packed, at + SENDER),
       own: (flags & OWN) !== 0,
+      news: (flags & NEWS) !== 0,
       sentAt: number(at + SENT_AT),
       lamport: number(at + LAMPORT),
       seq: number(at + SEQ),

@@ -29,4 +29,8 @@ pub enum Defect {
     RelayRotatesTwice,
     /// A relay that does not replace what has rotted.
     RelayKeepsRot,
+    /// A relay that moves its floor higher than it was asked to.
+    RelayGivesUpMore,
+    /// A relay that says it has whatever it is asked for.
+    RelayClaimsToHaveAll,
 }

@@ -5,6 +5,7 @@
 
 mod membership;
 mod notices;
+mod retention;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,6 +59,14 @@ pub struct Log {
     pub entries: Vec<Stored>,
     /// Each device's newest receipt, which lies in its slot, and up to where it has read.
     pub receipts: BTreeMap<NoisePublicKey, (u64, Bytes)>,
+    /// Up to where each device has said that it has read.
+    pub acked: BTreeMap<NoisePublicKey, u64>,
+    /// Entries with a lower cursor are not served.
+    pub floor: u64,
+    /// Entries with a lower cursor are gone. They stay in `entries` for who looks at the log from outside.
+    pub kept_from: u64,
+    /// Each floor before, and how long the log was when it ended.
+    pub floors: Vec<(usize, u64)>,
 }
 
 /// The relay. See the module's documentation.
@@ -101,12 +110,16 @@ pub struct Relay {
     pub whispers: Vec<Bytes>,
     /// Keep every envelope that arrives, also of refused pushes, for [`Relay::take_received`].
     pub keeps_received: bool,
+    /// Whoever is not connected counts as not seen for a month, and holds no floor down.
+    pub forgets_who_is_away: bool,
     /// What it does wrong on purpose.
     pub defect: Option<Defect>,
     received: Vec<Bytes>,
     hang_ups: Vec<Conn>,
     refusals: u64,
     pub(super) rotations: u64,
+    /// How often a member has moved the floor.
+    pub truncations: u64,
     rewrites: u64,
     /// Before each rotation: how long the log was, everything else about it, and what was handed out.
     before_rotations: Vec<(usize, Log, Option<Bytes>)>,
@@ -133,6 +146,8 @@ struct Session {
     /// It was told of a newer one, and has not said `Hello` with it.
     superseded: bool,
     next: Option<u64>,
+    /// It goes on reading once it has read all.
+    follow: bool,
     /// The history it reads.
     timeline: Timeline,
     caught_up: bool,
@@ -177,11 +192,13 @@ impl Relay {
             hush: false,
             whispers: Vec::new(),
             keeps_received: false,
+            forgets_who_is_away: false,
             defect: None,
             received: Vec::new(),
             hang_ups: Vec::new(),
             refusals: 0,
             rotations: 0,
+            truncations: 0,
             rewrites: 0,
             before_rotations: Vec::new(),
             sessions: BTreeMap::new(),
@@ -226,6 +243,7 @@ impl Relay {
             founds: None,
             superseded: false,
             next: None,
+            follow: false,
             timeline: Timeline::ZERO,
             caught_up: false,
             refused: false,
@@ -258,6 +276,7 @@ impl Relay {
         if let Some(log) = &mut self.log {
             log.entries.truncate(log.entries.len().saturating_sub(entries).max(1));
             let head = log.entries.len();
+            let floor = log.floor_at(head);
             let kept = self.before_rotations.partition_point(|(len, ..)| *len < head);
             if let Some((_, before, epoch_envelope)) = self.before_rotations.drain(kept..).next() {
                 let (entries, timeline) = (std::mem::take(&mut log.entries), log.timeline);
@@ -266,6 +285,8 @@ impl Relay {
             }
             // An older copy has older receipts; here none.
             log.receipts.clear();
+            log.acked.clear();
+            log.set_floor_back(floor);
             if declared {
                 log.timeline = fresh;
             }
@@ -389,8 +410,11 @@ impl Relay {
                 self.welcome(conn);
             }
             ClientFrame::Push { push, envelopes, resume } => self.on_push(conn, push, envelopes.into_vec(), resume),
-            ClientFrame::Subscribe { timeline, after, blob_id_at_after, .. } => {
+            ClientFrame::Subscribe { timeline, after, blob_id_at_after, follow, .. } => {
                 let log = self.log.as_ref().expect("a member has a log");
+                if timeline == log.timeline && after + 1 < log.floor {
+                    return self.fail(conn, ErrorCode::BelowFloor);
+                }
                 let at = after.checked_sub(1).and_then(|index| log.entries.get(index as usize));
                 let agrees = timeline == log.timeline
                     && if after == 0 { true } else { at.is_some_and(|stored| stored.blob_id == blob_id_at_after) };
@@ -399,20 +423,25 @@ impl Relay {
                 }
                 if let Some(session) = self.sessions.get_mut(&conn) {
                     session.next = Some(after + 1);
+                    session.follow = follow;
                     session.timeline = timeline;
                     session.caught_up = false;
                 }
             }
             ClientFrame::Probe { cursors } => {
-                let stored = |cursor: &u64| self.entries().get(cursor.checked_sub(1)? as usize);
+                let below = self.log.as_ref().map_or(0, |log| log.floor - 1);
+                let known = |cursor: &u64| Some(*cursor).filter(|cursor| *cursor >= below);
+                let stored = |cursor: &u64| self.entries().get(known(cursor)?.checked_sub(1)? as usize);
                 let blob_ids: Vec<_> = cursors.iter().map(|cursor| stored(cursor).map(|it| it.blob_id)).collect();
                 let blob_ids = List::try_from(blob_ids).expect("as many as asked");
                 self.send(conn, &RelayFrame::Probed { blob_ids });
             }
             ClientFrame::Missing { blob_ids } => {
-                let here: BTreeSet<BlobId> = self.entries().iter().map(|stored| stored.blob_id).collect();
+                let here: BTreeSet<BlobId> = self.kept().map(|stored| stored.blob_id).collect();
                 let mut bitmap = vec![0_u8; blob_ids.len().div_ceil(8)];
-                for (index, _) in blob_ids.iter().enumerate().filter(|(_, blob_id)| !here.contains(blob_id)) {
+                let claims = self.defect == Some(Defect::RelayClaimsToHaveAll);
+                let lacks = |blob_id: &BlobId| !claims && !here.contains(blob_id);
+                for (index, _) in blob_ids.iter().enumerate().filter(|(_, blob_id)| lacks(blob_id)) {
                     bitmap[index / 8] |= 1 << (index % 8);
                 }
                 self.send(conn, &RelayFrame::MissingBlobs { bitmap: bitmap.into() });
@@ -461,6 +490,7 @@ impl Relay {
                 }
             }
             ClientFrame::Ack { cursor, receipt } => self.on_ack(conn, cursor, receipt),
+            ClientFrame::Truncate { below } => self.on_truncate(conn, below),
             ClientFrame::Whisper { data } => self.on_whisper(conn, data),
             ClientFrame::Ping {} => self.send(conn, &RelayFrame::Pong {}),
             _ => {}
@@ -510,6 +540,10 @@ impl Relay {
                             timeline: Timeline::ZERO,
                             entries: Vec::new(),
                             receipts: BTreeMap::new(),
+                            acked: BTreeMap::new(),
+                            floor: 1,
+                            kept_from: 1,
+                            floors: Vec::new(),
                         });
                         self.admit(conn);
                     }
@@ -528,7 +562,7 @@ impl Relay {
             auth_gen: log.auth_gen,
             head: log.entries.len() as u64,
             head_blob_id: log.entries.last().map_or(BlobId::ZERO, |stored| stored.blob_id),
-            floor: 1,
+            floor: log.floor,
         });
         if let Some(session) = self.sessions.get_mut(&conn) {
             // Who is to make the log hears nothing of others before it has.
@@ -576,6 +610,7 @@ impl Relay {
             }
             let id = blob_id(&envelope);
             let known = log.entries.iter().rposition(|stored| stored.blob_id == id);
+            let known = known.filter(|index| *index as u64 + 1 >= log.kept_from);
             let head = log.entries.len();
             if self.defect == Some(Defect::RelayAcksWithoutStoring) && known.is_none() && head % 10 == 9 {
                 results.push(PushResult::Stored { cursor: head as u64 + 1 });
@@ -621,6 +656,11 @@ impl Relay {
     fn deliver_to(&mut self, conn: Conn, head: u64) {
         let (Some(log), Some(session)) = (&self.log, self.sessions.get_mut(&conn)) else { return };
         let Some(next) = session.next else { return };
+        if next < log.floor {
+            // The floor has overtaken it.
+            session.next = None;
+            return self.fail(conn, ErrorCode::BelowFloor);
+        }
         let mut items = Vec::new();
         for cursor in next..=head {
             let stored = &log.entries[cursor as usize - 1];
@@ -639,7 +679,7 @@ impl Relay {
                 _ => items.push(item),
             }
         }
-        session.next = Some(head + 1);
+        session.next = Some(head + 1).filter(|_| session.follow);
         let first = !std::mem::replace(&mut session.caught_up, true);
         let bytes_max = PAGE_BYTES_MAX.min(self.envelope_bytes_max as usize);
         for page in pages(items, self.page_items, bytes_max) {

@@ -99,8 +99,9 @@ impl App {
             Some(before) => return Err(format!("position {position} was {before:?} and is {delivered:?}")),
             None => {}
         }
-        let of_sender = |(_, earlier): &(&u64, &Delivered)| earlier.sender == entry.sender && !earlier.snapshot;
-        if let Some((_, earlier)) = self.seen.iter().rev().find(of_sender)
+        // A snapshot takes the place of all before it.
+        let mut since = self.seen.iter().rev().take_while(|(_, earlier)| !earlier.snapshot);
+        if let Some((_, earlier)) = since.find(|(_, earlier)| earlier.sender == entry.sender)
             && earlier.seq >= entry.seq
         {
             return Err(format!("seq {} of one sender was delivered behind {}", entry.seq, earlier.seq));

@@ -28,6 +28,8 @@ struct Place {
 /// Follows a relay's log, and everything that was ever sent to it.
 #[derive(Debug)]
 pub struct Inspector {
+    /// It gave up what no snapshot stands for: that comes again.
+    pub gave_up: bool,
     /// The group has other relays, too: what an entry names may stand there.
     pub partial: bool,
     keyring: Keyring,
@@ -60,6 +62,7 @@ impl Inspector {
     #[must_use]
     pub fn new(keyring: Keyring) -> Self {
         Self {
+            gave_up: false,
             partial: false,
             keyring,
             members: Vec::new(),
@@ -134,6 +137,9 @@ impl Inspector {
                 return Err(format!("cursor {cursor} holds an entry of {sender:?}, which was removed before"));
             }
             let (have, at) = self.heads.get(&sender).copied().unwrap_or((0, BlobId::ZERO));
+            if self.gave_up && seq <= have {
+                continue;
+            }
             let covered = self.covered.get(&sender).copied().unwrap_or_default();
             let lost_before = self.partial || self.rewrites > 0;
             if lost_before && seq <= covered.min(have) {

@@ -114,6 +114,8 @@ pub struct Trial {
     rolled_back: bool,
     /// The relay was wiped.
     wiped: bool,
+    /// The relay gave up what no snapshot stands for: being told so is no mistake.
+    expired: bool,
     /// A link was shown and nobody has used it yet.
     inviting: bool,
     blobs: u64,
@@ -158,6 +160,7 @@ impl Trial {
             healed: false,
             rolled_back: false,
             wiped: false,
+            expired: false,
             inviting: false,
             blobs: 0,
             violations: Vec::new(),
@@ -206,6 +209,9 @@ impl Trial {
     fn report(mut self) -> Report {
         for (what, count) in self.world.counts() {
             *self.tally.entry(what).or_default() += count;
+        }
+        for relay in 0..self.plan.relays {
+            *self.tally.entry("floors moved").or_default() += self.world.relay_at(relay).truncations;
         }
         Report { seed: self.seed, violations: self.violations, tally: self.tally }
     }
@@ -419,6 +425,25 @@ impl Trial {
             }
             Op::Leave(device) => self.leave(device % count),
             Op::Compact(device) => self.compact(device % count),
+            Op::Purge(relay) => self.world.relay_at_mut(relay % self.plan.relays).purge(),
+            Op::ForgetAway(relay, forgets) => {
+                self.world.relay_at_mut(relay % self.plan.relays).forgets_who_is_away = forgets;
+            }
+            Op::Expire(relay, entries, purges) => {
+                let relay = relay % self.plan.relays;
+                self.expired = true;
+                self.inspectors[relay].gave_up = true;
+                self.count("floors moved too high");
+                let at = self.world.relay_at_mut(relay);
+                if let Some(log) = &mut at.log {
+                    let floor = log.floor.saturating_add(entries).min(log.entries.len() as u64);
+                    log.move_floor(floor);
+                }
+                if purges {
+                    at.purge();
+                }
+                (0..count).for_each(|device| self.world.cut_from(device, relay, Loss::Everything));
+            }
             Op::TurnClock(device, ahead_ms) => {
                 self.world.devices[device % count].clock.wall_ahead_ms = ahead_ms;
             }
@@ -684,26 +709,13 @@ impl Trial {
         let since = |member: &Member| member.has_push < push && member.last_wrote_at_ms == Some(member.joined_at_ms);
         let others = status.members.iter().filter(|member| !member.own && !member.leaving && !since(member));
         let of = |id: DeviceId| self.persons.iter().position(|person| person.id == Some(id));
-        // The last row of the index of the sender's entries says how far it goes.
-        let (from, to) = ([&[4][..], &status.device.0].concat(), [&[4][..], &status.device.0, &[0xff; 9]].concat());
+        // The row of the sender's chain: how far it is there, read or in a snapshot.
+        let key = [&b"\x01c"[..], &status.device.0].concat();
         others.filter_map(|member| of(member.device)).find(|device| {
-            let last = self.world.devices[*device].rows(&from, &to).last();
-            let seq = last.and_then(|row| Some(u64::from_be_bytes(*row.key.last_chunk()?)));
-            seq.is_none_or(|seq| seq < push) && !self.began_behind(*device, status.device, push)
+            let row = self.world.devices[*device].storage.get(&key);
+            let chain: Option<(u64, BlobId, u64, u64)> = row.and_then(|row| wire::decode(row).ok());
+            chain.is_none_or(|(seq, ..)| seq < push)
         })
-    }
-
-    /// Whether a device began with a snapshot that stands for an entry.
-    fn began_behind(&self, device: usize, sender: DeviceId, seq: u64) -> bool {
-        let storage = &self.world.devices[device];
-        let Some(engine) = storage.engine() else { return false };
-        let (from, to) = Engine::entry_range(0);
-        let reader = engine.entry_reader();
-        let read = |from: Vec<u8>, to: Vec<u8>| storage.rows(&from, &to).collect();
-        let first = storage.rows(&from, &to).flat_map(|row| reader.entries(row, 0)).next();
-        let first = first.and_then(|stored| stored.ok()?.whole(read).ok());
-        first.is_some_and(|first| first.snapshot)
-            && engine.heads().iter().any(|head| head.tag == sender.tag() && head.seq >= seq)
     }
 
     /// Whether a device may write, or join, where the others do not know of it yet: in what a relay
@@ -802,6 +814,9 @@ impl Trial {
                 self.persons[device].must_tell.retain(|unsaid| unsaid.read != from);
                 self.count("rollbacks told");
             }
+            Event::Integrity(IntegrityEvent::Withheld { .. }) if self.expired => {
+                self.count("entries told to be withheld");
+            }
             // An older copy of the log admits who was removed since, until a member comes.
             Event::Integrity(IntegrityEvent::Quarantined { sender, .. })
                 if self.may_be_unknown() && self.doomed.contains(&sender) =>
@@ -821,6 +836,7 @@ impl Trial {
                 self.after(think_ms, Act::Answer(device, run));
             }
             Event::InviteFailed(_) => self.inviting = false,
+            Event::Reset { .. } => self.count("states replaced by a snapshot"),
             Event::CompactionAdvised { .. } | Event::SnapshotQueued { .. } | Event::InviteAccepted { .. }
             | Event::ShowDigits { .. }
             | Event::ConfirmJoin { .. }

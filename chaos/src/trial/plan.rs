@@ -12,7 +12,7 @@ use crate::sim::{Conditions, Dice, Loss};
 /// Longest schedule.
 const OPS_MAX: u64 = 60;
 /// How often what is done, relative to the others; the numbers are those of [`draw_op`].
-const WEIGHTS: [u64; 23] = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1, 3, 1, 2, 1, 1, 1, 1, 2];
+const WEIGHTS: [u64; 25] = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1, 3, 1, 2, 1, 1, 1, 1, 3, 3, 2];
 /// Milliseconds in five years.
 const FIVE_YEARS_MS: i64 = 5 * 365 * 24 * 3_600 * 1_000;
 
@@ -77,6 +77,12 @@ pub enum Op {
     Compact(usize),
     /// A wall clock jumps to so far from the right time.
     TurnClock(usize, i64),
+    /// A relay removes what lies below its floor.
+    Purge(usize),
+    /// A relay takes whoever is away for a device not seen for a month, or not any more.
+    ForgetAway(usize, bool),
+    /// A relay gives up so many entries that no snapshot stands for, and their bytes or not.
+    Expire(usize, u64, bool),
 }
 
 /// A trial's course.
@@ -129,14 +135,14 @@ impl Plan {
         let mut dice = Dice::new(seed, b'q');
         let founders = 2 + dice.index(3);
         let mut plan =
-            Self::draw_with(&mut dice, [12, 2, 1, 2, 1, 3, 2, 1, 1, 1, 1, 2, 1, 5, 0, 1, 1, 1, 3, 2, 1, 3, 2]);
+            Self::draw_with(&mut dice, [12, 2, 1, 2, 1, 3, 2, 1, 1, 1, 1, 2, 1, 5, 0, 1, 1, 1, 3, 2, 1, 3, 3, 2, 2]);
         (plan.founders, plan.devices, plan.relays) = (founders, 5, 2);
         plan.envelope_bytes_max = [8 * 1024, ENVELOPE_BYTES_MAX_DEFAULT][Dice::new(seed, b'e').index(2)];
         plan
     }
 
     /// Everything but who is there.
-    fn draw_with(dice: &mut Dice, mut weights: [u64; 23]) -> Self {
+    fn draw_with(dice: &mut Dice, mut weights: [u64; 25]) -> Self {
         let (founders, devices) = (1, 1);
         for weight in &mut weights[1..] {
             if dice.chance(300) {
@@ -204,6 +210,8 @@ fn draw_op(dice: &mut Dice, weights: &[u64]) -> Op {
         3 => Op::CrashAfter(device, u32::try_from(dice.within(&(1..=25))).expect("small")),
         4 => Op::FailDisk(device),
         5 => Op::RestartRelay(device, dice.within(&(0..=5_000))),
+        // Long enough that the others take it for gone, and truncate without it.
+        6 if dice.chance(300) => Op::CutOff(device, dice.within(&(30_000..=120_000))),
         6 => Op::CutOff(device, dice.within(&(0..=15_000))),
         7 => Op::RefusePushes(1 + u32::from(dice.chance(300)), dice.index(3)),
         8 => Op::LoseAcks(1 + u32::from(dice.chance(300))),
@@ -220,6 +228,8 @@ fn draw_op(dice: &mut Dice, weights: &[u64]) -> Op {
         21 if dice.chance(250) => Op::Wipe(device),
         21 => Op::RollBack(device, dice.within(&(1..=20)) as usize, dice.chance(500)),
         22 => Op::Compact(device),
+        23 => Op::Purge(device),
+        24 => Op::ForgetAway(device, dice.chance(700)),
         17 => Op::Close(device, dice.within(&(0..=3_000))),
         _ => Op::TurnClock(device, (dice.any() % 2_000) as i64 * FIVE_YEARS_MS / 1_000 - FIVE_YEARS_MS),
     }

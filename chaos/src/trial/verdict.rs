@@ -157,8 +157,11 @@ impl Trial {
             self.world.devices[device].rows(&from, &to).for_each(|row| audit.row(row));
             let mut findings = audit.finish().findings;
             // It was told when it was found.
-            let told = |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::RolledBack { .. });
-            findings.retain(|finding| !(self.rolled_back && told(finding)));
+            findings.retain(|finding| match finding {
+                IntegrityEvent::RolledBack { .. } => !self.rolled_back,
+                IntegrityEvent::Withheld { .. } => !self.expired,
+                _ => true,
+            });
             if !findings.is_empty() {
                 return Err(format!("the audit finds {findings:?}"));
             }

@@ -105,6 +105,8 @@ impl Engine {
         if entry.sender == self.me.device() {
             self.acked_up_to(at, entry.seq.min(self.progress.sealed_seq));
         }
+        // What was given up may be put back behind the rest.
+        let again = again && !self.relays[at].need_not_have(&entry.sender, entry.seq);
         self.look_up(Lookup { at, sender: entry.sender, seq: entry.seq, cursor, blob_id, again });
     }
 
@@ -238,7 +240,7 @@ impl Engine {
 
     /// Accepts what waited for the entry just stored, which came from there. Only a relay that showed
     /// both, in one timeline, showed them in the wrong order.
-    fn release_held(&mut self, sender: DeviceId, came: (RelayAt, Timeline, u64)) {
+    pub(super) fn release_held(&mut self, sender: DeviceId, came: (RelayAt, Timeline, u64)) {
         while let Some(chain) = self.chains.get(&sender) {
             let key = (sender, chain.seq + 1);
             let Some(row) = self.held.remove(&key) else { return };

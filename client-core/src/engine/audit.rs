@@ -96,7 +96,9 @@ impl Audit {
         match self.link_of(&record.envelope) {
             Some(None) => {}
             Some(Some((sender, seq, prev))) => {
-                if let Some(first) = self.entries.insert((sender, seq), Link { prev, blob_id: id }) {
+                // Behind a snapshot that does not hold it an entry comes again.
+                let first = self.entries.insert((sender, seq), Link { prev, blob_id: id });
+                if let Some(first) = first.filter(|first| first.blob_id != id) {
                     let (first, second) = (first.blob_id, id);
                     self.findings.push(IntegrityEvent::ForkedDevice { sender, seq, first, second });
                 }

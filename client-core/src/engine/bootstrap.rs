@@ -17,14 +17,19 @@ use zerok_sync_protocol::{BlobId, Timeline};
 
 use super::Engine;
 use super::accepting::Admission;
-use super::mirror::ForApp;
+use super::comparing::Anchor;
+use super::mirror::{self, ForApp, Record};
 use super::reading::{Placed, is_epoch};
 use super::relay::{Relay, RelayAt};
-use super::rows::{ChainRow, SnapshotRow, hot, hot_key};
+use super::resetting::{Again, Choice, heads_of};
+use super::rows::{self, ChainRow, SnapshotRow, hot, hot_key};
+use super::snapshots::Snapshot;
 use crate::content::{Kind, SeenHash};
 use crate::error::Problem;
 use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
+use crate::io::Now;
+use crate::keyring::Keyring;
 use crate::observed::FoldHash;
 use crate::pairing::{HistoryStart, SnapshotRef};
 use crate::seal;
@@ -35,13 +40,32 @@ use crate::snapshot::{ARCHIVE_BYTES_MAX, Archived, Manifest, NotASnapshot, STATE
 pub(super) struct Bootstrap {
     wanted: SnapshotRef,
     /// The relay it is looked for at: one at a time.
-    at: Option<RelayAt>,
+    pub(super) at: Option<RelayAt>,
     /// How far the log was read in this session, and its fold there.
     cursor: u64,
     observed: FoldHash,
     /// The snapshot's entries so far, by seq.
     found: BTreeMap<u64, Found>,
     bytes: usize,
+    /// It takes the place of what this device has already: …
+    in_place: Option<Choice>,
+    /// … opened with these …
+    keyring: Option<Keyring>,
+    /// … and, once it is whole, followed by what it does not have.
+    pub(super) again: Option<Again>,
+}
+
+/// The snapshot's bytes.
+fn open_parts(bootstrap: &Bootstrap, keyring: &Keyring) -> Result<Bytes, NotASnapshot> {
+    let mut bodies = Vec::with_capacity(bootstrap.bytes);
+    for (_, found) in bootstrap.found.range(..bootstrap.wanted.seq) {
+        let part = seal::open(keyring, &found.envelope).map_err(|_| NotASnapshot("parts"))?.into_claims();
+        if part.kind != Kind::PART {
+            return Err(NotASnapshot("parts"));
+        }
+        bodies.extend_from_slice(&part.body);
+    }
+    Ok(bodies.into())
 }
 
 /// One of the snapshot's entries at its place in the log.
@@ -54,29 +78,32 @@ struct Found {
     envelope: Bytes,
 }
 
-/// What this device began with: what lies before it was never here.
-#[derive(Debug)]
-pub(super) struct Base {
-    pub(super) row: SnapshotRow,
-    pub(super) manifest: Manifest,
-}
-
-impl Base {
-    /// Of a stored row.
-    pub(super) fn of(row: SnapshotRow) -> Result<Self, NotASnapshot> {
-        Ok(Self { manifest: Manifest::parse(&row.manifest)?, row })
-    }
-
-    /// Whether an entry is one of the snapshot's own, which were mirrored when it was taken over.
-    pub(super) fn holds(&self, sender: &DeviceId, seq: u64) -> bool {
-        let first = self.row.seq - self.manifest.parts;
-        *sender == self.row.sender && (first..=self.row.seq).contains(&seq)
-    }
-}
-
 impl Bootstrap {
     pub(super) fn new(wanted: SnapshotRef) -> Self {
-        Self { wanted, at: None, cursor: 0, observed: FoldHash::ZERO, found: BTreeMap::new(), bytes: 0 }
+        Self {
+            wanted,
+            at: None,
+            cursor: 0,
+            observed: FoldHash::ZERO,
+            found: BTreeMap::new(),
+            bytes: 0,
+            in_place: None,
+            keyring: None,
+            again: None,
+        }
+    }
+
+    /// Of a device that has read something already: the log is read from below its floor.
+    pub(super) fn in_place(at: RelayAt, choice: Choice, below: Anchor, keyring: Keyring) -> Self {
+        let observed = if below.cursor == choice.end.cursor { choice.end.observed } else { FoldHash::ZERO };
+        let wanted = choice.wanted.clone();
+        let (at, cursor) = (Some(at), below.cursor);
+        Self { at, cursor, observed, in_place: Some(choice), keyring: Some(keyring), ..Self::new(wanted) }
+    }
+
+    /// Where it ends in each chain, of one that takes the place of what is here.
+    pub(super) fn heads(&self) -> BTreeMap<DeviceId, u64> {
+        self.in_place.as_ref().map(|choice| heads_of(&choice.manifest)).unwrap_or_default()
     }
 
     fn first_seq(&self) -> u64 {
@@ -92,8 +119,7 @@ impl Engine {
     /// Where a new member begins: behind what the newest snapshot covers, if there is one and the
     /// relay's log is the one it speaks of.
     pub(super) fn history_start(&self, at: RelayAt) -> Option<HistoryStart> {
-        let row = self.snapshot.as_ref()?;
-        let manifest = Manifest::parse(&row.manifest).ok()?;
+        let Snapshot { row, manifest } = self.snapshot.as_ref()?;
         let relay = &self.relays[at];
         let timeline = relay.row.timeline;
         let snapshot = SnapshotRef {
@@ -123,7 +149,9 @@ impl Engine {
     pub(super) fn begin_search(&mut self, at: RelayAt) -> bool {
         let row = &self.relays[at].row;
         let (cursor, observed) = (row.cursor, row.observed);
-        let Some(bootstrap) = &mut self.bootstrap else { return false };
+        let Some(bootstrap) = self.bootstrap.as_mut().filter(|bootstrap| bootstrap.in_place.is_none()) else {
+            return true;
+        };
         let elsewhere = bootstrap.at.filter(|other| *other != at);
         if elsewhere.is_some_and(|other| self.relays[other].session.live_ref().is_some()) {
             return false;
@@ -132,8 +160,19 @@ impl Engine {
         true
     }
 
+    /// Whether what this relay shows is read for the snapshot only.
+    pub(super) fn searches(&self, at: RelayAt) -> bool {
+        self.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.in_place.is_none() || bootstrap.at == Some(at))
+    }
+
+    /// The link is gone on which a snapshot was read that was to take the place of what is here.
+    pub(super) fn taking_lost(&mut self, at: RelayAt) {
+        self.bootstrap.take_if(|bootstrap| bootstrap.in_place.is_some() && bootstrap.at == Some(at));
+    }
+
     /// The relay of the search is gone: another that is there takes its turn.
     pub(super) fn search_lost(&mut self, at: RelayAt) {
+        self.taking_lost(at);
         let here = |bootstrap: &mut Bootstrap| bootstrap.at.take_if(|searched| *searched == at).is_some();
         if self.bootstrap.as_mut().is_some_and(here) && self.online {
             self.subscribe_others(at);
@@ -159,6 +198,9 @@ impl Engine {
         }
         for item in items {
             let Some(bootstrap) = &mut self.bootstrap else { return Ok(true) };
+            if bootstrap.is_whole() {
+                return Ok(false);
+            }
             let (EntryItem::Stored { cursor, .. } | EntryItem::Own { cursor, .. } | EntryItem::Absent { cursor, .. }) =
                 item;
             let expected = bootstrap.cursor + 1;
@@ -176,9 +218,21 @@ impl Engine {
                 Some(id) if !bootstrap.observed.is_zero() => bootstrap.observed.fold(cursor, &id),
                 _ => FoldHash::ZERO,
             };
+            if let Some(choice) = bootstrap.in_place.as_ref().filter(|choice| choice.end.cursor == cursor) {
+                bootstrap.observed = choice.end.observed;
+            }
             // What is wrong with an entry is told when it is read for good.
             let Some(envelope) = envelope.filter(|envelope| Some(blob_id(envelope)) == id) else { continue };
             self.consider(envelope);
+            let whole = self.bootstrap.as_ref().filter(|bootstrap| bootstrap.is_whole());
+            if whole.is_some_and(|bootstrap| bootstrap.in_place.is_some()) {
+                let (from, _) = mirror::mirror_range();
+                let again = self.gather_again(from, None);
+                if let Some(bootstrap) = &mut self.bootstrap {
+                    bootstrap.again = Some(again);
+                }
+                return Ok(false);
+            }
             if self.bootstrap.as_ref().is_some_and(Bootstrap::is_whole) {
                 return match self.begin_with_snapshot(at) {
                     Ok(()) => Ok(true),
@@ -192,7 +246,8 @@ impl Engine {
     /// Keeps what may be a part of the snapshot.
     fn consider(&mut self, envelope: Bytes) {
         let Some(bootstrap) = &mut self.bootstrap else { return };
-        let Ok(entry) = seal::open(&self.keyring, &envelope) else { return };
+        let keyring = bootstrap.keyring.as_ref().unwrap_or(&self.keyring);
+        let Ok(entry) = seal::open(keyring, &envelope) else { return };
         let claims = entry.claims();
         let wanted = claims.sender == bootstrap.wanted.sender
             && (bootstrap.first_seq()..=bootstrap.wanted.seq).contains(&claims.seq)
@@ -211,13 +266,17 @@ impl Engine {
     }
 
     /// The log has ended and the snapshot is not in it: if the log is there from its first entry, it
-    /// is read from there.
+    /// is read from there. Whether that is to begin.
     ///
     /// # Errors
     /// [`Problem::SnapshotUnusable`] if it is not.
-    pub(super) fn search_ended(&mut self, at: RelayAt) -> Result<(), Problem> {
+    pub(super) fn search_ended(&mut self, at: RelayAt) -> Result<bool, Problem> {
         if self.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.at != Some(at)) {
             return Err(Problem::ProtocolViolation("an end that was not asked for"));
+        }
+        if let Some(bootstrap) = self.bootstrap.as_ref().filter(|bootstrap| bootstrap.in_place.is_some()) {
+            // What does not come again behind it is still being read.
+            return if bootstrap.is_whole() { Ok(false) } else { Err(Problem::SnapshotUnusable) };
         }
         let relay = &mut self.relays[at];
         let from_the_first =
@@ -232,7 +291,14 @@ impl Engine {
         relay.forget_what_was_shown();
         self.end_bootstrap();
         self.subscribe_others(at);
-        Ok(())
+        Ok(true)
+    }
+
+    /// The log begins behind the snapshot that the inviter named: the relay has moved its floor since.
+    pub(super) fn search_overtaken(&mut self, at: RelayAt) {
+        if self.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.at == Some(at)) {
+            self.end_bootstrap();
+        }
     }
 
     fn end_bootstrap(&mut self) -> Option<Bootstrap> {
@@ -240,11 +306,55 @@ impl Engine {
         self.bootstrap.take()
     }
 
+    /// All of a snapshot is there that takes the place of what this device has, and so is what comes
+    /// again behind it.
+    pub(super) fn take_snapshot(&mut self, now: Now, at: RelayAt, again: Vec<(DeviceId, Record)>) {
+        let before = self.progress.position;
+        let end = self.bootstrap.as_ref().and_then(|bootstrap| bootstrap.in_place.as_ref()).map(|choice| choice.end);
+        let Some(end) = end else { return };
+        let wanted = self.bootstrap.as_ref().map(|bootstrap| bootstrap.wanted.clone());
+        if self.begin_with_snapshot(at).is_err() {
+            if let Some(SnapshotRef { sender, seq, .. }) = wanted {
+                self.find_once(IntegrityEvent::FalseSnapshot { sender, seq });
+            }
+            return self.refused(now, at, Problem::SnapshotUnusable);
+        }
+        let position = self.progress.position;
+        let mut first_parts = BTreeMap::new();
+        for (sender, record) in again {
+            let Record { for_app, missing_deps, timeline, cursor, observed, envelope, .. } = record;
+            let placed = Placed { at, timeline, cursor, observed, blob_id: blob_id(&envelope), envelope };
+            let for_app = match (for_app, first_parts.get(&sender).copied()) {
+                (ForApp::Batch { .. }, Some(first)) => ForApp::Batch { first },
+                (for_app, _) => for_app,
+            };
+            // Its place in the index is the first one.
+            let place = self.mirror(placed, None, for_app, missing_deps);
+            if for_app == ForApp::Nothing {
+                first_parts.entry(sender).or_insert(place);
+            } else {
+                first_parts.remove(&sender);
+                if sender != self.me.device() {
+                    self.progress.others_position = place.position;
+                }
+            }
+        }
+        self.jump_to(at, end);
+        self.stand_on_base(at);
+        self.relays.all().for_each(|at| self.stand_on_covered(at));
+        if before > 0 || self.progress.sealed_seq > 1 {
+            self.tell_reset(position);
+        }
+        self.event(Event::EntriesAvailable { position: self.progress.position });
+        self.event(Event::StatusChanged);
+        self.reconnect(now, at);
+    }
+
     /// All of the snapshot is there: it becomes this device's state.
     fn begin_with_snapshot(&mut self, at: RelayAt) -> Result<(), NotASnapshot> {
         let Some(bootstrap) = &self.bootstrap else { return Ok(()) };
         let wanted = bootstrap.wanted.clone();
-        // By hashes, from the one that the inviter named.
+        // By hashes, from the one that was named.
         let mut expected = wanted.blob_id;
         for (_, found) in bootstrap.found.iter().rev() {
             if found.blob_id != expected {
@@ -252,25 +362,32 @@ impl Engine {
             }
             expected = found.prev;
         }
-        let bodies = self.open_parts(bootstrap)?;
+        let keyring = bootstrap.keyring.as_ref().unwrap_or(&self.keyring);
+        let bodies = open_parts(bootstrap, keyring)?;
         let commit = bootstrap.found.get(&wanted.seq).ok_or(NotASnapshot("no manifest"))?;
-        let commit = seal::open(&self.keyring, &commit.envelope).ok().and_then(|commit| commit.verify().ok());
+        let commit = seal::open(keyring, &commit.envelope).ok().and_then(|commit| commit.verify().ok());
         let commit = commit.filter(|commit| commit.kind == Kind::SNAPSHOT).ok_or(NotASnapshot("no manifest"))?;
         let manifest = Manifest::parse(&commit.body)?;
         if (manifest.parts, manifest.bytes) != (wanted.parts, bodies.len() as u64) {
             return Err(NotASnapshot("parts"));
         }
+        let in_place = bootstrap.in_place.as_ref().map(|choice| choice.end);
         let archive = bodies.slice(..usize::try_from(manifest.archive_bytes).map_err(|_| NotASnapshot("lengths"))?);
         self.replay(at, archive)?;
-        let (epochs, epoch) = (self.epochs.len() as u64, self.keyring.current().id);
-        if (epochs, epoch, self.progress.epoch_blob_id) != (manifest.epochs, manifest.epoch, manifest.epoch_blob_id)
-            || !self.members.contains_key(&wanted.sender)
-        {
+        let newest = self.epoch_row(&manifest.epoch).is_some_and(|epoch| epoch.blob_id == manifest.epoch_blob_id);
+        // Who has read something may know more of them.
+        let all = in_place.is_some() || self.epochs.len() as u64 == manifest.epochs;
+        let current = in_place.is_some() || self.keyring.current().id == manifest.epoch;
+        if !newest || !all || !current || !self.members.contains_key(&wanted.sender) {
             return Err(NotASnapshot("who is in the group"));
         }
-        self.set_ends(&manifest);
+        let chain_before = self.seq_of(&wanted.sender);
+        self.set_ends(at, &manifest);
         let Some(bootstrap) = self.end_bootstrap() else { return Ok(()) };
-        let first = self.mirror_snapshot(at, bootstrap);
+        if chain_before < wanted.seq {
+            self.end_parts(&wanted.sender);
+        }
+        let first = self.mirror_snapshot(at, bootstrap, chain_before);
         let row = SnapshotRow {
             sender: wanted.sender,
             seq: wanted.seq,
@@ -284,28 +401,23 @@ impl Engine {
         for kind in [hot::SNAPSHOT, hot::BASE] {
             self.effects.put(hot_key(kind, &[]), wire::encode(&row));
         }
-        self.snapshot = Some(row.clone());
-        self.base = Some(Base { row, manifest });
-        self.relays[at].forget_reading();
-        self.relays.all().for_each(|at| self.stand_on_base(at));
-        self.subscribe_others(at);
+        let snapshot = Snapshot { row, manifest };
+        if let Some(end) = in_place {
+            self.cover(at, end, &snapshot.manifest, &wanted);
+        }
+        self.note_covered(&snapshot);
+        self.snapshot = Some(snapshot.clone());
+        self.base = Some(snapshot);
         self.progress_changed = true;
+        if in_place.is_some() {
+            return Ok(());
+        }
+        self.relays[at].forget_reading();
+        self.stand_on_base(at);
+        self.subscribe_others(at);
         self.event(Event::EntriesAvailable { position: self.progress.position });
         self.event(Event::StatusChanged);
         Ok(())
-    }
-
-    /// The snapshot's bytes.
-    fn open_parts(&self, bootstrap: &Bootstrap) -> Result<Bytes, NotASnapshot> {
-        let mut bodies = Vec::with_capacity(bootstrap.bytes);
-        for (_, found) in bootstrap.found.range(..bootstrap.wanted.seq) {
-            let part = seal::open(&self.keyring, &found.envelope).map_err(|_| NotASnapshot("parts"))?.into_claims();
-            if part.kind != Kind::PART {
-                return Err(NotASnapshot("parts"));
-            }
-            bodies.extend_from_slice(&part.body);
-        }
-        Ok(bodies.into())
     }
 
     /// Goes through a control archive: each envelope is checked by those before it, as in a log.
@@ -316,6 +428,9 @@ impl Engine {
             let (blob_id, timeline) = (blob_id(&envelope), Timeline::ZERO);
             let placed = Placed { at, timeline, cursor: 0, observed: FoldHash::ZERO, blob_id, envelope };
             if is_epoch(&placed.envelope) {
+                if self.epochs.iter().any(|epoch| epoch.blob_id == placed.blob_id) {
+                    continue;
+                }
                 let before = self.epochs.len();
                 let accepted = self.accept_epoch(placed);
                 if accepted.is_err() || self.epochs.len() != before + 1 {
@@ -325,6 +440,10 @@ impl Engine {
             }
             let entry = seal::open(&self.keyring, &placed.envelope).ok().and_then(|entry| entry.verify().ok());
             let entry = entry.ok_or(NotASnapshot("an entry of the archive"))?;
+            if entry.seq <= self.seq_of(&entry.sender) {
+                // Read before.
+                continue;
+            }
             if matches!(entry.kind, Kind::JOIN | Kind::PAPER) && !matches!(self.admit(&entry), Admission::Member) {
                 return Err(NotASnapshot("a certificate"));
             }
@@ -336,30 +455,63 @@ impl Engine {
         Ok(())
     }
 
-    /// The chains go on from where the snapshot ends in them.
-    fn set_ends(&mut self, manifest: &Manifest) {
+    /// The chains go on from where the snapshot ends in them, if they did not come further here.
+    fn set_ends(&mut self, at: RelayAt, manifest: &Manifest) {
+        let me = self.me.device();
         for head in manifest.heads.iter() {
-            let (seq, blob_id) = (head.seq, head.blob_id);
-            self.chains.insert(head.device, ChainRow { seq, blob_id, said_seq: 0, sent_at_ms: 0 });
-            self.chains_changed.insert(head.device);
-            if let Some(removed) = self.removed.get_mut(&head.device) {
+            let (device, seq, blob_id) = (head.device, head.seq, head.blob_id);
+            let before = self.chains.get(&device).map_or((0, 0), |chain| (chain.seq, chain.said_seq));
+            if device == me && seq > before.0 {
+                self.own_entries_covered(at, before.0, seq, blob_id);
+            }
+            if seq > before.0 {
+                self.chains.insert(device, ChainRow { seq, blob_id, said_seq: before.1, sent_at_ms: 0 });
+                self.chains_changed.insert(device);
+                self.end_parts(&device);
+            }
+            if let Some(removed) = self.removed.get_mut(&device).filter(|removed| removed.last_seq <= seq) {
                 (removed.last_seq, removed.last_hash) = (seq, SeenHash::of(&blob_id));
-                self.effects.put(hot_key(hot::REMOVED, &head.device.0), wire::encode(removed));
+                self.effects.put(hot_key(hot::REMOVED, &device.0), wire::encode(removed));
             }
         }
-        self.wanted.clear();
+        let chains = &self.chains;
+        self.wanted.retain(|device, seq| chains.get(device).is_none_or(|chain| chain.seq < *seq));
         self.progress.lamport = self.progress.lamport.max(manifest.lamport);
+        let past: Vec<_> = self.held.keys().filter(|(device, seq)| manifest.covers(device, *seq)).copied().collect();
+        for key in past {
+            if let Some(row) = self.held.remove(&key) {
+                self.held_bytes -= row.envelope.len();
+                self.effects.delete(rows::held_key(&key.0, key.1));
+            }
+        }
+        for head in manifest.heads.iter() {
+            self.release_held(head.device, (at, Timeline::ZERO, 0));
+        }
+    }
+
+    /// The snapshot has own entries that this device had sent and not read back.
+    fn own_entries_covered(&mut self, at: RelayAt, from_seq: u64, to_seq: u64, blob_id: BlobId) {
+        if to_seq > self.progress.sealed_seq {
+            return self.stop_writing();
+        }
+        if self.wrote_otherwise(to_seq, blob_id) {
+            return;
+        }
+        (from_seq + 1..to_seq).for_each(|seq| self.effects.delete(rows::outbox_key(seq)));
+        self.own_entry_stored(at, to_seq);
     }
 
     /// Keeps the snapshot's own entries; the manifest is the app's first entry.
-    fn mirror_snapshot(&mut self, at: RelayAt, bootstrap: Bootstrap) -> super::mirror::Place {
+    fn mirror_snapshot(&mut self, at: RelayAt, bootstrap: Bootstrap, chain_before: u64) -> super::mirror::Place {
         let (sender, last, timeline) = (bootstrap.wanted.sender, bootstrap.wanted.seq, self.relays[at].row.timeline);
         let mut first = None;
         for (seq, found) in bootstrap.found {
             let Found { blob_id, cursor, observed, envelope, .. } = found;
             let placed = Placed { at, timeline, cursor, observed, blob_id, envelope };
             let for_app = first.filter(|_| seq == last).map_or(ForApp::Nothing, |first| ForApp::Batch { first });
-            let place = self.mirror(placed, Some((sender, seq)), for_app, false);
+            // What came from another relay is in the index.
+            let in_chain = Some((sender, seq)).filter(|_| seq > chain_before);
+            let place = self.mirror(placed, in_chain, for_app, false);
             first.get_or_insert(place);
         }
         self.progress.others_position = self.progress.position;
@@ -377,7 +529,7 @@ impl Engine {
 
 impl Relay {
     /// What the archive says was read nowhere: the log is about to be.
-    fn forget_reading(&mut self) {
+    pub(super) fn forget_reading(&mut self) {
         self.row.read.clear();
         self.row.epochs_read.iter_mut().for_each(|epoch| epoch.timeline = Timeline::ZERO);
         self.forget_what_was_shown();

@@ -84,12 +84,12 @@ struct Samples {
 }
 
 impl Comparison {
-    /// Whether every cursor up to the last one in common was compared. What was read from another relay
+    /// Whether every cursor up to the last one in common was compared, from where the log begins. What was read from another relay
     /// first stands in the mirror with its place there.
-    fn compared_all(&self) -> bool {
+    fn compared_all(&self, beginning: u64) -> bool {
         let agreed = self.agreed.cursor;
-        let places = self.samples.places.partition_point(|place| place.cursor <= agreed);
-        self.exact && places as u64 == agreed
+        let up_to = |cursor| self.samples.places.partition_point(|place| place.cursor <= cursor);
+        self.exact && agreed >= beginning && (up_to(agreed) - up_to(beginning)) as u64 == agreed - beginning
     }
 }
 
@@ -172,7 +172,13 @@ impl Engine {
         };
         let last = rows.last().map(|row| [row.key.as_slice(), &[0]].concat());
         let (epoch, relay) = (self.progress.epoch_blob_id, &mut self.relays[at]);
+        let beginning = relay.beginning();
         let Some(comparison) = &mut relay.comparison else { return true };
+        // The place from which on the log is there for this device may be in no mirror.
+        let (agreed, differs_at) = (comparison.agreed.cursor, comparison.differs_at);
+        if comparison.samples.places.is_empty() && agreed < beginning.cursor && beginning.cursor < differs_at {
+            comparison.samples.add(beginning);
+        }
         let records = rows.iter().flat_map(|row| Records::of(row.clone())).filter_map(Result::ok);
         if matches!(comparison.step, Step::Recreating { .. }) {
             let envelope = records.map(|record| record.envelope).find(|envelope| blob_id(envelope) == epoch);
@@ -197,7 +203,8 @@ impl Engine {
             };
         }
         for record in records {
-            let between = record.cursor > comparison.agreed.cursor && record.cursor < comparison.differs_at;
+            let served = record.cursor + 1 >= relay.row.floor;
+            let between = served && record.cursor > comparison.agreed.cursor && record.cursor < comparison.differs_at;
             if between && relay.row.shows(record.timeline, record.cursor) {
                 let blob_id = blob_id(&record.envelope);
                 comparison.samples.add(Anchor { cursor: record.cursor, blob_id, observed: record.observed });
@@ -314,13 +321,14 @@ impl Engine {
     fn adopt(&mut self, at: RelayAt, timeline: Timeline) {
         let relay = &mut self.relays[at];
         let Some(mut comparison) = relay.comparison.take() else { return };
-        if !comparison.compared_all() {
+        if !comparison.compared_all(relay.beginning().cursor) {
             // Between two places that agree others may have changed theirs.
             comparison.agreed.observed = FoldHash::ZERO;
             relay.row.observed = FoldHash::ZERO;
         }
         relay.begin_timeline(timeline, comparison.agreed, comparison.declared);
         self.stand_on_base(at);
+        self.stand_on_covered(at);
         self.tell_of_what_was_caught(at);
         self.subscribe(at);
         self.event(Event::StatusChanged);
@@ -357,6 +365,8 @@ impl super::relay::Relay {
         let row = &mut self.row;
         // What was acknowledged may be gone without having been read.
         let lost = agreed.cursor < row.cursor || agreed.cursor == 0;
+        // Of another log nobody has said what stands for it.
+        row.covered.take_if(|covered| covered.cursor > agreed.cursor);
         for past in &mut row.past {
             past.to_cursor = past.to_cursor.min(agreed.cursor);
         }

@@ -14,7 +14,7 @@ use zerok_sync_protocol::limits::{
     DEAD_AFTER_PING_MS, DEAD_AFTER_WAKE_PING_MS, ENVELOPE_BYTES_MAX_DEFAULT, ERROR_DETAIL_BYTES_MAX,
     FRAME_OVERHEAD_BYTES_MAX, PING_AFTER_IDLE_MS, RETRY_AFTER_MAX_MS, RETRY_AFTER_MAX_UNAUTHENTICATED_MS,
 };
-use zerok_sync_protocol::{BlobId, ClientFrame, EpochId, ErrorCode, NoisePublicKey, RelayFrame};
+use zerok_sync_protocol::{ClientFrame, EpochId, ErrorCode, NoisePublicKey, RelayFrame};
 
 use super::Engine;
 use super::backoff::Backoff;
@@ -286,7 +286,15 @@ impl Engine {
         let sessions = self.relays.all().filter_map(|at| self.session_deadline_ms(at));
         let receipts = self.relays.all().filter_map(|at| self.receipt_due_ms(at));
         let presence = self.relays.all().filter_map(|at| self.presence_due_ms(at));
-        sessions.chain(receipts).chain(presence).chain(repairs).chain(rechecks).chain(suspicions).min()
+        let truncations = self.relays.all().filter_map(|at| self.truncation_due_ms(at));
+        sessions
+            .chain(receipts)
+            .chain(presence)
+            .chain(truncations)
+            .chain(repairs)
+            .chain(rechecks)
+            .chain(suspicions)
+            .min()
     }
 
     fn session_deadline_ms(&self, at: RelayAt) -> Option<u64> {
@@ -433,6 +441,7 @@ impl Engine {
     }
 
     fn drop_link(&mut self, at: RelayAt) {
+        self.taking_lost(at);
         self.relays[at].forget_questions();
         // Behind what was already said on it, so that a last frame arrives, and behind its `Connect`.
         match &self.relays[at].session.state {
@@ -523,7 +532,9 @@ impl Engine {
             }
             (Phase::Live, RelayFrame::Entries { items }) => {
                 let bytes = open.relay.last_frame_bytes() as u64;
-                if self.bootstrap.is_none() {
+                if self.searches_snapshot(at) {
+                    self.reset_page(at, items.into_vec())?;
+                } else if !self.searches(at) {
                     self.on_entries(at, items.into_vec())?;
                 } else if self.search_page(at, items.into_vec())? {
                     // Once more, for good.
@@ -532,13 +543,20 @@ impl Engine {
                 self.give_credit(at, bytes);
                 Ok(())
             }
-            (Phase::Live, RelayFrame::CaughtUp { .. }) if self.bootstrap.is_some() => {
-                self.search_ended(at)?;
-                self.reconnect(now, at);
+            (Phase::Live, RelayFrame::CaughtUp { .. }) if self.searches_snapshot(at) => {
+                self.reset_searched(at);
+                Ok(())
+            }
+            (Phase::Live, RelayFrame::CaughtUp { .. }) if self.searches(at) => {
+                if self.search_ended(at)? {
+                    self.reconnect(now, at);
+                }
                 Ok(())
             }
             (Phase::Live, RelayFrame::CaughtUp { head }) => self.on_caught_up(at, head),
             (Phase::Live, RelayFrame::PushAck { push, results }) => self.on_push_ack(now, at, push, &results),
+            (Phase::Live, RelayFrame::Truncated { floor }) => self.on_truncated(at, floor),
+            (Phase::Live, RelayFrame::Probed { blob_ids }) if self.reset_probed(now, at, &blob_ids) => Ok(()),
             (Phase::Live, RelayFrame::Probed { blob_ids }) => self.on_probed(now, at, &blob_ids),
             (Phase::Live, RelayFrame::TimelineChanged { timeline }) => self.on_timeline_changed(at, timeline),
             (Phase::Live, RelayFrame::MissingBlobs { bitmap }) => self.on_missing_blobs(now, at, &bitmap),
@@ -570,10 +588,16 @@ impl Engine {
         if self.bootstrap.is_some() && !self.begin_search(at) {
             return;
         }
-        let again = self.bootstrap.is_none() && self.begin_recheck(at);
+        if self.is_below_floor(at) {
+            // The snapshot that was named is not the one that the log goes on from.
+            self.search_overtaken(at);
+            return self.begin_reset(at);
+        }
+        let again = !self.searches(at) && self.begin_recheck(at);
         let relay = &mut self.relays[at];
+        let beginning = relay.beginning();
         let (after, blob_id_at_after) =
-            if again { (0, BlobId::ZERO) } else { (relay.row.cursor, relay.row.blob_id_at_cursor) };
+            if again { (beginning.cursor, beginning.blob_id) } else { (relay.row.cursor, relay.row.blob_id_at_cursor) };
         let subscribe = ClientFrame::Subscribe {
             timeline: relay.row.timeline,
             after,
@@ -615,6 +639,11 @@ impl Engine {
             }
             Some(ErrorCode::DeviceRevoked) => {
                 return self.lose(now, at, Some(Problem::Revoked), REFUSED_RETRY_MS);
+            }
+            Some(code) if self.truncation_refused(now, at, code, retry_after_ms) => return,
+            // The floor has overtaken it: the next session says where it stands.
+            Some(ErrorCode::BelowFloor) if self.relays[at].session.live_ref().is_some() => {
+                return self.lose(now, at, None, 0);
             }
             Some(ErrorCode::RateLimited) if self.whispers_refused(now, at, retry_after_ms) => return,
             Some(ErrorCode::Diverged) if self.relays[at].session.live_ref().is_some() => {

@@ -36,6 +36,9 @@ pub struct Entry {
     pub sender: DeviceId,
     /// Whether that was this device.
     pub own: bool,
+    /// Whether the app's state lacks it: another device wrote it, or it is an own one behind a snapshot
+    /// that took the place of that state and does not hold it.
+    pub news: bool,
     /// The author's wall clock, Unix milliseconds: information only.
     pub sent_at_ms: u64,
     /// With `sender` and `seq`, a total order that is the same on every device.
@@ -57,6 +60,8 @@ pub struct Entry {
 pub struct EntryReader {
     keyring: Arc<Keyring>,
     me: DeviceId,
+    /// Position of the snapshot that took the place of the app's state, and the last own entry then.
+    reset: Option<(u64, u64)>,
 }
 
 /// What stands at one of the app's positions.
@@ -110,7 +115,9 @@ impl Engine {
     /// What opens the rows that are stored now.
     #[must_use]
     pub fn entry_reader(&self) -> EntryReader {
-        EntryReader { keyring: self.keyring.clone(), me: self.me.device() }
+        let (position, seq) = (self.progress.reset_position, self.progress.reset_seq);
+        let reset = (position > 0).then_some((position, seq));
+        EntryReader { keyring: self.keyring.clone(), me: self.me.device(), reset }
     }
 }
 
@@ -149,12 +156,16 @@ impl EntryReader {
         let opened = seal::open(&self.keyring, &record.envelope).map_err(|_| OpenError::Corrupt("entry"))?;
         let blob_id = opened.blob_id();
         let content = opened.into_claims();
+        let own = content.sender == self.me;
+        let position = record.place.position;
+        let behind_reset = self.reset.is_some_and(|(reset, seq)| position >= reset && content.seq <= seq);
         Ok(Entry {
-            position: record.place.position,
+            position,
             cursor: record.cursor,
             blob_id,
             sender: content.sender,
-            own: content.sender == self.me,
+            own,
+            news: !own || behind_reset,
             sent_at_ms: content.sent_at_ms,
             lamport: content.lamport,
             seq: content.seq,
@@ -177,12 +188,12 @@ impl Stored {
         }
     }
 
-    /// Whether this device wrote it.
+    /// Whether the app's state lacks it.
     #[must_use]
-    pub fn own(&self) -> bool {
+    pub fn is_news(&self) -> bool {
         match self {
-            Self::Whole(entry) => entry.own,
-            Self::InParts(batch) => batch.own(),
+            Self::Whole(entry) => entry.news,
+            Self::InParts(batch) => batch.is_news(),
         }
     }
 
@@ -211,10 +222,10 @@ impl InParts {
         self.entry.position
     }
 
-    /// Whether this device wrote it.
+    /// Whether the app's state lacks it.
     #[must_use]
-    pub fn own(&self) -> bool {
-        self.entry.own
+    pub fn is_news(&self) -> bool {
+        self.entry.news
     }
 
     /// Which rows it wants next, some of them at least; nothing once it is whole.

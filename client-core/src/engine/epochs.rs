@@ -67,7 +67,8 @@ impl Engine {
             return Ok(());
         }
         if self.relays.iter().any(|relay| relay.has_epoch(placed.blob_id)) {
-            if self.relays[placed.at].epoch_read_again(placed.blob_id) {
+            let gone = self.relays[placed.at].need_not_have_epoch(&placed.blob_id);
+            if self.relays[placed.at].epoch_read_again(placed.blob_id) && !gone {
                 self.find(IntegrityEvent::Replayed { cursor: placed.cursor, blob_id: placed.blob_id });
             }
             return Ok(());
@@ -237,6 +238,8 @@ impl Engine {
             None => match epoch::unwrap_secret(self.keyring.group(), &self.me, epoch_envelope) {
                 Ok(secret) => {
                     self.learn_older_secrets(&secret, epoch_envelope);
+                    let older = self.open_with(&secret, epoch_envelope).map(|signed| signed.keyring.to_vec());
+                    self.relays[at].handed_out = older.into_iter().flatten().chain([secret.clone()]).collect();
                     Some(EpochKeys::derive(self.keyring.group(), &secret))
                 }
                 // Another group's log with the same key cannot be; an unreadable one may be followed by

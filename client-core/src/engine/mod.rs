@@ -15,6 +15,7 @@
 //! | [`outbox`], [`writing`] | own entries: queued, sealed at the first send, pushed, acknowledged |
 //! | [`batches`] | pushes larger than one entry: parts and a commit |
 //! | [`compaction`], [`snapshots`], [`bootstrap`] | making a snapshot; comparing another device's; beginning with one |
+//! | [`truncating`], [`resetting`] | giving up what a snapshot stands for; going on from one where a log has given that up |
 //! | [`reading`], [`accepting`], [`epochs`] | the relay's log: verified page by page, ordered per sender, delivered |
 //! | [`comparing`], [`rechecking`], [`repairing`], [`incident`] | a relay that lost something: found out, put right, told |
 //! | [`receipts`], [`presence`] | what this device has and the others have; who is there now |
@@ -61,10 +62,12 @@ mod refounding;
 mod relay;
 mod repairing;
 mod resending;
+mod resetting;
 mod rotating;
 pub(crate) mod rows;
 mod snapshots;
 mod status;
+mod truncating;
 mod writing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -80,7 +83,7 @@ pub use batches::PUSH_BYTES_MAX;
 pub use bringing::{FormerEntry, FormerGroup};
 pub use entries::{Entry, EntryReader, InParts, Stored, StoredEntries};
 pub use opening::{Founding, Secrets};
-pub use status::{Connection, GrantedDevice, Member, RelayStatus, STALE_AFTER_MS, Status};
+pub use status::{Connection, GrantedDevice, Member, RelayStatus, STALE_AFTER_MS, SnapshotStatus, Status};
 
 use crate::error::{OpenError, PushError};
 use crate::event::{Event, IntegrityEvent};
@@ -88,7 +91,7 @@ use crate::id::DeviceId;
 use crate::io::{Input, Machine, Now, Output, Row, ScanId};
 use crate::keyring::Keyring;
 use crate::keys::{Membership, MembershipSeed, StoreKey};
-use bootstrap::{Base, Bootstrap};
+use bootstrap::Bootstrap;
 use branching::Doubt;
 use compaction::Compaction;
 use effects::Effects;
@@ -103,7 +106,7 @@ use rows::{
     ChainRow, EarlyEpochRow, EpochRow, GrantedRow, GroupRow, HeldRow, JoiningRow, LeavingRow, MemberRow, PartsRow,
     ProgressRow, RemovedRow, SnapshotRow, hot, hot_key,
 };
-use snapshots::SnapshotCheck;
+use snapshots::{Snapshot, SnapshotCheck};
 
 /// Findings that `status` lists.
 const FINDINGS_LISTED_MAX: usize = 64;
@@ -153,15 +156,15 @@ pub struct Engine {
     /// Parts at the end of a device's chain whose commit has not come.
     parts: BTreeMap<DeviceId, PartsRow>,
     /// The newest snapshot that is as this device has it.
-    snapshot: Option<SnapshotRow>,
-    /// One that is still to be compared …
-    candidate: Option<SnapshotRow>,
-    /// … and is being.
+    snapshot: Option<Snapshot>,
+    /// Those that are still to be compared, …
+    candidates: VecDeque<SnapshotRow>,
+    /// … and the first of them that is being.
     snapshot_check: Option<SnapshotCheck>,
     /// The one that this device is to begin with, until it was found …
     bootstrap: Option<Bootstrap>,
     /// … and has begun with.
-    base: Option<Base>,
+    base: Option<Snapshot>,
     /// One that is being made here.
     compaction: Option<Compaction>,
     /// The app was told in this run that the log has outgrown its snapshot.
@@ -284,6 +287,8 @@ impl Engine {
         self.pump_recovery(now);
         self.pump_rotation(now);
         self.check_candidate();
+        self.pump_resets(now);
+        self.pump_truncation(now);
         self.advise_compaction();
         self.pump_outbox(now);
         self.pump_receipts(now);
@@ -397,6 +402,7 @@ impl Engine {
                 self.event(Event::StatusChanged);
             }
         } else if !self.compaction_scanned(id, &rows)
+            && !self.again_scanned(now, id, &rows)
             && !self.snapshot_scanned(id, &rows)
             && !self.comparison_scanned(now, id, &rows)
         {

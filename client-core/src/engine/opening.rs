@@ -9,7 +9,7 @@ use rand_core::SeedableRng;
 use zerok_sync_protocol::BlobId;
 use zerok_sync_protocol::wire::Wire;
 
-use super::bootstrap::{Base, Bootstrap};
+use super::bootstrap::Bootstrap;
 use super::connection::random;
 use super::effects::Effects;
 use super::mirror::MirrorWriter;
@@ -20,8 +20,9 @@ use super::relay::{Relay, Relays};
 use super::rotating::Rotation;
 use super::rows::{
     self, ChainRow, FORMAT, FormatRow, GroupRow, HeldRow, IdentityRow, InitialState, MemberRow, ProgressRow, RelayRow,
-    hot, hot_key, initial_rows,
+    SnapshotRow, hot, hot_key, initial_rows,
 };
+use super::snapshots::Snapshot;
 use super::{Engine, FINDINGS_LISTED_MAX};
 use crate::certificate::DeviceName;
 use crate::epoch;
@@ -124,16 +125,12 @@ impl Engine {
             chains: map_of(rows.many::<ChainRow, _>(hot::CHAIN, "chain", DeviceId::from_slice)?),
             chains_changed: BTreeSet::new(),
             mirror: MirrorWriter::default(),
-            snapshot: rows.one(hot::SNAPSHOT, "snapshot")?,
-            candidate: rows.one(hot::CANDIDATE, "snapshot")?,
+            snapshot: rows.snapshot(hot::SNAPSHOT)?,
+            candidates: rows.many(hot::CANDIDATE, "snapshot", |_| Some(()))?.into_iter().map(|((), row)| row).collect(),
             snapshot_check: None,
             compaction: None,
             bootstrap: rows.one(hot::START, "snapshot")?.map(Bootstrap::new),
-            base: rows
-                .one(hot::BASE, "snapshot")?
-                .map(Base::of)
-                .transpose()
-                .map_err(|_| OpenError::Corrupt("snapshot"))?,
+            base: rows.snapshot(hot::BASE)?,
             advised: false,
             parts: map_of(rows.many(hot::PARTS, "parts", DeviceId::from_slice)?),
             held_bytes: held.values().map(|row| row.envelope.len()).sum(),
@@ -233,6 +230,11 @@ impl HotRows {
 
     fn one<T: Wire>(&self, kind: u8, what: &'static str) -> Result<Option<T>, OpenError> {
         self.0.get(&hot_key(kind, &[])).map(|value| rows::decode(value, what)).transpose()
+    }
+
+    fn snapshot(&self, kind: u8) -> Result<Option<Snapshot>, OpenError> {
+        let row: Option<SnapshotRow> = self.one(kind, "snapshot")?;
+        row.map(Snapshot::of).transpose().map_err(|_| OpenError::Corrupt("snapshot"))
     }
 
     /// Every row of a kind, with what `parse` makes of the rest of its key.

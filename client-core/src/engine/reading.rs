@@ -127,6 +127,11 @@ impl Engine {
                     return Err(Problem::ProtocolViolation("a stub for what this session did not push"));
                 };
                 let envelope = self.outbox.envelope_of(&blob_id);
+                match &pushed {
+                    Pushed::Own { seq } => self.relays[at].shown_as_stub(self.me.device(), *seq),
+                    Pushed::PutBack { entry: Some((sender, seq)), .. } => self.relays[at].shown_as_stub(*sender, *seq),
+                    Pushed::PutBack { .. } => {}
+                }
                 match pushed {
                     Pushed::Own { .. } if envelope.is_some() => {}
                     // Another relay showed it first: it is in the mirror.

@@ -15,6 +15,7 @@ use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::frame::EntryItem;
 
 use super::Engine;
+use super::comparing::Anchor;
 use super::reading::{Placed, is_epoch};
 use super::relay::RelayAt;
 use crate::error::Problem;
@@ -88,9 +89,9 @@ impl Found {
 }
 
 impl Recheck {
-    fn new(purpose: RecheckFor) -> Self {
+    fn new(purpose: RecheckFor, from: Anchor) -> Self {
         let found = Found::new(purpose);
-        Self { cursor: 0, observed: FoldHash::start(), chains: BTreeMap::new(), found }
+        Self { cursor: from.cursor, observed: from.observed, chains: BTreeMap::new(), found }
     }
 }
 
@@ -120,12 +121,14 @@ impl Engine {
         self.step(now);
     }
 
-    /// Begins a recheck if one is wanted; whether to read from the first cursor.
+    /// Begins a recheck if one is wanted; whether to read from where the log begins.
     pub(super) fn begin_recheck(&mut self, at: RelayAt) -> bool {
         let relay = &mut self.relays[at];
-        let from_the_first =
-            relay.session.live_ref().and_then(|open| open.log.as_ref()).is_some_and(|log| log.floor <= 1);
-        relay.recheck = relay.recheck_wanted.filter(|_| from_the_first && relay.row.cursor > 0).map(Recheck::new);
+        let beginning = relay.beginning();
+        // A floor that no snapshot stands for is a finding of its own.
+        let known = relay.row.floor <= beginning.cursor + 1 && beginning.cursor < relay.row.cursor;
+        let wanted = relay.recheck_wanted.filter(|_| known);
+        relay.recheck = wanted.map(|purpose| Recheck::new(purpose, beginning));
         if relay.recheck.is_none() {
             relay.recheck_wanted = None;
         }

@@ -8,7 +8,7 @@
 //! is read back afterwards is the proof. New pushes wait behind the walk by themselves: the window
 //! begins behind what is not there yet.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use rand_core::Rng;
@@ -38,6 +38,11 @@ const REPAIR_DELAY_MS: u64 = 1_000;
 
 /// The same where nobody else could: time for what was accepted to be on disk, where the walk reads.
 const REPAIR_ALONE_DELAY_MS: u64 = 100;
+/// What this device has only a snapshot of, others may have: how long a relay is given between two
+/// looks at it …
+const GAP_DELAY_MS: u64 = 15_000;
+/// … and how often, before what comes behind goes up without it: two minutes.
+const GAP_WALKS_MAX: u32 = 8;
 /// Something could not be read: how long whoever has it is given to put it back.
 const RECHECK_AFTER_MS: u64 = 15_000;
 /// An anomaly in a live session is told after this long, unless an incident explains it by then.
@@ -54,6 +59,8 @@ pub(super) struct Repair {
     read_to: Place,
     examined: u64,
     uploaded: u64,
+    /// Something waits for what stands before it in its sender's chain, and is not here.
+    waits: bool,
 }
 
 #[derive(Debug)]
@@ -130,6 +137,7 @@ impl Engine {
                 }
                 None if relay.lacks(&self.chains, self.progress.epoch_blob_id) => {
                     let delay_ms = match self.members.len() {
+                        _ if relay.gap_walks > 0 => GAP_DELAY_MS,
                         0 | 1 if self.relays.is_alone() => REPAIR_ALONE_DELAY_MS,
                         _ => REPAIR_DELAY_MS + self.rng.next_u64() % REPAIR_DELAY_MS,
                     };
@@ -206,7 +214,14 @@ impl Engine {
         };
         let relay = &self.relays[at];
         let blob_id = blob_id(&record.envelope);
-        let shown = relay.row.shows(record.timeline, record.cursor);
+        let given_up = match &entry {
+            Some((sender, seq)) => relay.need_not_have(sender, *seq),
+            None => relay.need_not_have_epoch(&blob_id),
+        };
+        if given_up {
+            return None;
+        }
+        let shown = relay.row.shows(record.timeline, record.cursor) && record.cursor >= relay.row.floor;
         let (read_there, damaged) = match &relay.rechecked {
             None => (shown, false),
             Some(found) => {
@@ -288,10 +303,39 @@ impl Engine {
         if dry {
             return self.ask_missing(now, at);
         }
+        let all = out.len();
+        let out = self.in_their_order(at, &batch, out);
+        let waits = out.len() < all;
         if let Some(repair) = &mut self.relays[at].repair {
+            repair.waits |= waits;
             repair.step = Step::Uploading { batch, missing: out, next: 0, answered: 0 };
         }
         self.upload(now, at);
+    }
+
+    /// What of these may go up: an entry whose predecessor in its chain stands there, or goes up before
+    /// it. Who began with a snapshot may have no more than what comes behind a hole.
+    fn in_their_order(&self, at: RelayAt, batch: &[Piece], out: Vec<usize>) -> Vec<usize> {
+        if self.base.is_none() || self.relays[at].rechecked.is_some() {
+            return out;
+        }
+        let mut there: BTreeMap<DeviceId, u64> = BTreeMap::new();
+        let mut missing = out.into_iter().peekable();
+        let mut may_go = Vec::new();
+        for (index, piece) in batch.iter().enumerate() {
+            let is_missing = missing.next_if_eq(&index).is_some();
+            let Some((sender, seq)) = piece.entry else {
+                may_go.extend(is_missing.then_some(index));
+                continue;
+            };
+            let last = there.entry(sender).or_insert_with(|| self.relays[at].there_seq(&sender));
+            let follows = seq <= *last + 1;
+            may_go.extend((is_missing && follows).then_some(index));
+            if follows {
+                *last = seq.max(*last);
+            }
+        }
+        may_go
     }
 
     /// Sends what is missing, within what may be unanswered; ends the batch once all is answered.
@@ -370,7 +414,8 @@ impl Engine {
             }
         }
         let relay = &mut self.relays[at];
-        if let Some(last) = batch.last().filter(|last| last.place > relay.row.whole_to()) {
+        let waits = relay.repair.as_ref().is_some_and(|repair| repair.waits);
+        if let Some(last) = batch.last().filter(|last| !waits && last.place > relay.row.whole_to()) {
             relay.row.set_whole_to(last.place);
             relay.changed = true;
         }
@@ -383,11 +428,29 @@ impl Engine {
         relay.repair = None;
         relay.changed = true;
         match &relay.rechecked {
-            None => relay.row.rebuilding = false,
+            None => {
+                relay.row.rebuilding = false;
+                self.leave_gaps(at);
+            }
             Some(found) => {
                 relay.row.rebuilding &= found.is_dry();
                 self.recheck_done(now, at);
             }
+        }
+    }
+
+    /// What a snapshot stands for here a relay may get from others. After a while that counts as there.
+    fn leave_gaps(&mut self, at: RelayAt) {
+        let (chains, epoch) = (&self.chains, self.progress.epoch_blob_id);
+        let relay = &mut self.relays[at];
+        if self.base.is_none() || !relay.lacks(chains, epoch) {
+            relay.gap_walks = 0;
+            return;
+        }
+        relay.gap_walks += 1;
+        if relay.gap_walks > GAP_WALKS_MAX {
+            relay.gap_walks = 0;
+            self.stand_on_base(at);
         }
     }
 
@@ -404,7 +467,7 @@ impl Engine {
 impl Repair {
     fn new(until_ms: u64, from: Place) -> Self {
         let step = Step::Waiting { until_ms };
-        Self { step, read: VecDeque::new(), read_all: false, read_to: from, examined: 0, uploaded: 0 }
+        Self { step, read: VecDeque::new(), read_all: false, read_to: from, examined: 0, uploaded: 0, waits: false }
     }
 
     /// When the walk begins, or goes on after a pause that the relay asked for.

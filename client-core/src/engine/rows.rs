@@ -89,7 +89,7 @@ pub(crate) mod hot {
         PARTS = b'q';
         /// [`super::SnapshotRow`], the newest that is as this device has it.
         SNAPSHOT = b's';
-        /// [`super::SnapshotRow`], until it was compared.
+        /// [`super::SnapshotRow`] by `DeviceId` ‖ seq, until it was compared.
         CANDIDATE = b'v';
         /// [`crate::pairing::SnapshotRef`], until the snapshot was found that this device begins with.
         START = b'a';
@@ -228,6 +228,36 @@ wire_struct! {
         unlisted: bool,
         /// What it asks for before it makes a log.
         token: Option<Bytes>,
+        /// Entries with a lower cursor are not served there, by its last word.
+        floor: u64,
+        /// One that no snapshot stands for: that was told, and what it withheld put back.
+        told_floor: u64,
+        /// What snapshots that are as this device has it stand for there.
+        covered: Option<CoveredRow>,
+    }
+}
+
+wire_struct! {
+    /// How far snapshots stand for one relay's log.
+    pub struct CoveredRow {
+        /// Everything up to this cursor …
+        cursor: u64,
+        /// … at which this stands …
+        blob_id: BlobId,
+        /// … and up to which the log folds to this.
+        hash: FoldHash,
+        /// Where each chain stands there.
+        heads: Vec<SeenItem>,
+        /// The epochs up to there.
+        epochs: Vec<BlobId>,
+        /// Who made the snapshot: …
+        sender: DeviceId,
+        /// … of that device's entries from this one …
+        first_seq: u64,
+        /// … to this one, …
+        seq: u64,
+        /// … the manifest.
+        manifest: BlobId,
     }
 }
 
@@ -284,6 +314,9 @@ wire_struct! {
         to_seq: u64,
         /// Everything up to this seq is known to stand there, read or not.
         there_seq: u64,
+        /// Highest seq that was shown as a stub for what this device had pushed: of that it has not seen
+        /// the bytes there.
+        stub_seq: u64,
     }
 }
 
@@ -320,6 +353,10 @@ wire_struct! {
         log_bytes: u64,
         /// What a control archive would take now.
         control_bytes: u64,
+        /// Position of the snapshot that took the place of what was here before; 0 for none.
+        reset_position: u64,
+        /// Own entries up to this one that come behind it are news to the app.
+        reset_seq: u64,
     }
 }
 
@@ -612,6 +649,9 @@ impl RelayRow {
             epochs_there: Vec::new(),
             unlisted: false,
             token: None,
+            floor: 1,
+            told_floor: 0,
+            covered: None,
         }
     }
 
@@ -651,6 +691,11 @@ pub(crate) fn is_hot(key: &[u8]) -> bool {
 /// Key of a hot row.
 pub(crate) fn hot_key(kind: u8, sub: &[u8]) -> Vec<u8> {
     [&[HOT, kind], sub].concat()
+}
+
+/// Key of a snapshot that is still to be compared.
+pub(crate) fn candidate_key(sender: &DeviceId, seq: u64) -> Vec<u8> {
+    [&[HOT, hot::CANDIDATE][..], &sender.0, &seq.to_be_bytes()].concat()
 }
 
 /// Key of a hot row about one entry of one device.
@@ -826,6 +871,8 @@ impl ProgressRow {
             others_position: 0,
             log_bytes: 0,
             control_bytes: 0,
+            reset_position: 0,
+            reset_seq: 0,
         }
     }
 }

@@ -15,13 +15,36 @@ use super::compaction::ControlReading;
 use super::comparing::SCAN_BYTES;
 use super::mirror::{Place, Records};
 use super::reading::is_epoch;
-use super::rows::{PartsRow, SnapshotRow, hot, hot_key};
+use super::rows::{PartsRow, SnapshotRow, candidate_key, hot, hot_key};
 use super::{Engine, mirror};
 use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
 use crate::io::{Row, ScanId};
 use crate::seal::{self, Authenticated};
-use crate::snapshot::{Archived, Head, Manifest};
+use crate::snapshot::{Archived, Head, Manifest, NotASnapshot};
+
+/// Snapshots that wait to be compared: more are not made while one that is newer is under way.
+const CANDIDATES_MAX: usize = 8;
+
+/// A snapshot, and what its manifest says.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshot {
+    pub(super) row: SnapshotRow,
+    pub(super) manifest: Manifest,
+}
+
+impl Snapshot {
+    /// Of a stored row.
+    pub(super) fn of(row: SnapshotRow) -> Result<Self, NotASnapshot> {
+        Ok(Self { manifest: Manifest::parse(&row.manifest)?, row })
+    }
+
+    /// Whether an entry is one of the snapshot's own, its parts or its manifest.
+    pub(super) fn holds(&self, sender: &DeviceId, seq: u64) -> bool {
+        let first = self.row.seq - self.manifest.parts;
+        *sender == self.row.sender && (first..=self.row.seq).contains(&seq)
+    }
+}
 
 /// A snapshot that is being compared.
 #[derive(Debug)]
@@ -70,18 +93,20 @@ impl Engine {
             bytes: manifest.bytes,
         };
         if entry.sender == self.me.device() {
-            return self.snapshot_verified(row);
+            return self.snapshot_verified(Snapshot { row, manifest });
         }
-        self.effects.put(hot_key(hot::CANDIDATE, &[]), wire::encode(&row));
-        self.candidate = Some(row);
-        self.snapshot_check = None;
+        if self.candidates.len() == CANDIDATES_MAX {
+            self.forget_candidate();
+        }
+        self.effects.put(candidate_key(&row.sender, row.seq), wire::encode(&row));
+        self.candidates.push_back(row);
     }
 
     /// Begins to compare a snapshot once everything that it covers is here.
     pub(super) fn check_candidate(&mut self) {
         let epochs = self.epochs.len();
         self.snapshot_check.take_if(|check| matches!(check.step, Step::Unread { epochs: known } if known < epochs));
-        let Some(row) = self.candidate.as_ref().filter(|_| self.snapshot_check.is_none()) else { return };
+        let Some(row) = self.candidates.front().filter(|_| self.snapshot_check.is_none()) else { return };
         let Ok(manifest) = Manifest::parse(&row.manifest) else { return self.stop_corrupt("snapshot") };
         let here = |head: &Head| self.seq_of(&head.device) >= head.seq;
         if !manifest.heads.iter().all(here) {
@@ -166,7 +191,10 @@ impl Engine {
         };
         match next {
             Ok(Some(step)) => self.snapshot_check = Some(SnapshotCheck { row, manifest, step }),
-            Ok(None) => self.snapshot_verified(row),
+            Ok(None) => {
+                self.forget_candidate();
+                self.snapshot_verified(Snapshot { row, manifest });
+            }
             Err(Contradiction) => self.refuse_snapshot(&row),
         }
         true
@@ -201,9 +229,14 @@ impl Engine {
         Step::Unread { epochs: self.epochs.len() }
     }
 
+    /// Whether a snapshot is being compared with what is here.
+    pub(super) fn is_comparing_snapshot(&self) -> bool {
+        self.snapshot_check.as_ref().is_some_and(|check| !matches!(check.step, Step::Unread { .. }))
+    }
+
     /// Whether a snapshot still waits to be compared.
     pub(super) fn is_candidate(&self, sender: &DeviceId, seq: u64) -> bool {
-        self.candidate.as_ref().is_some_and(|row| (row.sender, row.seq) == (*sender, seq))
+        self.candidates.iter().any(|row| (row.sender, row.seq) == (*sender, seq))
     }
 
     /// Whether a chain has this entry there, as the index says, or what this device began with.
@@ -261,13 +294,13 @@ impl Engine {
     }
 
     /// It is as this device has it: the newest one counts.
-    fn snapshot_verified(&mut self, row: SnapshotRow) {
-        self.forget_candidate();
+    pub(super) fn snapshot_verified(&mut self, snapshot: Snapshot) {
+        self.note_covered(&snapshot);
         // Two devices may have made one each: every device ends with the one that covers more.
-        let worth = |row: &SnapshotRow| (row.lamport, row.sender, row.seq);
-        if self.snapshot.as_ref().is_none_or(|newest| worth(newest) < worth(&row)) {
-            self.effects.put(hot_key(hot::SNAPSHOT, &[]), wire::encode(&row));
-            self.snapshot = Some(row);
+        let worth = |it: &Snapshot| (it.row.lamport, it.row.sender, it.row.seq);
+        if self.snapshot.as_ref().is_none_or(|newest| worth(newest) < worth(&snapshot)) {
+            self.effects.put(hot_key(hot::SNAPSHOT, &[]), wire::encode(&snapshot.row));
+            self.snapshot = Some(snapshot);
         }
         self.progress.log_bytes = 0;
         self.progress_changed = true;
@@ -275,10 +308,11 @@ impl Engine {
         self.event(Event::StatusChanged);
     }
 
+    /// The oldest of those that wait does so no more.
     fn forget_candidate(&mut self) {
         self.snapshot_check = None;
-        if self.candidate.take().is_some() {
-            self.effects.delete(hot_key(hot::CANDIDATE, &[]));
+        if let Some(row) = self.candidates.pop_front() {
+            self.effects.delete(candidate_key(&row.sender, row.seq));
         }
     }
 }

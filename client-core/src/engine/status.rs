@@ -120,8 +120,19 @@ pub struct Status {
     pub everywhere_push: u64,
     /// Why there is no live connection to any relay, or why pushes wait.
     pub problem: Option<Problem>,
+    /// The newest snapshot that is as this device has the log.
+    pub snapshot: Option<SnapshotStatus>,
     /// What was found of late, oldest first; bounded.
     pub integrity: Vec<IntegrityEvent>,
+}
+
+/// A snapshot of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotStatus {
+    /// Who made it.
+    pub device: DeviceId,
+    /// Bytes of it, who is in the group among them.
+    pub bytes: u64,
 }
 
 /// How one relay stands.
@@ -144,6 +155,10 @@ pub struct RelayStatus {
     pub put_back: u64,
     /// Highest cursor it told of in this session.
     pub head: Option<u64>,
+    /// It serves entries from this cursor on: a snapshot stands for those before.
+    pub floor: u64,
+    /// Where its floor may go, by the snapshots that are as this device has the log.
+    pub floor_max: u64,
     /// Highest push number it has acknowledged, with all before it.
     pub acked_push: u64,
     /// Why there is no live connection to it, or why pushes wait.
@@ -163,6 +178,8 @@ impl RelayStatus {
             unhealed: relay.unhealed,
             put_back: relay.put_back,
             head: relay.session.live_ref().map(|open| open.head),
+            floor: relay.row.floor,
+            floor_max: relay.floor_max(),
             acked_push: relay.row.acked_seq,
             problem: relay.problem.clone(),
         }
@@ -261,7 +278,7 @@ impl Engine {
         let open = best.session.live_ref();
         Status {
             connection: best.session.connection(),
-            caught_up: open.is_some_and(|open| open.caught_up) && self.lookups.is_empty(),
+            caught_up: open.is_some_and(|open| open.caught_up) && self.lookups.is_empty() && !self.is_settling_floors(),
             relay: self.relays[self.relays.home()].address(),
             relays: self.relays_listed(),
             device: me,
@@ -287,6 +304,10 @@ impl Engine {
             acked_push: self.progress.acked_seq,
             everywhere_push: self.everywhere_seq(),
             problem: best.problem.clone(),
+            snapshot: self
+                .snapshot
+                .as_ref()
+                .map(|snapshot| SnapshotStatus { device: snapshot.row.sender, bytes: snapshot.row.bytes }),
             integrity: self.findings.iter().cloned().collect(),
         }
     }

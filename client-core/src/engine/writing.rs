@@ -68,7 +68,8 @@ impl Engine {
 
     fn pump_to(&mut self, now: Now, at: RelayAt) {
         let may_seal = self.may_seal(at);
-        let behind = self.relays[at].comparison.is_some() || self.relays[at].row.rebuilding;
+        let relay = &self.relays[at];
+        let behind = relay.comparison.is_some() || relay.row.rebuilding || relay.reset.is_some();
         let may_push = self.is_at_newest_epoch(at) && !self.progress.copied && !behind;
         let Some(open) = self.relays[at].session.live() else { return };
         if now.mono_ms < open.push_again_ms {

@@ -195,6 +195,7 @@ impl Archive {
             blob_id,
             sender: content.sender,
             own: content.sender == self.group.device,
+            news: content.sender != self.group.device,
             sent_at_ms: content.sent_at_ms,
             lamport: content.lamport,
             seq: content.seq,

@@ -16,7 +16,7 @@
 //! Invariants: nothing of the relay's is used before the anchor opened; no session is opened under
 //! another group's keys; every failure before the commit leaves nothing behind, and the words good.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
@@ -25,23 +25,29 @@ use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::frame::{EntryItem, LogState, Who};
 use zerok_sync_protocol::hello::{self, HandshakeHash};
 use zerok_sync_protocol::limits::{
-    ENVELOPE_BYTES_MAX_CEILING, ENVELOPE_BYTES_MAX_DEFAULT, FRAME_OVERHEAD_BYTES_MAX, MINOR_MAX, MINOR_MIN,
+    ENVELOPE_BYTES_MAX_CEILING, ENVELOPE_BYTES_MAX_DEFAULT, EPOCH_ENVELOPE_BYTES_MAX, FRAME_OVERHEAD_BYTES_MAX,
+    MINOR_MAX, MINOR_MIN,
 };
+use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{BlobId, ClientFrame, ErrorCode, RelayFrame};
 
 use super::anchor::Anchor;
 use super::words::RecoveryWords;
 use crate::certificate::{Card, DeviceName, JoinCertificate};
+use crate::content::{Content, Kind};
 use crate::engine::Secrets;
 use crate::engine::rows::{InitialState, JoiningRow, initial_rows};
 use crate::epoch::{self, Predecessor, SignedEpoch, UnwrapError};
 use crate::error::Problem;
 use crate::event::Event;
 use crate::genesis::Genesis;
+use crate::id::DeviceId;
 use crate::io::{CommitId, Input, LinkDownReason, LinkId, Machine, Now, Output, RELAY_BUSY, RelayAddress};
 use crate::keyring::Keyring;
 use crate::keys::{EpochKeys, EpochSecret, Membership, MembershipSeed, StoreKey};
 use crate::relay_link::{RelayLink, RelayLinkEvent, check_first_contact};
+use crate::seal;
+use crate::snapshot::Archived;
 
 /// How long a link may take to stand.
 const CONNECT_DEADLINE_MS: u64 = 20_000;
@@ -143,6 +149,10 @@ enum Phase {
     Entering(Box<Trusted>),
     /// `Subscribe` is out.
     Reading(Box<Trusted>),
+    /// The log does not begin with genesis any more: what stands below its floor is asked for …
+    Probing(Box<Trusted>, Box<LogState>),
+    /// … and a snapshot looked for, whose archive does; of each sender the parts so far.
+    Searching(Box<Trusted>, BTreeMap<DeviceId, Vec<u8>>),
     Committing,
     Done,
 }
@@ -255,7 +265,10 @@ impl Restorer {
                 self.more -= 1;
                 self.phase = phase;
             }
-            (phase @ (Phase::Entering(_) | Phase::Reading(_)), RelayFrame::Superseded { .. }) => {
+            (
+                phase @ (Phase::Entering(_) | Phase::Reading(_) | Phase::Probing(..) | Phase::Searching(..)),
+                RelayFrame::Superseded { .. },
+            ) => {
                 self.fail_in(phase, RestoreError::KeysChanged);
             }
             (Phase::Entering(trusted), RelayFrame::Welcome { log: Some(log), limits, .. }) => {
@@ -263,7 +276,14 @@ impl Restorer {
                 if let Some(link) = &mut self.link {
                     link.set_frame_bytes_max(envelope_bytes_max as usize + FRAME_OVERHEAD_BYTES_MAX);
                 }
-                self.read(now, trusted, &log);
+                if log.floor > 1 {
+                    let cursors = List::try_from(vec![log.floor - 1]).expect("one fits");
+                    self.send(&ClientFrame::Probe { cursors });
+                    self.deadline_ms = now.mono_ms.saturating_add(ANSWER_DEADLINE_MS);
+                    self.phase = Phase::Probing(trusted, Box::new(log));
+                    return;
+                }
+                self.read(now, trusted, &log, BlobId::ZERO);
             }
             (Phase::Reading(trusted), RelayFrame::Entries { items }) => match items.into_vec().into_iter().next() {
                 Some(EntryItem::Stored { cursor: 1, envelope, .. }) => match trusted.genesis(&envelope) {
@@ -272,7 +292,16 @@ impl Restorer {
                 },
                 _ => self.fail(RestoreError::NotTheLog),
             },
-            (Phase::Reading(_), RelayFrame::CaughtUp { .. }) => self.fail(RestoreError::NotTheLog),
+            (Phase::Probing(trusted, log), RelayFrame::Probed { blob_ids }) => match blob_ids[..] {
+                [Some(below)] => self.read(now, trusted, &log, below),
+                _ => self.fail(RestoreError::NotTheLog),
+            },
+            (Phase::Searching(trusted, parts), RelayFrame::Entries { items }) => {
+                self.search(now, trusted, parts, items.into_vec());
+            }
+            (Phase::Reading(_) | Phase::Searching(..), RelayFrame::CaughtUp { .. }) => {
+                self.fail(RestoreError::NotTheLog);
+            }
             (phase, RelayFrame::Error { code, detail, .. }) => {
                 let error = self.refusal(&phase, code, detail);
                 self.fail_in(phase, error);
@@ -322,16 +351,43 @@ impl Restorer {
         self.phase = Phase::Entering(Box::new(trusted));
     }
 
-    fn read(&mut self, now: Now, trusted: Box<Trusted>, log: &LogState) {
-        self.send(&ClientFrame::Subscribe {
-            timeline: log.timeline,
-            after: 0,
-            blob_id_at_after: BlobId::ZERO,
-            credit: PAGE_CREDIT_BYTES,
-            follow: false,
-        });
+    /// Reads the log from where it begins.
+    fn read(&mut self, now: Now, trusted: Box<Trusted>, log: &LogState, blob_id_at_after: BlobId) {
+        let after = log.floor.saturating_sub(1);
+        let credit = if after == 0 { PAGE_CREDIT_BYTES } else { u64::MAX };
+        self.send(&ClientFrame::Subscribe { timeline: log.timeline, after, blob_id_at_after, credit, follow: false });
         self.deadline_ms = now.mono_ms.saturating_add(ANSWER_DEADLINE_MS);
-        self.phase = Phase::Reading(trusted);
+        self.phase = if after == 0 { Phase::Reading(trusted) } else { Phase::Searching(trusted, BTreeMap::new()) };
+    }
+
+    /// Looks for the envelope of genesis, which the words name: the control archive of every snapshot
+    /// begins with it, in the first of its parts.
+    fn search(
+        &mut self,
+        now: Now,
+        trusted: Box<Trusted>,
+        mut parts: BTreeMap<DeviceId, Vec<u8>>,
+        items: Vec<EntryItem>,
+    ) {
+        self.deadline_ms = now.mono_ms.saturating_add(ANSWER_DEADLINE_MS);
+        for item in items {
+            let EntryItem::Stored { envelope, .. } = item else { continue };
+            let Ok(entry) = seal::open(&trusted.keyring, &envelope) else { continue };
+            let Content { sender, kind, body, .. } = entry.into_claims();
+            if kind != Kind::PART {
+                parts.remove(&sender);
+                continue;
+            }
+            let begun = parts.entry(sender).or_default();
+            if begun.len() <= EPOCH_ENVELOPE_BYTES_MAX {
+                begun.extend_from_slice(&body);
+            }
+            let first = Archived(Bytes::copy_from_slice(begun)).next().and_then(Result::ok);
+            if let Some(Ok(genesis)) = first.map(|envelope| trusted.genesis(&envelope)) {
+                return self.store(*trusted, genesis);
+            }
+        }
+        self.phase = Phase::Searching(trusted, parts);
     }
 
     /// The group becomes this device's first state: with a seed of its own, let in by the paper.
@@ -373,7 +429,9 @@ impl Restorer {
             Phase::Asking if unknown => RestoreError::UnknownWords { relay: self.relay.url.clone() },
             // It was current a moment ago.
             Phase::Entering(_) if unknown => RestoreError::KeysChanged,
-            Phase::Reading(_) if matches!(code, Some(ErrorCode::BelowFloor | ErrorCode::Diverged)) => {
+            Phase::Reading(_) | Phase::Probing(..) | Phase::Searching(..)
+                if matches!(code, Some(ErrorCode::BelowFloor | ErrorCode::Diverged)) =>
+            {
                 RestoreError::NotTheLog
             }
             _ => Problem::Refused { code, number, detail }.into(),
@@ -389,7 +447,9 @@ impl Restorer {
         let overdue = now.mono_ms >= self.deadline_ms;
         match self.phase {
             Phase::Connecting if overdue => self.fail(lost("no connection came about")),
-            Phase::Asking | Phase::Entering(_) | Phase::Reading(_) if overdue => {
+            Phase::Asking | Phase::Entering(_) | Phase::Reading(_) | Phase::Probing(..) | Phase::Searching(..)
+                if overdue =>
+            {
                 self.fail(lost("the relay does not answer"));
             }
             _ => {}
@@ -503,7 +563,12 @@ impl Machine for Restorer {
     fn next_deadline_ms(&self) -> Option<u64> {
         match self.phase {
             Phase::Handshaking => self.link.as_ref().and_then(RelayLink::next_deadline_ms),
-            Phase::Connecting | Phase::Asking | Phase::Entering(_) | Phase::Reading(_) => Some(self.deadline_ms),
+            Phase::Connecting
+            | Phase::Asking
+            | Phase::Entering(_)
+            | Phase::Reading(_)
+            | Phase::Probing(..)
+            | Phase::Searching(..) => Some(self.deadline_ms),
             Phase::Committing | Phase::Done => None,
         }
     }

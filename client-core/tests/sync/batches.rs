@@ -107,7 +107,7 @@ fn a_batch_is_read_again_from_its_own_position() {
     let (from, to) = Engine::entry_range(0);
     let row = world.rows(1, &from, &to).remove(0);
     let stored = world.engine(1).entry_reader().entries(row, 0).next().expect("one").expect("sound");
-    assert_eq!((stored.position(), stored.own()), (1, false));
+    assert_eq!((stored.position(), stored.is_news()), (1, true));
     let mut pages = 0;
     let one_row = |from: Vec<u8>, to: Vec<u8>| {
         pages += 1;

@@ -20,4 +20,5 @@ mod refusals;
 mod relays;
 mod rotations;
 mod snapshots;
+mod truncation;
 mod writing;

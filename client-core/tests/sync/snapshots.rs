@@ -24,12 +24,12 @@ fn try_compact(world: &mut World, device: usize, state: &[u8]) -> Result<(), Com
     compacted
 }
 
-fn compact(world: &mut World, device: usize, state: &[u8]) {
+pub fn compact(world: &mut World, device: usize, state: &[u8]) {
     try_compact(world, device, state).expect("complete");
     world.settle();
 }
 
-fn push_all(world: &mut World, device: usize, texts: &[&str]) {
+pub fn push_all(world: &mut World, device: usize, texts: &[&str]) {
     for text in texts {
         world.push(device, text);
     }
@@ -37,7 +37,7 @@ fn push_all(world: &mut World, device: usize, texts: &[&str]) {
 }
 
 /// What an app has after it was given this: a snapshot replaces all before it.
-fn state(world: &mut World, device: usize) -> Vec<String> {
+pub fn state(world: &mut World, device: usize) -> Vec<String> {
     let mut state = Vec::new();
     for entry in world.entries(device) {
         let text = String::from_utf8(entry.data.to_vec()).expect("text");
@@ -50,13 +50,13 @@ fn state(world: &mut World, device: usize) -> Vec<String> {
     state
 }
 
-fn names(world: &mut World, device: usize) -> Vec<String> {
+pub fn names(world: &mut World, device: usize) -> Vec<String> {
     let mut names: Vec<_> = world.engine(device).status().members.into_iter().map(|member| member.name).collect();
     names.sort();
     names
 }
 
-fn assert_sound(world: &mut World, device: usize) {
+pub fn assert_sound(world: &mut World, device: usize) {
     assert_eq!(world.findings(device), [], "device {device}");
     let status = world.engine(device).status();
     assert_eq!((status.connection, status.problem), (Connection::Live, None), "device {device}");

@@ -79,7 +79,7 @@ impl Reader {
             if let Some(entry) = self.row.as_mut().and_then(StoredEntries::next) {
                 let entry = entry?;
                 self.after = entry.position();
-                if !self.options.own && entry.own() {
+                if !self.options.own && !entry.is_news() {
                     continue;
                 }
                 return match self.whole(entry).await {

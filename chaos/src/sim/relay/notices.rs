@@ -12,6 +12,8 @@ impl Relay {
         if self.drops_receipts {
             return;
         }
+        let acked = log.acked.entry(device).or_default();
+        *acked = cursor.max(*acked);
         if let Some(receipt) = &receipt {
             log.receipts.insert(device, (cursor, receipt.clone()));
         }

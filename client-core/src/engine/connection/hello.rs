@@ -118,6 +118,10 @@ impl Engine {
         let relay_key = open.relay_key;
         open.log = Some(log.clone());
 
+        let floor = log.floor.clamp(1, log.head.saturating_add(1));
+        relay.changed |= relay.row.floor != floor;
+        relay.row.floor = floor;
+        relay.truncation.asked = None;
         let made_again = created && !relay.row.timeline.is_zero();
         if relay.row.key.is_none() || relay.row.creation.is_some() {
             relay.row.key = Some(relay_key);
@@ -132,6 +136,7 @@ impl Engine {
         if made_again {
             relay.begin_timeline(log.timeline, Anchor::start(), true);
             self.stand_on_base(at);
+            self.stand_on_covered(at);
             self.tell_of_what_was_caught(at);
         }
         let relay = &mut self.relays[at];

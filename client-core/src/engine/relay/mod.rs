@@ -19,13 +19,15 @@ use super::comparing::Comparison;
 use super::connection::Session;
 use super::rechecking::{Found, Recheck, RecheckFor};
 use super::repairing::Repair;
+use super::resetting::Reset;
 use super::rows::{ChainRow, EpochRead, ReadRun, RelayRow};
+use super::truncating::Truncation;
 use crate::content::Observed;
 use crate::error::Problem;
 use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
 use crate::io::{LinkId, RelayAddress};
-use crate::keys::EpochKeys;
+use crate::keys::{EpochKeys, EpochSecret};
 use crate::observed::{FoldHash, ObservedHash};
 pub(crate) use sending::{IN_FLIGHT_BYTES_MAX, Lacking, Pushed, Sending, UnexpectedAck};
 
@@ -85,10 +87,18 @@ pub(super) struct Relay {
     /// Anomalies not judged yet, and since when they wait in a live session.
     pub(super) suspicions: Vec<IntegrityEvent>,
     pub(super) suspected_ms: Option<u64>,
+    /// How often a walk has left a gap that others may fill.
+    pub(super) gap_walks: u32,
     /// Envelopes put back in this run.
     pub(super) put_back: u64,
     /// What it lacks is put back.
     pub(super) repair: Option<Repair>,
+    /// Its floor is above what this device has read: a snapshot is looked for.
+    pub(super) reset: Option<Reset>,
+    /// What it is asked about its floor.
+    pub(super) truncation: Truncation,
+    /// Secrets that it handed out and no accepted epoch has: they open envelopes, and prove nothing.
+    pub(super) handed_out: Vec<EpochSecret>,
     /// The folds of the latest cursors, to compare with what others observed.
     folds: VecDeque<(u64, FoldHash)>,
     /// What others observed at cursors not read here yet.
@@ -200,6 +210,7 @@ impl Relay {
             paper_next: false,
             comparison: None,
             put_back: 0,
+            gap_walks: 0,
             recheck_wanted: None,
             recheck_soon: false,
             recheck_at_ms: None,
@@ -210,6 +221,9 @@ impl Relay {
             suspicions: Vec::new(),
             suspected_ms: None,
             repair: None,
+            reset: None,
+            truncation: Truncation::default(),
+            handed_out: Vec::new(),
             observed_ahead: VecDeque::new(),
             read_ahead: BTreeSet::new(),
         }
@@ -330,10 +344,26 @@ impl Relay {
         false
     }
 
+    /// An entry was shown as a stub for what this device pushed.
+    pub(super) fn shown_as_stub(&mut self, device: DeviceId, seq: u64) {
+        let at = self.run(device);
+        let run = &mut self.row.read[at];
+        run.stub_seq = run.stub_seq.max(seq);
+        self.changed = true;
+    }
+
+    /// Whether the bytes of these entries were read here, in this timeline.
+    pub(super) fn has_shown(&self, device: &DeviceId, from_seq: u64, to_seq: u64) -> bool {
+        let run = self.row.read.iter().find(|run| run.device == *device);
+        run.is_some_and(|run| {
+            run.from_seq > 0 && run.from_seq <= from_seq && run.to_seq >= to_seq && run.stub_seq < from_seq
+        })
+    }
+
     fn run(&mut self, device: DeviceId) -> usize {
         let runs = &mut self.row.read;
         runs.iter().position(|run| run.device == device).unwrap_or_else(|| {
-            runs.push(ReadRun { device, from_seq: 0, to_seq: 0, there_seq: 0 });
+            runs.push(ReadRun { device, from_seq: 0, to_seq: 0, there_seq: 0, stub_seq: 0 });
             runs.len() - 1
         })
     }
@@ -384,6 +414,8 @@ impl Relay {
         self.recheck = None;
         self.rechecked = None;
         self.repair = None;
+        self.reset = None;
+        self.truncation.asked = None;
     }
 
     /// What was seen in this run of a timeline that has ended says nothing of the next.

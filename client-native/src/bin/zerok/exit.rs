@@ -215,6 +215,11 @@ pub fn describe(finding: &IntegrityEvent) -> String {
                 "devices {one} and {other} removed each other, and the relay took the second removal (entry {cursor}) for the first: decide who stays, and pair the others again"
             )
         }
+        IntegrityEvent::Withheld { from_cursor, to_cursor } => {
+            format!(
+                "the relay keeps back entries {from_cursor} to {to_cursor}, and no snapshot stands for them: it was asked to give them back"
+            )
+        }
         // The enum grows with the detectors.
         other => format!("{other:?}"),
     }

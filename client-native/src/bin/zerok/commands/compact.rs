@@ -22,8 +22,15 @@ async fn compact(session: &Session, global: &Global, options: &Compact, state: V
     if let Ok(refused) = at_relay {
         refused?;
     }
+    let status = session.client.status().borrow().clone();
+    let alone = status.members.iter().filter(|member| !member.paper).count() < 2;
     let text = match reached {
-        "relay" => "the snapshot is at the relay: devices that join begin with it",
+        "relay" if alone => {
+            "the snapshot is at the relay: devices that join begin with it. While this is the only device, the relay keeps everything"
+        }
+        "relay" => {
+            "the snapshot is at the relay: devices that join begin with it. Once another device has read it, the relay gives up what it stands for (zerok status says where the log begins)"
+        }
         _ => "the snapshot is queued on this device and is sent the next time the relay is reached",
     };
     global.output.line(|| text.into(), || json!({ "push": snapshot.number(), "reached": reached }))?;

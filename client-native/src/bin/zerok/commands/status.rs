@@ -30,6 +30,15 @@ fn text(status: &Status) -> String {
         format!("position   {} (processed {})", status.position, status.processed),
         format!("outbox     {} waiting ({} bytes)", status.outbox_count, status.outbox_bytes),
     ];
+    lines.extend(status.snapshot.iter().map(|snapshot| {
+        let by = status.members.iter().find(|member| member.device == snapshot.device);
+        let name = by.map_or("a device that was removed", |member| member.name.as_str());
+        format!("snapshot   {} bytes, by {name}", snapshot.bytes)
+    }));
+    let given_up = status.relays.iter().filter(|relay| relay.floor > 1);
+    lines.extend(
+        given_up.map(|relay| format!("floor      {} serves entries from {} on", relay.address.url, relay.floor)),
+    );
     lines.extend(warnings(&status.members, now_ms()).into_iter().map(|warning| format!("stale      {warning}")));
     lines.extend(status.problem.iter().map(|problem| format!("problem    {problem}")));
     lines.extend(status.integrity.iter().map(|finding| format!("integrity  {}", describe(finding))));
@@ -51,6 +60,10 @@ fn object(status: &Status, joined: Vec<Value>) -> Value {
         "joined": joined,
         "position": status.position,
         "processed": status.processed,
+        "snapshot": status.snapshot.as_ref().map(|snapshot| {
+            json!({ "device": snapshot.device.to_string(), "bytes": snapshot.bytes })
+        }),
+        "floors": status.relays.iter().map(|relay| json!({ "relay": relay.address.url, "floor": relay.floor })).collect::<Vec<_>>(),
         "outbox": status.outbox_count,
         "outbox_bytes": status.outbox_bytes,
         "problem": status.problem.as_ref().map(ToString::to_string),
