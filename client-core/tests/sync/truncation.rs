@@ -6,6 +6,9 @@ use zerok_sync_core::{Connection, Engine, Event, IntegrityEvent};
 
 use crate::snapshots::{assert_sound, compact, names, push_all, state};
 
+/// Long enough that the others take a device for gone, and truncate without it.
+const AWAY_MS: u64 = 180_000;
+
 fn floor(world: &World) -> u64 {
     world.relay.log.as_ref().expect("created").floor
 }
@@ -25,7 +28,8 @@ fn truncated() -> World {
     push_all(&mut world, 1, &["c"]);
     world.advance(10_000);
     compact(&mut world, 0, b"a b c");
-    world.advance(60_000);
+    world.advance(AWAY_MS);
+    assert!(floor(&world) > 1);
     world.relay.purge();
     world
 }
@@ -107,7 +111,7 @@ fn d_rev_04_a_device_that_was_away_for_two_rotations_and_a_truncation_gets_back_
     push_all(&mut world, 1, &["b"]);
     world.advance(10_000);
     compact(&mut world, 1, b"a b");
-    world.advance(60_000);
+    world.advance(AWAY_MS);
     world.relay.purge();
     assert!(floor(&world) > 1);
     push_all(&mut world, new, &["c"]);
@@ -252,7 +256,7 @@ fn a_device_that_has_all_of_it_from_another_relay_only_reads_on_behind_the_floor
     world.relay_up = true;
     world.advance(120_000);
     compact(&mut world, 0, b"a b");
-    world.advance(60_000);
+    world.advance(AWAY_MS);
     world.relay.purge();
     assert!(floor(&world) > 1);
     world.start(2);
@@ -314,15 +318,15 @@ fn a_truncated_relay_that_goes_back_in_time_is_healed() {
 fn d_rec_01_the_words_bring_back_a_group_whose_log_does_not_begin_with_its_first_entry() {
     let mut world = World::with_group(2);
     let words = world.make_words(0);
-    world.advance(10_000);
+    world.advance(60_000);
     push_all(&mut world, 0, &["a"]);
     push_all(&mut world, 1, &["b"]);
     world.advance(10_000);
     let now = world.now_at(0);
     world.engine(0).rotate(now).expect("a member");
-    world.advance(10_000);
-    compact(&mut world, 0, b"a b");
     world.advance(60_000);
+    compact(&mut world, 0, b"a b");
+    world.advance(AWAY_MS);
     world.relay.purge();
     assert!(floor(&world) > 1);
     push_all(&mut world, 1, &["c"]);
