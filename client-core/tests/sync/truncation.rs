@@ -317,6 +317,8 @@ fn a_truncated_relay_that_goes_back_in_time_is_healed() {
 #[test]
 fn d_rec_01_the_words_bring_back_a_group_whose_log_does_not_begin_with_its_first_entry() {
     let mut world = World::with_group(2);
+    // The paper was there once, to write its slot.
+    world.relay.forgets_who_is_away = true;
     let words = world.make_words(0);
     world.advance(60_000);
     push_all(&mut world, 0, &["a"]);
