@@ -16,7 +16,7 @@ use bytes::Bytes;
 use zerok_sync_core::id::DeviceId;
 use zerok_sync_core::io::StorageFault;
 use zerok_sync_core::{Engine, Event, Input, IntegrityEvent, Invite, InviteKind, Member, Problem, PushError};
-use zerok_sync_protocol::{BlobId, ErrorCode, Timeline, wire};
+use zerok_sync_protocol::{BlobId, ErrorCode, Timeline, wire, wire_struct};
 
 use crate::sim::{Clock, Conditions, Defect, Dice, Loss, Run, Running, World};
 use app::App;
@@ -30,6 +30,16 @@ pub const SETTLE_MS: u64 = 180_000;
 const FILLED_MS: u64 = 10_000;
 /// Virtual time in which a device must be let in when nothing goes wrong.
 const PAIRING_MS: u64 = 30_000;
+
+wire_struct! {
+    /// Where a device has another's chain, as the core writes it; what follows is of no interest.
+    pub struct Chain {
+        /// Its last entry.
+        seq: u64,
+        /// That entry.
+        blob_id: BlobId,
+    }
+}
 
 /// How often what happened; a trial in which nothing happens proves nothing.
 pub type Tally = BTreeMap<&'static str, u64>;
@@ -713,8 +723,8 @@ impl Trial {
         let key = [&b"\x01c"[..], &status.device.0].concat();
         others.filter_map(|member| of(member.device)).find(|device| {
             let row = self.world.devices[*device].storage.get(&key);
-            let chain: Option<(u64, BlobId, u64, u64)> = row.and_then(|row| wire::decode(row).ok());
-            chain.is_none_or(|(seq, ..)| seq < push)
+            let chain: Option<Chain> = row.and_then(|row| wire::decode(row).ok());
+            chain.is_none_or(|chain| chain.seq < push)
         })
     }
 
