@@ -18,10 +18,10 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 use chacha20poly1305::aead::inout::InOutBuf;
-use chacha20poly1305::{AeadInOut, KeyInit, Tag, XChaCha20Poly1305, XNonce};
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
+use zerok_sync_protocol::aead::{self, AeadNonce};
 use zerok_sync_protocol::envelope::{self, EnvelopeError, HEADER_BYTES, TAG_BYTES, VERSION};
 use zerok_sync_protocol::limits::{BLOB_BYTES_MAX, ENVELOPE_BYTES_MAX_CEILING};
 use zerok_sync_protocol::{BlobId, EnvelopeHeader, EnvelopeType, EpochId, Signature, wire};
@@ -368,10 +368,8 @@ impl EnvelopeKeys {
         envelope.extend_from_slice(&length.to_le_bytes());
         content.iter().for_each(|part| envelope.extend_from_slice(part));
         envelope.resize(start + padded, 0);
-        let tag = self
-            .cipher()
-            .encrypt_inout_detached(&XNonce::from(*nonce), &aad.concat(), InOutBuf::from(&mut envelope[start..]))
-            .expect("XChaCha20-Poly1305 takes 256 GiB");
+        let buffer = InOutBuf::from(&mut envelope[start..]);
+        let tag = aead::encrypt(&self.encryption, AeadNonce::Long(*nonce), &aad.concat(), buffer);
         envelope.extend_from_slice(&tag);
         Ok(())
     }
@@ -388,19 +386,10 @@ impl EnvelopeKeys {
         }
         let (ciphertext, tag) = sealed.split_last_chunk::<TAG_BYTES>().ok_or(OpenFailure::Corrupt("cut off"))?;
         let mut plaintext = Plaintext(ciphertext.to_vec());
-        self.cipher()
-            .decrypt_inout_detached(
-                &XNonce::from(header.nonce),
-                &aad.concat(),
-                InOutBuf::from(plaintext.0.as_mut_slice()),
-                &Tag::from(*tag),
-            )
+        let buffer = InOutBuf::from(plaintext.0.as_mut_slice());
+        aead::decrypt(&self.encryption, AeadNonce::Long(header.nonce), &aad.concat(), buffer, *tag)
             .map_err(|_| OpenFailure::Corrupt("changed bytes"))?;
         Ok(plaintext)
-    }
-
-    fn cipher(&self) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new(&(*self.encryption).into())
     }
 }
 

@@ -4,8 +4,8 @@
 //! write the database can put back an older row (the relay's log tells, at the next connection).
 
 use chacha20poly1305::aead::inout::InOutBuf;
-use chacha20poly1305::{AeadInOut, KeyInit, Tag, XChaCha20Poly1305, XNonce};
 use zeroize::Zeroizing;
+use zerok_sync_protocol::aead::{self, AeadNonce};
 
 use crate::keys::StoreKey;
 use crate::label;
@@ -28,9 +28,7 @@ pub fn seal_row(key: &StoreKey, nonce: [u8; NONCE_BYTES], row_key: &[u8], plaint
     row.extend_from_slice(&nonce);
     let start = row.len();
     row.extend_from_slice(plaintext);
-    let tag = cipher(key)
-        .encrypt_inout_detached(&XNonce::from(nonce), &aad(row_key), InOutBuf::from(&mut row[start..]))
-        .expect("XChaCha20-Poly1305 takes 256 GiB");
+    let tag = aead::encrypt(key.expose(), AeadNonce::Long(nonce), &aad(row_key), InOutBuf::from(&mut row[start..]));
     row.extend_from_slice(&tag);
     row
 }
@@ -47,19 +45,9 @@ pub fn open_row(key: &StoreKey, row_key: &[u8], row: &[u8]) -> Result<Zeroizing<
         return Err(RowDamaged);
     }
     let mut plaintext = Zeroizing::new(ciphertext.to_vec());
-    cipher(key)
-        .decrypt_inout_detached(
-            &XNonce::from(*nonce),
-            &aad(row_key),
-            InOutBuf::from(plaintext.as_mut_slice()),
-            &Tag::from(*tag),
-        )
-        .map_err(|_| RowDamaged)?;
+    let buffer = InOutBuf::from(plaintext.as_mut_slice());
+    aead::decrypt(key.expose(), AeadNonce::Long(*nonce), &aad(row_key), buffer, *tag).map_err(|_| RowDamaged)?;
     Ok(plaintext)
-}
-
-fn cipher(key: &StoreKey) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new(&(*key.expose()).into())
 }
 
 fn aad(row_key: &[u8]) -> Vec<u8> {

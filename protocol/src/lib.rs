@@ -13,6 +13,7 @@
 //! Behind features: `vectors`, the recorded bytes that every build is checked against, and
 //! `fuzzing`, the functions that the fuzz targets call.
 
+pub mod aead;
 pub mod channel;
 pub mod close;
 pub mod diverged;

@@ -6,7 +6,6 @@
 //! ephemeral key, so the "generator" is that value and fails when asked for more.
 
 use chacha20poly1305::aead::inout::InOutBuf;
-use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit, Nonce, Tag};
 use rand_core::CryptoRng;
 use sha2::{Digest, Sha256};
 use snow::params::{CipherChoice, DHChoice, HashChoice};
@@ -14,6 +13,8 @@ use snow::resolvers::CryptoResolver;
 use snow::types::{Cipher, Dh, Hash, Random};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
+
+use crate::aead::{self, AeadNonce};
 
 /// A resolver for one handshake.
 pub(crate) struct Resolver {
@@ -158,14 +159,10 @@ struct ChaChaPoly {
 }
 
 impl ChaChaPoly {
-    fn cipher(&self) -> ChaCha20Poly1305 {
-        ChaCha20Poly1305::new(&(*self.key).into())
-    }
-
-    fn nonce(counter: u64) -> Nonce {
-        let mut nonce = Nonce::default();
+    fn nonce(counter: u64) -> AeadNonce {
+        let mut nonce = [0; 12];
         nonce[4..].copy_from_slice(&counter.to_le_bytes());
-        nonce
+        AeadNonce::Short(nonce)
     }
 }
 
@@ -181,10 +178,7 @@ impl Cipher for ChaChaPoly {
     fn encrypt(&self, nonce: u64, authtext: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {
         let (text, rest) = out.split_at_mut(plaintext.len());
         let buffer = InOutBuf::new(plaintext, text).expect("split at its length");
-        let tag = self
-            .cipher()
-            .encrypt_inout_detached(&Self::nonce(nonce), authtext, buffer)
-            .expect("a Noise message has 65,535 bytes at most");
+        let tag = aead::encrypt(&self.key, Self::nonce(nonce), authtext, buffer);
         rest[..tag.len()].copy_from_slice(&tag);
         plaintext.len() + tag.len()
     }
@@ -193,9 +187,7 @@ impl Cipher for ChaChaPoly {
         let (text, tag) = ciphertext.split_last_chunk::<16>().ok_or(snow::Error::Decrypt)?;
         let out = out.get_mut(..text.len()).ok_or(snow::Error::Decrypt)?;
         let buffer = InOutBuf::new(text, out).expect("cut to its length");
-        self.cipher()
-            .decrypt_inout_detached(&Self::nonce(nonce), authtext, buffer, &Tag::from(*tag))
-            .map_err(|_| snow::Error::Decrypt)?;
+        aead::decrypt(&self.key, Self::nonce(nonce), authtext, buffer, *tag).map_err(|_| snow::Error::Decrypt)?;
         Ok(text.len())
     }
 }
