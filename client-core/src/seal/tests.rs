@@ -35,10 +35,8 @@ fn seal_raw(group: &Group, nonce: u8, commitment: Option<[u8; 32]>, plaintext: &
     keys.commitment = commitment.unwrap_or(keys.commitment);
     let header = keys.header(EnvelopeType::Entry, epoch.id, nonce);
     let mut body = plaintext.to_vec();
-    let tag = keys
-        .cipher()
-        .encrypt_inout_detached(&nonce.into(), &[&header[..], &id.0].concat(), InOutBuf::from(&mut body[..]))
-        .expect("short");
+    let aad = [&header[..], &id.0].concat();
+    let tag = aead::encrypt(&keys.encryption, AeadNonce::Long(nonce), &aad, InOutBuf::from(&mut body[..]));
     [&header[..], &body, &tag[..]].concat()
 }
 
