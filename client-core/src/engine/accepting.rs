@@ -41,6 +41,25 @@ pub(super) enum Admission {
     Refused,
 }
 
+/// Where the entry stood that others had waited for.
+pub(super) struct Came {
+    at: RelayAt,
+    timeline: Timeline,
+    cursor: u64,
+    seq: u64,
+}
+
+impl Came {
+    pub(super) fn of(placed: &Placed, seq: u64) -> Self {
+        Self { at: placed.at, timeline: placed.timeline, cursor: placed.cursor, seq }
+    }
+
+    /// A snapshot stands for it: no relay showed it.
+    pub(super) fn in_no_timeline(at: RelayAt) -> Self {
+        Self { at, timeline: Timeline::ZERO, cursor: 0, seq: 0 }
+    }
+}
+
 /// Where an entry stands in its sender's chain.
 enum Place {
     Next,
@@ -81,12 +100,17 @@ impl Engine {
         let again = self.relays[placed.at].read_again(entry.sender, entry.seq);
         match self.place_in_chain(entry) {
             Place::Next => {
-                let sender = entry.sender;
-                let came = (placed.at, placed.timeline, placed.cursor);
+                let came = Came::of(&placed, entry.seq);
                 self.store(placed, entry);
-                self.release_held(sender, came);
+                self.release_held(entry.sender, &came);
             }
-            Place::Later => self.hold(placed, entry),
+            Place::Later => {
+                let came = Came::of(&placed, entry.seq);
+                self.hold(placed, entry);
+                if self.take_vouched(entry) {
+                    self.release_held(entry.sender, &came);
+                }
+            }
             Place::Earlier => self.judge_earlier(&placed, entry, again),
             Place::OtherBranch { first } => {
                 self.find(IntegrityEvent::ForkedDevice {
@@ -107,7 +131,7 @@ impl Engine {
         }
         // What was given up may be put back behind the rest.
         let again = again && !self.relays[at].need_not_have(&entry.sender, entry.seq);
-        self.look_up(Lookup { at, sender: entry.sender, seq: entry.seq, cursor, blob_id, again });
+        self.look_up(Lookup { at, sender: entry.sender, seq: entry.seq, cursor, blob_id, again, signed: true });
     }
 
     /// Whether the sender is a member, or becomes one by this entry's certificate.
@@ -205,21 +229,18 @@ impl Engine {
 
     /// Keeps an entry until the one before it is here.
     pub(super) fn hold(&mut self, placed: Placed, entry: &Authenticated) {
-        let key = (entry.sender, entry.seq);
-        if self.held.contains_key(&key) || !self.has_room_to_hold(&entry.sender, placed.envelope.len()) {
+        let Some(relay) = self.relays[placed.at].tag() else { return };
+        let Placed { timeline, cursor, observed, envelope, .. } = placed;
+        self.hold_row(entry.sender, entry.seq, HeldRow { relay, timeline, cursor, observed, envelope });
+    }
+
+    pub(super) fn hold_row(&mut self, sender: DeviceId, seq: u64, row: HeldRow) {
+        if self.held.contains_key(&(sender, seq)) || !self.has_room_to_hold(&sender, row.envelope.len()) {
             return;
         }
-        self.held_bytes += placed.envelope.len();
-        let Some(relay) = self.relays[placed.at].tag() else { return };
-        let row = HeldRow {
-            relay,
-            timeline: placed.timeline,
-            cursor: placed.cursor,
-            observed: placed.observed,
-            envelope: placed.envelope,
-        };
-        self.effects.put(rows::held_key(&entry.sender, entry.seq), wire::encode(&row));
-        self.held.insert(key, row);
+        self.held_bytes += row.envelope.len();
+        self.effects.put(rows::held_key(&sender, seq), wire::encode(&row));
+        self.held.insert((sender, seq), row);
     }
 
     /// Whether another entry can be held. Whoever has the group's keys can write in the name of devices
@@ -240,20 +261,21 @@ impl Engine {
 
     /// Accepts what waited for the entry just stored, which came from there. Only a relay that showed
     /// both, in one timeline, showed them in the wrong order.
-    pub(super) fn release_held(&mut self, sender: DeviceId, came: (RelayAt, Timeline, u64)) {
-        while let Some(chain) = self.chains.get(&sender) {
-            let key = (sender, chain.seq + 1);
+    pub(super) fn release_held(&mut self, sender: DeviceId, came: &Came) {
+        let next = self.seq_of(&sender) + 1;
+        let Ok(run) = self.held_run(&sender, next, HELD_MAX) else { return self.stop_corrupt("held entry") };
+        for entry in run {
+            let key = (sender, self.seq_of(&sender) + 1);
             let Some(row) = self.held.remove(&key) else { return };
             self.held_bytes -= row.envelope.len();
             self.effects.delete(rows::held_key(&key.0, key.1));
-            // It was authenticated when it came; the proof does not outlive a restart, so again.
-            let Ok(entry) = seal::open(&self.keyring, &row.envelope) else { return self.stop_corrupt("held entry") };
-            let Ok(entry) = entry.verify() else {
-                // Its successor vouched for it then; by itself it proves nothing.
+            let Ok(entry) = entry else {
+                // Whoever vouched for it then is not here any more.
                 return self.find(IntegrityEvent::ForgedByMember { cursor: row.cursor, sender });
             };
-            if (self.relays.by_tag(row.relay), row.timeline) == (Some(came.0), came.1) && row.cursor < came.2 {
-                self.suspect(came.0, IntegrityEvent::Reordered { cursor: row.cursor, sender });
+            let there = (self.relays.by_tag(row.relay), row.timeline) == (Some(came.at), came.timeline);
+            if there && row.cursor < came.cursor && entry.seq > came.seq {
+                self.suspect(came.at, IntegrityEvent::Reordered { cursor: row.cursor, sender });
             }
             // One that is not on the list any more left what it had shown.
             let at = self.relays.by_tag(row.relay).unwrap_or(self.relays.home());
@@ -270,6 +292,9 @@ impl Engine {
     pub(super) fn store(&mut self, placed: Placed, entry: &Authenticated) {
         let (at, blob_id) = (placed.at, placed.blob_id);
         self.extend_chain(entry.sender, entry.seq, blob_id, entry.sent_at_ms);
+        if !self.unsigned.is_empty() {
+            self.discard_unsigned(entry.sender, entry.seq);
+        }
         self.progress.lamport = self.progress.lamport.max(entry.lamport);
         let missing_deps = self.note_seen(&entry.seen);
         self.note_seen_by(entry.sender, &entry.seen);

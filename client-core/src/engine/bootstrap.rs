@@ -16,7 +16,7 @@ use zerok_sync_protocol::wire;
 use zerok_sync_protocol::{BlobId, Timeline};
 
 use super::Engine;
-use super::accepting::Admission;
+use super::accepting::{Admission, Came};
 use super::comparing::Anchor;
 use super::mirror::{self, ForApp, Record};
 use super::reading::{Placed, is_epoch};
@@ -485,7 +485,7 @@ impl Engine {
             }
         }
         for head in manifest.heads.iter() {
-            self.release_held(head.device, (at, Timeline::ZERO, 0));
+            self.release_held(head.device, &Came::in_no_timeline(at));
         }
     }
 
@@ -537,7 +537,7 @@ impl Relay {
     }
 
     /// Whether an entry was read here in this timeline, with all before it that was to be read.
-    fn has_read(&self, sender: &DeviceId, seq: u64) -> bool {
+    pub(super) fn has_read(&self, sender: &DeviceId, seq: u64) -> bool {
         self.row.read.iter().any(|run| run.device == *sender && (run.from_seq..=run.to_seq).contains(&seq))
     }
 }

@@ -63,7 +63,7 @@ impl Engine {
             self.relays[placed.at].epoch_read_again(placed.blob_id);
             self.genesis_shown(placed.at, sender);
             let Placed { cursor, blob_id, .. } = placed;
-            self.look_up(Lookup { at: placed.at, sender, seq: 1, cursor, blob_id, again });
+            self.look_up(Lookup { at: placed.at, sender, seq: 1, cursor, blob_id, again, signed: true });
             return Ok(());
         }
         if self.relays.iter().any(|relay| relay.has_epoch(placed.blob_id)) {

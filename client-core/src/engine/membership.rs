@@ -18,7 +18,7 @@ use crate::error::{MembershipError, Problem};
 use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
 use crate::io::Now;
-use crate::seal::{self, Authenticated};
+use crate::seal::Authenticated;
 
 /// Another device's wish to leave is carried out by one of those that stay, each a little later
 /// than the one before it, so that they do not all rotate at once. One round trip is enough.
@@ -193,6 +193,7 @@ impl Engine {
             self.doubt(IntegrityEvent::Quarantined { cursor: placed.cursor, sender: entry.sender, seq: entry.seq });
         }
         self.hold(placed, entry);
+        self.take_vouched(entry);
         self.release_removed(entry.sender);
     }
 
@@ -203,10 +204,13 @@ impl Engine {
         };
         let (have, mut at) =
             self.chains.get(&sender).map_or((0, zerok_sync_protocol::BlobId::ZERO), |chain| (chain.seq, chain.blob_id));
+        let Ok(held) = self.held_run(&sender, have + 1, self.held.len()) else {
+            return self.stop_corrupt("held entry");
+        };
+        let mut held = held.into_iter();
         let mut run = Vec::new();
         for seq in have + 1..=last_seq {
-            let Some(row) = self.held.get(&(sender, seq)) else { return };
-            let Ok(Ok(entry)) = seal::open(&self.keyring, &row.envelope).map(seal::Decrypted::verify) else { return };
+            let (Some(Ok(entry)), Some(row)) = (held.next(), self.held.get(&(sender, seq))) else { return };
             if entry.prev != at {
                 return;
             }

@@ -16,7 +16,7 @@
 //! | [`batches`] | pushes larger than one entry: parts and a commit |
 //! | [`compaction`], [`snapshots`], [`bootstrap`] | making a snapshot; comparing another device's; beginning with one |
 //! | [`truncating`], [`resetting`] | giving up what a snapshot stands for; going on from one where a log has given that up |
-//! | [`reading`], [`accepting`], [`epochs`] | the relay's log: verified page by page, ordered per sender, delivered |
+//! | [`reading`], [`accepting`], [`vouching`], [`epochs`] | the relay's log: verified page by page, ordered per sender, delivered |
 //! | [`comparing`], [`rechecking`], [`repairing`], [`incident`] | a relay that lost something: found out, put right, told |
 //! | [`receipts`], [`presence`] | what this device has and the others have; who is there now |
 //! | [`inviting`] | letting another device in |
@@ -68,6 +68,7 @@ pub(crate) mod rows;
 mod snapshots;
 mod status;
 mod truncating;
+mod vouching;
 mod writing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -175,6 +176,8 @@ pub struct Engine {
     /// What looks wrong and may be cured soon.
     doubts: Vec<Doubt>,
     held_bytes: usize,
+    /// Entries whose own signature is bad and whose successor may vouch for them.
+    unsigned: BTreeMap<vouching::UnsignedAt, vouching::Unsigned>,
     /// Highest seq of each device that some entry named in `seen`, where it is not stored yet.
     wanted: BTreeMap<DeviceId, u64>,
     /// Gaps reported in this run, so that each is reported once.

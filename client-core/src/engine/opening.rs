@@ -23,6 +23,7 @@ use super::rows::{
     SnapshotRow, hot, hot_key, initial_rows,
 };
 use super::snapshots::Snapshot;
+use super::vouching::{Unsigned, UnsignedAt};
 use super::{Engine, FINDINGS_LISTED_MAX};
 use crate::certificate::DeviceName;
 use crate::epoch;
@@ -133,6 +134,7 @@ impl Engine {
             base: rows.snapshot(hot::BASE)?,
             advised: false,
             parts: map_of(rows.many(hot::PARTS, "parts", DeviceId::from_slice)?),
+            unsigned: rows.unsigned()?,
             held_bytes: held.values().map(|row| row.envelope.len()).sum(),
             held,
             early_epochs: map_of(rows.many(hot::EARLY_EPOCH, "early epoch", BlobId::from_slice)?),
@@ -278,6 +280,16 @@ impl HotRows {
             Some((DeviceId::from_slice(device)?, u64::from_be_bytes(seq.try_into().ok()?)))
         };
         Ok(map_of(self.many(hot::HELD, "held entry", parse)?))
+    }
+
+    fn unsigned(&self) -> Result<BTreeMap<UnsignedAt, Unsigned>, OpenError> {
+        let parse = |sub: &[u8]| {
+            let (device, rest) = sub.split_at_checked(DeviceId::LEN)?;
+            let (seq, blob_id) = rest.split_first_chunk()?;
+            Some((DeviceId::from_slice(device)?, u64::from_be_bytes(*seq), BlobId::from_slice(blob_id)?))
+        };
+        let rows: Vec<(UnsignedAt, HeldRow)> = self.many(hot::UNSIGNED, "unsigned entry", parse)?;
+        Ok(rows.into_iter().map(|(place, row)| (place, row.into())).collect())
     }
 
     /// Highest own seq that is in the mirror; a founder's genesis never was in the outbox.

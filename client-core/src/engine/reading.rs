@@ -60,6 +60,8 @@ pub(super) struct Lookup {
     pub(super) blob_id: BlobId,
     /// This relay had shown that place of the chain before.
     pub(super) again: bool,
+    /// Its sender has signed it, or vouches for it.
+    pub(super) signed: bool,
 }
 
 impl Engine {
@@ -77,6 +79,7 @@ impl Engine {
         }
         if self.relays[at].caught_up() {
             self.report_gaps();
+            self.report_unsigned();
             self.open_receipts_ahead(at);
         }
         result
@@ -206,7 +209,7 @@ impl Engine {
             }
             match outcome {
                 Outcome::Entry(entry) => self.accept(placed, &entry),
-                Outcome::Unsigned(sender) => self.find(IntegrityEvent::ForgedByMember { cursor, sender }),
+                Outcome::Unsigned(entry) => self.accept_unsigned(placed, &entry),
                 Outcome::Failed(_) => {
                     self.find(IntegrityEvent::Corrupt { cursor, blob_id });
                 }
@@ -262,6 +265,7 @@ impl Engine {
             self.list_relay(at);
         }
         self.report_gaps();
+        self.report_unsigned();
         if first {
             self.open_receipts_ahead(at);
             self.compare_allow_list(at);
@@ -328,13 +332,18 @@ impl Engine {
 
     /// What the index knows about a seq that came again.
     pub(super) fn judge(&mut self, lookup: &Lookup, known: Option<BlobId>) {
-        let Lookup { at, sender, seq, cursor, blob_id, again } = *lookup;
+        let Lookup { at, sender, seq, cursor, blob_id, again, signed } = *lookup;
         match known {
             // From another relay it was known already.
-            Some(first) if first == blob_id && !again => {}
+            Some(first) if first == blob_id && !again => {
+                if !signed {
+                    self.relays[at].read_again(sender, seq);
+                }
+            }
             // History, if an incident tells of this timeline.
             Some(first) if first == blob_id && self.relays[at].is_explained() => {}
             Some(first) if first == blob_id => self.find(IntegrityEvent::Replayed { cursor, blob_id }),
+            Some(_) if !signed => self.find(IntegrityEvent::ForgedByMember { cursor, sender }),
             Some(first) => self.find(IntegrityEvent::ForkedDevice { sender, seq, first, second: blob_id }),
             // It was never here: what this device began with stands for it.
             None if self.base.as_ref().is_some_and(|base| base.manifest.covers(&sender, seq)) => {}
@@ -390,7 +399,7 @@ impl Engine {
 enum Outcome {
     Entry(Authenticated),
     /// Sealed with the group's key, but this sender did not sign it.
-    Unsigned(DeviceId),
+    Unsigned(Decrypted),
     Epoch,
     Failed(OpenFailure),
     Nothing,
@@ -414,7 +423,8 @@ fn authenticate(page: Vec<Opened>) -> Vec<Outcome> {
             Opened::Entry(entry) => {
                 let sender = entry.claims().sender;
                 let vouched = match next.get(&sender).map(|&at| &outcomes[at]) {
-                    Some(Outcome::Entry(successor)) => entry.vouched_by(successor),
+                    // What makes a device a member counts by its own signature.
+                    Some(Outcome::Entry(successor)) if entry.claims().seq > 1 => entry.vouched_by(successor),
                     _ => Err(entry),
                 };
                 match vouched.or_else(Decrypted::verify) {
@@ -422,7 +432,7 @@ fn authenticate(page: Vec<Opened>) -> Vec<Outcome> {
                         next.insert(sender, outcomes.len());
                         Outcome::Entry(entry)
                     }
-                    Err(_) => Outcome::Unsigned(sender),
+                    Err(entry) => Outcome::Unsigned(entry),
                 }
             }
         };

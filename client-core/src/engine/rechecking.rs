@@ -205,9 +205,12 @@ impl Engine {
                 }
                 *last = seq.max(*last);
                 let lacking = self.chains.get(&sender).is_none_or(|chain| chain.seq < seq);
-                if let (true, Ok(entry)) = (lacking, entry.verify()) {
-                    let observed = recheck.observed;
-                    self.accept(Placed { at, timeline, cursor, observed, blob_id, envelope }, &entry);
+                if lacking {
+                    let placed = Placed { at, timeline, cursor, observed: recheck.observed, blob_id, envelope };
+                    match entry.verify() {
+                        Ok(entry) => self.accept(placed, &entry),
+                        Err(entry) => self.accept_unsigned(placed, &entry),
+                    }
                 }
             } else {
                 recheck.found.anomalies += 1;

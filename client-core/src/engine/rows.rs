@@ -97,6 +97,8 @@ pub(crate) mod hot {
         BASE = b'z';
         /// [`super::HeldRow`] by `DeviceId` ‖ seq.
         HELD = b'h';
+        /// [`super::HeldRow`] by `DeviceId` ‖ seq ‖ `BlobId`: without a good signature of its own.
+        UNSIGNED = b't';
         /// [`super::EpochRow`] by number, from genesis on.
         EPOCH = b'e';
         /// [`super::RotationRow`], sealed, while a change of keys is wanted.
@@ -701,6 +703,11 @@ pub(crate) fn candidate_key(sender: &DeviceId, seq: u64) -> Vec<u8> {
 /// Key of a hot row about one entry of one device.
 pub(crate) fn held_key(sender: &DeviceId, seq: u64) -> Vec<u8> {
     [&[HOT, hot::HELD][..], &sender.0, &seq.to_be_bytes()].concat()
+}
+
+/// Key of a hot row about an entry that may be one of several for its place.
+pub(crate) fn unsigned_key(sender: &DeviceId, seq: u64, blob_id: &BlobId) -> Vec<u8> {
+    [&[HOT, hot::UNSIGNED][..], &sender.0, &seq.to_be_bytes(), &blob_id.0].concat()
 }
 
 /// Key of an outbox row.

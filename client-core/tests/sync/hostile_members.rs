@@ -1,19 +1,21 @@
 //! A member that signs what no honest device does: it hurts its own chain and nothing else.
 
+use bytes::Bytes;
 use zerok_sync_chaos::sim::World;
 use zerok_sync_chaos::sim::relay::Stored;
+use zerok_sync_core::certificate::{Card, JoinCertificate};
 use zerok_sync_core::content::{Content, Kind};
 use zerok_sync_core::epoch::Removed;
 use zerok_sync_core::keys::{Membership, MembershipSeed};
 use zerok_sync_core::seal::{Sealed, seal};
-use zerok_sync_core::{Connection, Event, IntegrityEvent};
+use zerok_sync_core::{Connection, Engine, Event, IntegrityEvent};
 use zerok_sync_protocol::BlobId;
 use zerok_sync_protocol::wire::List;
 
 use crate::epochs::{rotate, rotation};
 
-/// An entry's content that says nothing about others.
-pub fn content(sender: &Membership, seq: u64, prev: BlobId, kind: Kind, body: &'static [u8]) -> Content {
+/// What an entry of a device says at a place of its chain; nothing about others.
+pub fn content(sender: &Membership, seq: u64, prev: BlobId, kind: Kind, body: impl AsRef<[u8]>) -> Content {
     Content {
         sender: sender.device(),
         seq,
@@ -23,7 +25,7 @@ pub fn content(sender: &Membership, seq: u64, prev: BlobId, kind: Kind, body: &'
         lamport: 1_000 + seq,
         kind,
         sent_at_ms: 0,
-        body: body.into(),
+        body: Bytes::copy_from_slice(body.as_ref()),
     }
 }
 
@@ -106,32 +108,137 @@ fn what_is_written_in_the_name_of_nobody_takes_no_place_of_what_a_member_wrote()
     assert_eq!(world.texts(1), ["a", "b"]);
 }
 
-#[test]
-fn a_held_entry_that_only_its_successor_vouched_for_stops_nobody() {
-    let mut world = World::with_group(2);
-    world.crash(1);
-    world.crash(0);
+/// Entries 3, 4 and 5 of device 0, of which 4 bears another device's signature. They say what they are.
+fn badly_signed(world: &World) -> [Sealed; 3] {
     let (me, keyring) = world.keys(0);
     let (other, _) = world.keys(1);
-    let head = world.relay.entries()[1].blob_id;
-    let sealed = |signer: &Membership, seq, prev, nonce| {
-        let content = content(&me, seq, prev, Kind::APP, b"x");
-        seal(keyring.group(), keyring.current(), &signer.signing, [nonce; 24], &content).expect("small")
-    };
-    let third = sealed(&me, 3, head, 1);
-    let unsigned = sealed(&other, 4, third.blob_id, 2);
-    let fifth = sealed(&me, 5, unsigned.blob_id, 3);
-    append(&mut world, unsigned);
-    append(&mut world, fifth);
-    let cursor = world.relay.entries().len() as u64 - 1;
-    world.start(1);
+    let mut prev = world.relay.entries()[1].blob_id;
+    [(&me, 3, &b"3"[..]), (&other, 4, b"4"), (&me, 5, b"5")].map(|(signer, seq, body)| {
+        let content = content(&me, seq, prev, Kind::APP, body);
+        let nonce = [seq.to_le_bytes()[0]; 24];
+        let sealed = seal(keyring.group(), keyring.current(), &signer.signing, nonce, &content).expect("small");
+        prev = sealed.blob_id;
+        sealed
+    })
+}
+
+fn restart(world: &mut World, device: usize) {
+    world.crash(device);
+    world.start(device);
     world.settle();
+}
+
+#[test]
+fn a_badly_signed_entry_counts_by_its_successor_wherever_pages_end() {
+    for ends in 0..4 {
+        let mut world = World::with_group(2);
+        world.crash(0);
+        for (number, sealed) in badly_signed(&world).into_iter().enumerate() {
+            append(&mut world, sealed);
+            if ends & (1 << number) != 0 {
+                restart(&mut world, 1);
+            }
+        }
+        restart(&mut world, 1);
+        assert_eq!(world.texts(1), ["3", "4", "5"], "pages end as in {ends:b}");
+        assert_goes_on(&mut world, 1);
+        restart(&mut world, 1);
+        assert_goes_on(&mut world, 1);
+    }
+}
+
+#[test]
+fn a_badly_signed_entry_counts_by_its_successor_in_whatever_order_they_come() {
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut world = World::with_group(2);
+        world.crash(0);
+        let sealed = badly_signed(&world);
+        for number in order {
+            append(&mut world, sealed[number].clone());
+            restart(&mut world, 1);
+        }
+        assert_eq!(world.texts(1), ["3", "4", "5"], "in the order {order:?}");
+        assert_goes_on(&mut world, 1);
+    }
+}
+
+#[test]
+fn an_entry_that_its_sender_neither_signed_nor_vouches_for_is_told_and_never_read() {
+    let mut world = World::with_group(2);
+    world.crash(0);
+    let sender = world.keys(0).0.device();
+    let [third, fourth, _] = badly_signed(&world);
     append(&mut world, third);
-    assert_goes_on(&mut world, 1);
-    assert!(world.findings(1).contains(&IntegrityEvent::ForgedByMember { cursor, sender: me.device() }));
-    world.crash(1);
-    world.start(1);
-    world.settle();
+    append(&mut world, fourth);
+    let cursor = world.relay.entries().len() as u64;
+    restart(&mut world, 1);
+    assert_eq!(world.texts(1), ["3"]);
+    assert_eq!(world.findings(1), [IntegrityEvent::ForgedByMember { cursor, sender }]);
+    restart(&mut world, 1);
+    assert_eq!(world.findings(1).len(), 1, "told once");
+}
+
+#[test]
+fn b_frame_entries_forged_in_anothers_name_hurt_neither_it_nor_its_readers() {
+    for seq in [2, 3, 4] {
+        let mut world = World::with_group(2);
+        world.push(0, "before");
+        world.settle();
+        let (me, keyring) = world.keys(0);
+        let (forger, _) = world.keys(1);
+        let prev = world.relay.entries()[1].blob_id;
+        let forged = content(&me, seq, prev, Kind::APP, "forged");
+        append(&mut world, seal(keyring.group(), keyring.current(), &forger.signing, [8; 24], &forged).expect("small"));
+        let cursor = world.relay.entries().len() as u64;
+        restart(&mut world, 1);
+        world.push(0, "behind it");
+        world.settle();
+        assert_eq!(world.texts(1), ["before", "behind it"], "number {seq}");
+        assert_eq!(world.findings(1), [IntegrityEvent::ForgedByMember { cursor, sender: me.device() }], "number {seq}");
+        let waiting = [Engine::HOT_FROM, b"t"].concat();
+        assert!(!world.devices[1].storage.keys().any(|key| key.starts_with(&waiting)), "its place is taken");
+        assert_goes_on(&mut world, 1);
+    }
+}
+
+#[test]
+fn a_first_entry_counts_by_its_own_signature_only() {
+    let mut world = World::with_group(2);
+    world.crash(0);
+    let (member, keyring) = world.keys(0);
+    let joiner = Membership::from_seed(&MembershipSeed::from_bytes([0x51; 32]));
+    let card = Card { keys: joiner.keys.clone(), name: "joiner".parse().expect("a name") };
+    let epoch = keyring.current();
+    let certificate = JoinCertificate::issue(keyring.group(), &member.signing, card, epoch.id);
+    let sealed = |signer: &Membership, seq, prev, kind, body: Bytes| {
+        let content = content(&joiner, seq, prev, kind, body);
+        let nonce = [u8::try_from(seq).expect("small"); 24];
+        seal(keyring.group(), epoch, &signer.signing, nonce, &content).expect("small")
+    };
+    let first = sealed(&member, 1, BlobId::ZERO, Kind::JOIN, certificate.to_bytes());
+    let second = sealed(&joiner, 2, first.blob_id, Kind::APP, "vouches for it".into());
+    append(&mut world, first);
+    append(&mut world, second);
+    restart(&mut world, 1);
+    assert_eq!(world.engine(1).status().members.len(), 2);
+    assert_eq!(world.texts(1), [""; 0]);
+}
+
+#[test]
+fn what_waits_for_a_signature_is_bounded() {
+    let mut world = World::with_group(2);
+    world.crash(0);
+    let (me, keyring) = world.keys(0);
+    let (forger, _) = world.keys(1);
+    let rows = world.devices[1].storage.len();
+    for seq in 10..410 {
+        let forged = content(&me, seq, BlobId::ZERO, Kind::APP, "forged");
+        append(&mut world, seal(keyring.group(), keyring.current(), &forger.signing, [9; 24], &forged).expect("small"));
+    }
+    restart(&mut world, 1);
+    let more = world.devices[1].storage.len() - rows;
+    // As many wait as may, and each of them all was told once.
+    assert!((300..700).contains(&more), "{more} rows");
     assert_goes_on(&mut world, 1);
 }
 
