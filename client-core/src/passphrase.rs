@@ -219,6 +219,8 @@ mod tests {
         assert_eq!(header.key(&passphrase("open sesamy"), b"label"), Err(WrongPassphrase));
         let (_, other) = PassphraseHeader::create(&passphrase("open sesame"), Cost::Browser, [7; 16], b"other");
         assert_ne!(key, other, "one label, one key");
+        let (_, other) = PassphraseHeader::create(&passphrase("open sesame"), Cost::Browser, [8; 16], b"label");
+        assert_ne!(key, other, "one salt, one key: nobody tries a passphrase at all files at once");
     }
 
     #[test]

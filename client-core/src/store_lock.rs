@@ -216,5 +216,8 @@ mod tests {
         let line = hex::encode(&locked().to_bytes()[..MAGIC.len() + 12 + 16]);
         let numbers = "004c00000200000001000000";
         assert_eq!(line, format!("{}{numbers}{}", hex::encode(MAGIC), "05".repeat(16)));
+        // The tag holds what is associated: everything before the sealed key.
+        let tag = hex::encode(&locked().to_bytes()[LOCKED_KEY_BYTES - TAG_BYTES..]);
+        assert_eq!(tag, "a6391834a801ff14f1d52773aa150ca1");
     }
 }

@@ -271,3 +271,10 @@ fn other_files_are_said_to_be_none() {
     newer[15] = b'2';
     assert_eq!(read(&newer, 5_000, passphrase()), Err(ExportError::Newer));
 }
+
+#[test]
+fn the_bytes_of_a_file_are_these() {
+    let file = sealed(&[]);
+    // The tag holds what is associated with the chunk: the whole header.
+    assert_eq!(hex::encode(&file[file.len() - 16..]), "08099651fa9d8e9ff8f8a5c712bc4c10");
+}

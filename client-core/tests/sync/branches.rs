@@ -3,8 +3,9 @@
 
 use zerok_sync_chaos::sim::World;
 use zerok_sync_chaos::sim::relay::Log;
-use zerok_sync_core::{IntegrityEvent, Problem, seal};
-use zerok_sync_protocol::{EnvelopeHeader, EnvelopeType, ErrorCode, Timeline};
+use zerok_sync_core::{IntegrityEvent, Problem, epoch, seal};
+use zerok_sync_protocol::envelope::blob_id;
+use zerok_sync_protocol::{BlobId, EnvelopeHeader, EnvelopeType, ErrorCode, Timeline};
 
 /// What is needed for delays, backoff, a round of repair and a third epoch.
 const SETTLE_MS: u64 = 180_000;
@@ -207,4 +208,45 @@ fn b_wipe_a_device_that_was_away_during_a_change_of_keys_gets_back_into_the_log_
     world.advance(SETTLE_MS);
     in_step(&mut world, &[0, 1, 2, 3], &["device 0", "device 1", "device 2", "device 3"]);
     assert_eq!(world.texts(0), ["before", "second", "back"]);
+}
+
+/// Each change of keys in the log: its envelope, and the one that it follows.
+fn changes(world: &World) -> Vec<(BlobId, BlobId)> {
+    let (_, keyring) = world.keys(0);
+    let opened = world.relay.entries().iter().filter_map(|stored| {
+        let envelope = stored.envelope.as_ref()?;
+        let (header, _) = EnvelopeHeader::parse(envelope).ok()?;
+        let epoch = epoch::open_epoch(keyring.group(), keyring.get(&header.epoch)?, envelope).ok()?;
+        Some((stored.blob_id, epoch.claims().previous_blob_id))
+    });
+    opened.filter(|(_, previous)| !previous.is_zero()).collect()
+}
+
+#[test]
+fn d_rev_02_of_two_branches_the_longer_one_goes_on_and_of_equals_the_one_with_the_smaller_blob_id() {
+    for longer in [false, true] {
+        for seed in 0..3 {
+            let mut world = World::seeded(seed);
+            world.form_group(4);
+            world.crash(3);
+            let copy = Copy::of(&world);
+            rotate(&mut world, 0);
+            world.settle();
+            if longer {
+                rotate(&mut world, 1);
+                world.settle();
+            }
+            let one = world.relay.epoch_envelope.as_deref().map(blob_id).expect("rotated");
+            copy.put_back(&mut world, 3);
+            rotate(&mut world, 3);
+            world.advance(10_000);
+            let other = world.relay.epoch_envelope.as_deref().map(blob_id).expect("rotated");
+            (0..3).for_each(|device| world.start(device));
+            world.advance(SETTLE_MS);
+            let goes_on = if longer { one } else { one.min(other) };
+            let followed = changes(&world).into_iter().map(|(_, previous)| previous);
+            let followed: Vec<BlobId> = followed.filter(|previous| [one, other].contains(previous)).collect();
+            assert!(!followed.is_empty() && followed.iter().all(|previous| *previous == goes_on), "seed {seed}");
+        }
+    }
 }

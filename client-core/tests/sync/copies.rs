@@ -4,12 +4,13 @@
 
 use bytes::Bytes;
 use zerok_sync_chaos::sim::World;
-use zerok_sync_core::content::Kind;
+use zerok_sync_core::content::{Kind, SeenHash, SeenItem};
 use zerok_sync_core::statement::{self, Receipt};
-use zerok_sync_core::{IntegrityEvent, MembershipError, Problem};
+use zerok_sync_core::{IntegrityEvent, MembershipError, Problem, seal};
 use zerok_sync_protocol::RelayFrame;
+use zerok_sync_protocol::wire::List;
 
-use crate::hostile_members::{append, entry_of};
+use crate::hostile_members::{append, content, entry_of};
 
 #[test]
 fn an_older_copy_stays_silent_after_a_lost_link_and_after_a_restart() {
@@ -56,6 +57,31 @@ fn two_copies_that_write_at_once_find_out_and_lose_nothing_of_their_own() {
     world.settle();
     assert_eq!(world.relay.entries().len(), written);
     assert_eq!(world.engine(0).status().problem, Some(Problem::NeedsApproval));
+}
+
+#[test]
+fn a_proto_03_a_cloned_device_that_writes_twice_in_one_place_is_told_of_by_the_others() {
+    let mut world = World::with_group(2);
+    world.crash(0);
+    let sender = world.keys(0).0.device();
+    let (me, keyring) = world.keys(0);
+    let name = world.relay.entries()[1].blob_id;
+    let sealed = |seq, prev, text: &'static str| {
+        let entry = content(&me, seq, prev, Kind::APP, text);
+        let nonce = [text.len().to_le_bytes()[0]; 24];
+        seal::seal(keyring.group(), keyring.current(), &me.signing, nonce, &entry).expect("small")
+    };
+    let (first, second) = (sealed(3, name, "one"), sealed(3, name, "the other"));
+    let behind = sealed(4, second.blob_id, "behind the other");
+    let (one, other) = (first.blob_id, second.blob_id);
+    for entry in [first, second, behind] {
+        append(&mut world, entry);
+    }
+    world.cut(1);
+    world.advance(60_000);
+    assert_eq!(world.texts(1), ["one"], "the branch that came first");
+    let forked = IntegrityEvent::ForkedDevice { sender, seq: 3, first: one, second: other };
+    assert_eq!(world.findings(1), [forked.clone(), forked]);
 }
 
 /// A device that wrote more, and was then put back to an older copy of its disk. The relay lost what
@@ -111,17 +137,41 @@ fn s_cur_03_a_receipt_that_another_signed_stops_nobody() {
 }
 
 #[test]
-fn s_cur_03_two_copies_at_once_find_out_by_the_receipts_they_overhear() {
+fn s_cur_03_another_devices_receipt_in_this_ones_slot_stops_nobody() {
     let mut world = World::with_group(2);
     world.advance(7_000);
+    world.crash(0);
     let (me, keyring) = world.keys(0);
-    let slot = world.relay.log.as_ref().expect("created").receipts[&me.keys.noise].1.clone();
+    let other = world.keys(1).0;
+    let slot = world.relay.log.as_ref().expect("created").receipts[&other.keys.noise].1.clone();
     let honest: Receipt = statement::open(&keyring, &slot).expect("its own");
-    let ahead = Receipt { seq: honest.seq + 1, ..honest };
-    let receipt = statement::seal(keyring.group(), keyring.current(), &me.signing, [3; 24], &ahead);
-    world.relay_says(&RelayFrame::Acked { device: me.keys.noise, cursor: 1, receipt: Some(receipt) });
+    let ahead = Receipt { seq: 1_000, ..honest };
+    let receipt = statement::seal(keyring.group(), keyring.current(), &other.signing, [3; 24], &ahead);
+    world.relay.log.as_mut().expect("created").receipts.insert(me.keys.noise, (1, receipt));
+    world.start(0);
+    world.push(0, "goes on");
     world.settle();
-    assert_eq!(world.engine(0).status().problem, Some(Problem::NeedsApproval));
+    assert_eq!(world.engine(0).status().problem, None);
+    assert_eq!(world.texts(1), ["goes on"]);
+}
+
+#[test]
+fn s_cur_03_two_copies_at_once_find_out_by_the_receipts_they_overhear() {
+    // The other copy wrote more, or something else in the same place.
+    for further in [1, 0] {
+        let mut world = World::with_group(2);
+        world.advance(7_000);
+        let (me, keyring) = world.keys(0);
+        let slot = world.relay.log.as_ref().expect("created").receipts[&me.keys.noise].1.clone();
+        let honest: Receipt = statement::open(&keyring, &slot).expect("its own");
+        let own = SeenItem { tag: me.device().tag(), seq: honest.seq + further, hash: SeenHash([9; 16]) };
+        let seen = List::try_from(vec![own]).expect("one fits");
+        let other = Receipt { seq: honest.seq + further, seen, ..honest };
+        let receipt = statement::seal(keyring.group(), keyring.current(), &me.signing, [3; 24], &other);
+        world.relay_says(&RelayFrame::Acked { device: me.keys.noise, cursor: 1, receipt: Some(receipt) });
+        world.settle();
+        assert_eq!(world.engine(0).status().problem, Some(Problem::NeedsApproval), "{further} further");
+    }
 }
 
 #[test]

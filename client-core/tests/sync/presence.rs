@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use zerok_sync_chaos::sim::World;
+use zerok_sync_core::keys::{Membership, MembershipSeed};
 use zerok_sync_core::statement::{self, SessionId, Whisper, WhisperBody};
 use zerok_sync_core::{Event, WhisperError};
 use zerok_sync_protocol::RelayFrame;
@@ -37,6 +38,34 @@ fn replay_everything(world: &mut World) {
         world.relay_says(&RelayFrame::Whispered { data });
         world.advance(10);
     }
+}
+
+/// The connection of a device, as its whispers name it.
+fn session_of(world: &World, device: usize) -> SessionId {
+    let (me, keyring) = world.keys(device);
+    let whispers = world.relay.whispers.iter().filter_map(|data| statement::open::<Whisper>(&keyring, data).ok());
+    whispers.filter(|whisper| whisper.sender == me.device()).last().expect("it whispered").session
+}
+
+#[test]
+fn who_is_no_member_is_not_heard_although_it_has_the_keys_and_answers_this_connection() {
+    let mut world = World::with_group(2);
+    world.advance(A_MOMENT_MS);
+    let (member, keyring) = world.keys(1);
+    let stranger = Membership::from_seed(&MembershipSeed::from_bytes([0xaa; 32]));
+    for (speaker, text) in [(&stranger, "a stranger"), (&member, "a member")] {
+        let said = Whisper {
+            sender: speaker.device(),
+            session: SessionId([7; 16]),
+            counter: 1,
+            echo: vec![session_of(&world, 0)].try_into().expect("one fits"),
+            body: WhisperBody::App { data: Bytes::from_static(text.as_bytes()) },
+        };
+        let data = statement::seal(keyring.group(), keyring.current(), &speaker.signing, [7; 24], &said);
+        world.relay_says(&RelayFrame::Whispered { data });
+        world.settle();
+    }
+    assert_eq!(heard(&world, 0), ["a member"]);
 }
 
 #[test]

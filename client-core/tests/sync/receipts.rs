@@ -186,6 +186,7 @@ fn a_receipt_played_again_makes_nothing_newer() {
     let noise = world.keys(1).0.keys.noise;
     let old = slot(&world, 1);
     world.advance(3_600_000);
+    world.push(0, "for all");
     world.push(1, "news");
     world.advance(A_WHILE_MS);
     let heard = member(&mut world, 0, 1).last_heard_at_ms;
@@ -245,17 +246,70 @@ fn b_fork_a_receipt_from_another_history_convicts_the_relay() {
 }
 
 #[test]
-fn a_receipt_of_the_newest_epoch_waits_until_that_was_read() {
-    let mut world = World::with_group(2);
+fn a_receipt_of_a_removed_device_accuses_nobody() {
+    let mut world = World::with_group(3);
+    world.push(0, "read by all");
     world.advance(A_WHILE_MS);
-    world.relay.drops_receipts = true;
+    let (gone, old) = world.keys(2);
+    let genuine: Receipt = statement::open(&old, &slot(&world, 2)).expect("its own");
+    let pair = genuine.observed.clone().expect("it read something");
+    let now = world.now_at(0);
+    world.engine(0).revoke(now, gone.device()).expect("a member");
+    world.drain(0);
+    world.advance(A_WHILE_MS);
+    let made_up = Observed { hash: ObservedHash([9; 16]), ..pair };
+    let receipt = sealed(&old, &gone, &Receipt { observed: Some(made_up), sent_at_ms: u64::MAX, ..genuine });
+    say(&mut world, gone.keys.noise, Some(receipt));
+    world.advance(60_000);
+    assert_eq!(world.findings(0), []);
+}
+
+#[test]
+fn who_has_another_branch_of_a_chain_has_nothing_of_this_one() {
+    let mut world = World::with_group(2);
+    let (first, second) = (world.keys(0).0, world.keys(1).0);
+    world.crash(1);
+    let push = world.push(0, "on this branch");
+    world.advance(A_WHILE_MS);
+    let genuine: Receipt = statement::open(&world.keys(0).1, &slot(&world, 0)).expect("its own");
+    let item = SeenItem { tag: first.device().tag(), seq: genuine.seq, hash: SeenHash([9; 16]) };
+    let seen = List::try_from(vec![item]).expect("one fits");
+    let receipt = Receipt { sender: second.device(), seen, observed: None, sent_at_ms: u64::MAX, ..genuine };
+    let receipt = sealed(&world.keys(0).1, &second, &receipt);
+    say(&mut world, second.keys.noise, Some(receipt));
+    assert!(everywhere(&mut world, 0) < push);
+    assert_eq!(member(&mut world, 0, 1).has_push, 0);
+    let own = world.engine(0).heads().remove(0);
+    assert!(!world.engine(0).has_all_of(&second.device(), &[own]));
+}
+
+#[test]
+fn who_joins_hears_from_the_slots_of_whom_it_reads_of_only_then() {
+    let mut world = World::with_group(2);
+    world.advance(3_600_000);
+    world.push(0, "so that there is something to say about");
+    world.advance(A_WHILE_MS);
+    world.crash(1);
+    let heard = member(&mut world, 0, 1);
+    assert!(heard.last_heard_at_ms > heard.last_wrote_at_ms);
+    let later = world.pair(0, "later");
+    assert_eq!(member(&mut world, later, 1).last_heard_at_ms, heard.last_heard_at_ms);
+}
+
+#[test]
+fn a_receipt_of_the_newest_epoch_waits_until_that_was_read() {
+    let mut world = World::with_group(3);
+    world.advance(A_WHILE_MS);
+    world.crash(1);
     let push = world.push(0, "before the keys change");
-    world.settle();
-    world.relay.drops_receipts = false;
+    world.advance(A_WHILE_MS);
     world.crash(0);
-    let now = world.now_at(1);
-    world.engine(1).rotate(now).expect("a member");
-    world.drain(1);
+    // Whoever changes the keys says in doing so what it has: so that is another one.
+    let now = world.now_at(2);
+    world.engine(2).rotate(now).expect("a member");
+    world.drain(2);
+    world.settle();
+    world.start(1);
     world.advance(A_WHILE_MS);
     world.crash(1);
     world.start(0);

@@ -5,14 +5,17 @@ use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use zerok_sync_chaos::sim::World;
-use zerok_sync_core::epoch::{EpochBody, MemberDigest, seal_epoch};
-use zerok_sync_core::keys::{EpochSecret, MemberKeys};
+use zerok_sync_chaos::sim::relay::Stored;
+use zerok_sync_core::epoch::{EpochBody, MemberDigest, seal_epoch, seal_genesis};
+use zerok_sync_core::genesis::{Genesis, GenesisRandom};
+use zerok_sync_core::keyring::Keyring;
+use zerok_sync_core::keys::{EpochSecret, MemberKeys, Membership};
 use zerok_sync_core::recovery::anchor::Anchor;
 use zerok_sync_core::{
     Connection, Event, IntegrityEvent, MembershipError, Recovery, RecoveryWords, RestoreError, Status,
 };
-use zerok_sync_protocol::BlobId;
 use zerok_sync_protocol::wire::List;
+use zerok_sync_protocol::{BlobId, EnvelopeHeader, EnvelopeType};
 
 fn status(world: &mut World, device: usize) -> Status {
     world.engine(device).status()
@@ -69,9 +72,8 @@ fn refused(world: &mut World, words: &RecoveryWords) -> RestoreError {
     }
 }
 
-/// An epoch of this world's group that is wrapped to somebody's paper as well.
-fn epoch_wrapped_to(world: &World, paper: &MemberKeys) -> Bytes {
-    let (me, keyring) = world.keys(0);
+/// An epoch behind the newest that somebody knows, wrapped to somebody's paper as well.
+fn epoch_wrapped_to((me, keyring): &(Membership, Keyring), secret: &EpochSecret, paper: &MemberKeys) -> Bytes {
     let members = [me.keys.clone(), paper.clone()];
     let body = EpochBody {
         sender: me.device(),
@@ -88,9 +90,8 @@ fn epoch_wrapped_to(world: &World, paper: &MemberKeys) -> Bytes {
         sent_at_ms: 0,
         genesis: Bytes::new(),
     };
-    let secret = EpochSecret::from_bytes([0x5e; 32]);
     let mut rng = ChaCha20Rng::from_seed([5; 32]);
-    seal_epoch(keyring.group(), &secret, &me.signing, &members, &body, &mut rng).expect("small").envelope
+    seal_epoch(keyring.group(), secret, &me.signing, &members, &body, &mut rng).expect("small").envelope
 }
 
 #[test]
@@ -252,7 +253,7 @@ fn d_rec_01_a_group_that_the_relay_made_up_is_refused() {
     let (mut world, words) = group_with_words(1);
     let (other, _) = group_of_seed(1, 1);
     let paper = words.membership().keys;
-    let faked = epoch_wrapped_to(&other, &paper);
+    let faked = epoch_wrapped_to(&other.keys(0), &EpochSecret::from_bytes([0x5e; 32]), &paper);
     world.relay.log = other.relay.log.clone();
     world.relay.epoch_envelope = Some(faked);
     world.relay.restart();
@@ -290,6 +291,70 @@ fn d_rec_01_keys_from_before_the_words_and_a_log_that_is_not_the_groups_are_refu
     assert_eq!(refused(&mut world, &words), RestoreError::NotTheLog);
     *world.relay.entries_mut() = whole;
     world.restore(words, "new");
+}
+
+#[test]
+fn d_rec_01_what_a_removed_device_makes_for_the_relay_is_refused() {
+    let mut world = World::with_group(2);
+    let removed = world.keys(1);
+    let (now, gone) = (world.now_at(0), removed.0.device());
+    world.engine(0).revoke(now, gone).expect("a member");
+    world.settle();
+    let words = world.make_words(0);
+    world.settle();
+    let paper = words.membership().keys;
+    // An epoch behind the ones it knew, wrapped to this very paper.
+    let honest = world.relay.epoch_envelope.clone();
+    let own = EpochSecret::from_bytes([0x5e; 32]);
+    world.relay.epoch_envelope = Some(epoch_wrapped_to(&removed, &own, &paper));
+    assert_eq!(refused(&mut world, &words), RestoreError::OlderState);
+    world.relay.epoch_envelope = honest;
+
+    // Another beginning of the log, under the keys it had.
+    let mut rng = ChaCha20Rng::from_seed([6; 32]);
+    let genesis = Genesis::new(GenesisRandom([7; 32]), removed.0.keys.clone());
+    let made_up = seal_genesis(&genesis, &removed.1, &removed.0, 0, &mut rng);
+    let first = &mut world.relay.entries_mut()[0];
+    (first.blob_id, first.envelope) = (made_up.blob_id, Some(made_up.envelope));
+    assert_eq!(refused(&mut world, &words), RestoreError::NotTheLog);
+}
+
+#[test]
+fn d_rec_01_another_envelope_of_the_epoch_that_the_anchor_names_is_refused() {
+    let mut world = World::with_group(2);
+    let words = world.make_words(0);
+    world.settle();
+    // A member had its secret, and may have been removed since.
+    let member = world.keys(1);
+    let secret = member.1.current_secret().clone();
+    let paper = words.membership().keys;
+    world.relay.epoch_envelope = Some(epoch_wrapped_to(&member, &secret, &paper));
+    assert_eq!(refused(&mut world, &words), RestoreError::NotYourGroup);
+}
+
+#[test]
+fn d_rec_01_a_log_without_the_epoch_that_the_words_are_from_lets_nothing_be_written() {
+    let mut world = World::with_group(2);
+    world.push(1, "early");
+    world.settle();
+    let words = world.make_words(0);
+    world.settle();
+    lose_all(&mut world);
+    let is_epoch = |stored: &Stored| {
+        let envelope = stored.envelope.as_ref().expect("whole");
+        EnvelopeHeader::parse(envelope).is_ok_and(|(header, _)| header.kind == EnvelopeType::Epoch)
+    };
+    let epoch = world.relay.entries().iter().rposition(is_epoch).expect("they were enrolled by one");
+    world.relay.entries_mut().remove(epoch);
+    let entries = world.relay.entries().len();
+    let device = world.begin_restoring(words, "new");
+    world.settle();
+    world.start(device);
+    world.push(device, "into a log that is not whole");
+    world.settle();
+    let now = status(&mut world, device);
+    assert!(now.joining, "{now:?}");
+    assert_eq!(world.relay.entries().len(), entries, "nothing is written");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use zerok_sync_chaos::sim::relay::Stored;
 use zerok_sync_chaos::sim::{Loss, World};
 use zerok_sync_core::content::{Content, Kind};
 use zerok_sync_core::io::RelayAddress;
-use zerok_sync_core::seal::seal;
+use zerok_sync_core::seal::{Sealed, open, seal};
 use zerok_sync_core::{Connection, IntegrityEvent, RelaysError};
 use zerok_sync_protocol::{NoisePublicKey, wire};
 
@@ -263,4 +263,112 @@ fn another_order_in_a_relay_that_was_filled_again_is_no_fork_to_who_read_most_of
     world.push(0, "what the others did");
     world.advance(SETTLE_MS);
     assert_sound(&mut world);
+}
+
+/// A device's next entry behind another: a list of relays.
+fn list(world: &World, device: usize, behind: usize, lamport: u64, relays: &[(String, NoisePublicKey)]) -> Sealed {
+    let (me, keyring) = world.keys(device);
+    let behind = &world.relay.entries()[behind];
+    let opened = open(&keyring, behind.envelope.as_ref().expect("whole")).expect("an entry");
+    let body = wire::encode(&vec![relays.to_vec()]);
+    let content = Content { lamport, ..content(&me, opened.claims().seq + 1, behind.blob_id, Kind::RELAYS, body) };
+    seal(keyring.group(), keyring.current(), &me.signing, [11; 24], &content).expect("small")
+}
+
+fn listed(world: &World, relays: &[usize]) -> Vec<(String, NoisePublicKey)> {
+    relays.iter().map(|relay| (World::url(*relay), world.relay_at(*relay).public_key())).collect()
+}
+
+#[test]
+fn of_two_lists_the_later_one_counts_whichever_is_read_first() {
+    for order in [[0, 1], [1, 0]] {
+        let mut world = World::with_group(3);
+        world.add_relay();
+        world.crash(0);
+        world.crash(1);
+        let (both, one) = (listed(&world, &[0, 1]), listed(&world, &[0]));
+        // The name of the founder, and the second device's first entry.
+        let lists = [list(&world, 0, 1, 2_000, &both), list(&world, 1, 2, 1_500, &one)];
+        order.into_iter().for_each(|which: usize| append(&mut world, lists[which].clone()));
+        world.cut(2);
+        world.advance(SETTLE_MS);
+        assert_eq!(urls(&mut world, 2), [World::url(0), World::url(1)], "in the order {order:?}");
+    }
+}
+
+#[test]
+fn a_list_that_leads_nowhere_is_not_followed() {
+    let mut world = World::with_group(2);
+    let second = world.add_relay();
+    world.crash(0);
+    let elsewhere = vec![("no address".to_owned(), world.relay_at(second).public_key())];
+    for (number, relays) in [Vec::new(), elsewhere].into_iter().enumerate() {
+        let behind = if number == 0 { 1 } else { world.relay.entries().len() - 1 };
+        let list = list(&world, 0, behind, 2_000, &relays);
+        append(&mut world, list);
+        world.cut(1);
+        world.advance(SETTLE_MS);
+        assert_eq!(urls(&mut world, 1), [World::url(0)]);
+        assert_eq!(world.engine(1).status().connection, Connection::Live);
+    }
+}
+
+#[test]
+fn a_relay_that_is_being_added_stays_when_somebody_else_tells_a_list_without_it() {
+    let mut world = World::with_group(2);
+    let second = world.add_relay();
+    world.set_up(second, false);
+    world.crash(1);
+    world.list_relay(0, second);
+    let list = list(&world, 1, 2, 2_000, &listed(&world, &[0]));
+    append(&mut world, list);
+    world.cut(0);
+    world.advance(SETTLE_MS);
+    assert_eq!(urls(&mut world, 0), [World::url(0), World::url(1)]);
+    world.set_up(second, true);
+    world.advance(SETTLE_MS);
+    world.start(1);
+    world.advance(SETTLE_MS);
+    assert_eq!(urls(&mut world, 1), [World::url(0), World::url(1)], "and the group is told of it");
+}
+
+#[test]
+fn a_device_that_joins_goes_to_the_newest_list_and_to_no_older_one() {
+    let mut world = world(2);
+    let now = world.now_at(0);
+    world.engine(0).remove_relay(now, &World::url(1)).expect("the other one stays");
+    world.drain(0);
+    world.advance(SETTLE_MS);
+    let later = world.pair(0, "later");
+    world.advance(SETTLE_MS);
+    assert_eq!(urls(&mut world, later), [World::url(0)]);
+    let there = &world.relay_at(1).log.as_ref().expect("kept").allow;
+    assert!(!there.contains(&world.keys(later).0.keys.noise), "it never went there");
+}
+
+#[test]
+fn what_one_device_had_read_of_a_removed_one_counts_for_all() {
+    let mut world = world(3);
+    world.crash(0);
+    world.set_up(0, false);
+    world.push(2, "late");
+    world.settle();
+    assert!(world.texts(1).contains(&"late".into()));
+    world.crash(1);
+    world.crash(2);
+    // Who removes it reads the other relay, which never had that.
+    world.set_up(0, true);
+    world.set_up(1, false);
+    world.start(0);
+    let (now, gone) = (world.now_at(0), world.keys(2).0.device());
+    world.engine(0).revoke(now, gone).expect("a member");
+    world.drain(0);
+    world.advance(SETTLE_MS);
+    assert_eq!(world.engine(0).status().members.len(), 2, "it is removed");
+    world.set_up(1, true);
+    world.start(1);
+    world.advance(2 * SETTLE_MS);
+    assert_eq!(world.texts(0), ["before", "late"]);
+    assert_eq!(world.texts(1), ["before", "late"]);
+    assert_eq!(world.findings(0), []);
 }

@@ -5,13 +5,17 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use zerok_sync_chaos::sim::World;
 use zerok_sync_chaos::sim::relay::{Log, Stored};
+use zerok_sync_core::certificate::{Card, JoinCertificate};
 use zerok_sync_core::content::{Content, Kind, SeenHash, SeenItem};
 use zerok_sync_core::epoch::{EpochBody, MemberDigest, Removed, seal_epoch};
 use zerok_sync_core::keys::{EpochSecret, MemberKeys, Membership, MembershipSeed};
 use zerok_sync_core::seal::seal;
 use zerok_sync_core::{Connection, Event, IntegrityEvent, MembershipError, Problem};
+use zerok_sync_protocol::limits::ALLOW_LIST_MAX;
 use zerok_sync_protocol::wire::List;
-use zerok_sync_protocol::{BlobId, EnvelopeHeader};
+use zerok_sync_protocol::{BlobId, EnvelopeHeader, EpochId};
+
+use crate::hostile_members::{append, content};
 
 fn revoke(world: &mut World, by: usize, device: usize) {
     let (now, id) = (world.now_at(by), world.id(device));
@@ -417,6 +421,79 @@ fn d_rev_05_what_a_removed_device_wrote_behind_its_end_is_held_back_until_a_memb
     assert!(texts.contains(&"behind the end".into()) && texts.contains(&"I had seen that".into()), "{texts:?}");
 }
 
+#[test]
+fn d_rev_05_other_entries_in_the_place_of_a_removed_devices_last_ones_count_nothing() {
+    // In the place of its last entry; of the one before, with the last one as it was.
+    for forged in [2, 1] {
+        let mut world = World::with_group(3);
+        let joined = world.relay.entries().last().expect("it joined").blob_id;
+        world.crash(1);
+        world.push(2, "first");
+        world.push(2, "second");
+        world.settle();
+        let (gone, old) = world.keys(2);
+        revoke(&mut world, 0, 2);
+        world.settle();
+        let end = world.relay.entries().iter().rposition(|stored| stored.blob_id == joined).expect("there") + 1;
+        let written: Vec<Stored> = world.relay.entries_mut().drain(end..end + 2).collect();
+        let (prev, seq) = if forged == 2 { (written[0].blob_id, 3) } else { (joined, 2) };
+        let other = content(&gone, seq, prev, Kind::APP, "other");
+        let other = seal(old.group(), old.current(), &gone.signing, [1; 24], &other).expect("small");
+        let other = Stored { blob_id: other.blob_id, envelope: Some(other.envelope) };
+        let shown = if forged == 2 { [written[0].clone(), other] } else { [other, written[1].clone()] };
+        world.relay.entries_mut().extend(shown);
+        world.start(1);
+        world.settle();
+        assert_eq!(world.texts(1), [""; 0], "{forged}");
+    }
+}
+
+/// Somebody's first entry, with a certificate that `inviter` signed for this epoch.
+fn join(world: &mut World, seed: u8, inviter: &Membership, epoch: EpochId) {
+    let (_, keyring) = world.keys(1);
+    let joiner = Membership::from_seed(&MembershipSeed::from_bytes([seed; 32]));
+    let card = Card { keys: joiner.keys.clone(), name: format!("joiner {seed}").parse().expect("a name") };
+    let certificate = JoinCertificate::issue(keyring.group(), &inviter.signing, card, epoch);
+    let joined = content(&joiner, 1, BlobId::ZERO, Kind::JOIN, certificate.to_bytes());
+    let keys = keyring.get(&epoch).expect("an epoch of the group");
+    append(world, seal(keyring.group(), keys, &joiner.signing, [seed; 24], &joined).expect("small"));
+}
+
+#[test]
+fn d_rev_05_nobody_is_let_in_by_a_removed_device_nor_by_keys_that_were_changed_since() {
+    let mut world = World::with_group(3);
+    let epochs_before = world.keys(1).1.current().id;
+    let (gone, member) = (world.keys(2).0, world.keys(0).0);
+    revoke(&mut world, 0, 2);
+    world.settle();
+    world.crash(1);
+    join(&mut world, 0x51, &gone, epochs_before);
+    join(&mut world, 0x52, &member, epochs_before);
+    world.start(1);
+    world.advance(VOUCHED_MS);
+    assert_eq!(members(&mut world, 1), ["device 0", "device 1"]);
+    let now_open = world.keys(1).1.current().id;
+    world.crash(1);
+    join(&mut world, 0x53, &member, now_open);
+    world.start(1);
+    world.settle();
+    assert!(members(&mut world, 1).contains(&"joiner 83".into()), "the certificate itself is good");
+}
+
+#[test]
+fn a_group_grows_no_larger_than_a_relays_list() {
+    let mut world = World::with_group(1);
+    let (founder, keyring) = world.keys(0);
+    world.pair(0, "device 1");
+    world.crash(1);
+    for seed in 0..ALLOW_LIST_MAX {
+        join(&mut world, u8::try_from(seed).expect("few") + 100, &founder, keyring.current().id);
+    }
+    world.start(1);
+    world.settle();
+    assert_eq!(members(&mut world, 1).len(), ALLOW_LIST_MAX);
+}
+
 /// A rotation by whoever has the keys, from the first epoch on.
 fn forged_rotation(
     world: &World,
@@ -563,6 +640,10 @@ fn a_group_whose_keys_a_stolen_device_changed_first_is_founded_anew_by_a_person(
     world.advance(HEAL_MS);
     assert_eq!(world.engine(0).status().problem, Some(Problem::Revoked), "nothing happens by itself");
     let now = world.now_at(0);
+    let (own, stranger) = (world.id(0), Membership::from_seed(&MembershipSeed::from_bytes([5; 32])).device());
+    assert_eq!(world.engine(0).refound(now, &[own]), Err(MembershipError::OwnDevice));
+    let no_such = MembershipError::NoSuchDevice(stranger.to_string());
+    assert_eq!(world.engine(0).refound(now, &[stranger]), Err(no_such));
     world.engine(0).refound(now, &[stolen]).expect("no relay lets it in");
     world.drain(0);
     world.advance(HEAL_MS);
@@ -580,6 +661,11 @@ fn a_group_whose_keys_a_stolen_device_changed_first_is_founded_anew_by_a_person(
 fn a_group_is_not_founded_anew_while_a_relay_lets_this_device_in() {
     let mut world = World::with_group(2);
     let (now, other) = (world.now_at(0), world.id(1));
+    assert_eq!(world.engine(0).refound(now, &[other]), Err(MembershipError::NotNeeded));
+    // Nor while none is reached: perhaps one would let it in.
+    world.set_up(0, false);
+    world.advance(HEAL_MS);
+    let now = world.now_at(0);
     assert_eq!(world.engine(0).refound(now, &[other]), Err(MembershipError::NotNeeded));
 }
 

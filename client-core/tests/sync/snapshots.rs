@@ -15,7 +15,7 @@ use zerok_sync_protocol::{BlobId, EpochId};
 use crate::hostile_members::append;
 
 /// The app has processed all it was given, and hands its state over.
-fn try_compact(world: &mut World, device: usize, state: &[u8]) -> Result<(), CompactError> {
+pub fn try_compact(world: &mut World, device: usize, state: &[u8]) -> Result<(), CompactError> {
     let now = world.now_at(device);
     let position = world.engine(device).status().position;
     world.engine(device).mark_processed(now, position);
@@ -337,7 +337,7 @@ fn a_wiped_relay_is_made_again_by_a_device_that_began_with_a_snapshot() {
 }
 
 /// The parts and the manifest of the newest snapshot in the log.
-fn newest(world: &World) -> (Vec<Bytes>, Manifest) {
+pub fn newest(world: &World) -> (Vec<Bytes>, Manifest) {
     let (_, keyring) = world.keys(0);
     let open = |stored: &Stored| seal::open(&keyring, stored.envelope.as_ref()?).ok();
     let entries: Vec<Content> =
@@ -377,7 +377,7 @@ fn write(world: &mut World, me: &Membership, after: (u64, BlobId), bodies: Vec<(
 #[test]
 fn a_snapshot_that_contradicts_the_log_is_refused_and_reported() {
     type Forge = fn(&mut Manifest, &mut Vec<u8>);
-    let forgeries: [(&str, Forge); 8] = [
+    let forgeries: [(&str, Forge); 9] = [
         ("another entry at a head", |manifest, _| head(manifest, |head| head.blob_id = BlobId([9; 32]))),
         ("another entry behind a head", |manifest, _| head(manifest, |head| head.seq -= 1)),
         ("another epoch", |manifest, _| manifest.epoch = EpochId([9; 8])),
@@ -387,6 +387,12 @@ fn a_snapshot_that_contradicts_the_log_is_refused_and_reported() {
             let first = 4 + u32::from_le_bytes(bytes[..4].try_into().expect("four")) as usize;
             bytes.drain(first..manifest.archive_bytes as usize);
             manifest.archive_bytes = first as u64;
+            manifest.bytes = bytes.len() as u64;
+        }),
+        ("an archive without its beginning", |manifest, bytes| {
+            let first = 4 + u32::from_le_bytes(bytes[..4].try_into().expect("four")) as usize;
+            bytes.drain(..first);
+            manifest.archive_bytes -= first as u64;
             manifest.bytes = bytes.len() as u64;
         }),
         ("an archive with something else in it", |manifest, bytes| {
@@ -421,6 +427,9 @@ fn a_snapshot_that_contradicts_the_log_is_refused_and_reported() {
         };
         let bodies = vec![(Kind::PART, bytes.into()), (Kind::SNAPSHOT, wire::encode(&manifest).into())];
         write(&mut world, &me, (seq, last), bodies);
+        // It stands at the very heads then that the snapshot names.
+        world.cut(0);
+        world.advance(10_000);
         push_all(&mut world, 0, &["c"]);
         // An epoch that is none here might still come.
         world.advance(60_000);

@@ -1,0 +1,260 @@
+//! A snapshot that a new device is to begin with and that is not what it should be: one that a
+//! member forged in its author's name, one whose author lies. Nothing of it is kept.
+
+use bytes::Bytes;
+use zerok_sync_chaos::sim::World;
+use zerok_sync_chaos::sim::relay::Stored;
+use zerok_sync_core::certificate::{Card, JoinCertificate};
+use zerok_sync_core::content::Kind;
+use zerok_sync_core::keyring::Keyring;
+use zerok_sync_core::keys::{Membership, MembershipSeed};
+use zerok_sync_core::observed::FoldHash;
+use zerok_sync_core::pairing::SnapshotRef;
+use zerok_sync_core::seal::{Sealed, open, seal};
+use zerok_sync_core::snapshot::{self, Archived, Manifest};
+use zerok_sync_core::{CompactError, Engine, IntegrityEvent, Problem};
+use zerok_sync_protocol::{BlobId, wire};
+
+use crate::granted::let_in;
+use crate::hostile_members::{append, content};
+use crate::snapshots::{compact, newest, push_all, try_compact};
+
+/// Device 1 has made a snapshot, and a new device holds a grant that names it and has read nothing.
+fn granted() -> (World, usize) {
+    let mut world = World::with_group(2);
+    push_all(&mut world, 0, &["a", "b"]);
+    compact(&mut world, 1, b"a b");
+    let joiner = let_in(&mut world);
+    (world, joiner)
+}
+
+fn assert_refused(world: &mut World, joiner: usize, what: &str) {
+    world.start(joiner);
+    world.settle();
+    assert_eq!(world.engine(joiner).status().problem, Some(Problem::SnapshotUnusable), "{what}");
+    assert_eq!(world.texts(joiner), [""; 0], "{what}");
+}
+
+/// An entry in the name of one device, sealed and signed by another.
+fn sealed(
+    keyring: &Keyring,
+    of: &Membership,
+    by: &Membership,
+    place: (u64, BlobId),
+    kind: Kind,
+    body: Bytes,
+) -> Sealed {
+    let (seq, prev) = place;
+    let nonce = [seq.to_le_bytes()[0] ^ 0x80; 24];
+    seal(keyring.group(), keyring.current(), &by.signing, nonce, &content(of, seq, prev, kind, body)).expect("small")
+}
+
+#[test]
+fn what_a_member_forges_in_the_name_of_a_snapshots_author_is_none_of_it() {
+    // A part; the manifest.
+    for from_end in [2, 1] {
+        let (mut world, joiner) = granted();
+        let (author, keyring) = world.keys(1);
+        let forger = world.keys(0).0;
+        let at = world.relay.entries().len() - from_end;
+        let genuine = open(&keyring, world.relay.entries()[at].envelope.as_ref().expect("whole")).expect("an entry");
+        let claims = genuine.claims();
+        let mut body = claims.body.to_vec();
+        *body.last_mut().expect("not empty") ^= 1;
+        let forged = sealed(&keyring, &author, &forger, (claims.seq, claims.prev), claims.kind, body.into());
+        world.relay.entries_mut()[at] = Stored { blob_id: forged.blob_id, envelope: Some(forged.envelope) };
+        assert_refused(&mut world, joiner, "forged");
+    }
+}
+
+/// A snapshot as its author writes it.
+struct Written {
+    manifest: Manifest,
+    archive: Vec<Bytes>,
+    state: Bytes,
+    kind: Kind,
+    part_kind: Kind,
+    bytes_too_many: u64,
+    author: Membership,
+    keyring: Keyring,
+}
+
+impl Written {
+    /// As device 1 wrote it.
+    fn of(world: &World) -> Self {
+        let (parts, manifest) = newest(world);
+        let mut bytes = Bytes::from(parts.concat());
+        let state = bytes.split_off(usize::try_from(manifest.archive_bytes).expect("short"));
+        let archive = Archived(bytes).collect::<Result<_, _>>().expect("sound");
+        let (author, keyring) = world.keys(1);
+        Self {
+            manifest,
+            archive,
+            state,
+            kind: Kind::SNAPSHOT,
+            part_kind: Kind::PART,
+            bytes_too_many: 0,
+            author,
+            keyring,
+        }
+    }
+
+    fn is_of(&self, envelope: &Bytes, device: &Membership) -> bool {
+        open(&self.keyring, envelope).is_ok_and(|entry| entry.claims().sender == device.device())
+    }
+
+    /// Lengths as they are now.
+    fn measure(&mut self) -> Bytes {
+        let mut bytes = Vec::new();
+        self.archive.iter().for_each(|envelope| snapshot::archive(&mut bytes, envelope));
+        self.manifest.archive_bytes = bytes.len() as u64;
+        bytes.extend_from_slice(&self.state);
+        (self.manifest.bytes, self.manifest.parts) = (bytes.len() as u64 + self.bytes_too_many, 1);
+        bytes.into()
+    }
+}
+
+/// The author writes it again, otherwise; what a grant would say of it.
+fn write(world: &mut World, change: fn(&mut Written)) -> SnapshotRef {
+    let mut written = Written::of(world);
+    change(&mut written);
+    let bytes = written.measure();
+    let behind = world.relay.entries().last().expect("the manifest").clone();
+    let last = open(&written.keyring, behind.envelope.as_ref().expect("whole")).expect("an entry").claims().seq;
+    let author = &written.author;
+    let part = sealed(&written.keyring, author, author, (last + 1, behind.blob_id), written.part_kind, bytes.clone());
+    let manifest = Bytes::from(wire::encode(&written.manifest));
+    let end = sealed(&written.keyring, author, author, (last + 2, part.blob_id), written.kind, manifest);
+    let (sender, blob_id, bytes) = (author.device(), end.blob_id, bytes.len() as u64);
+    append(world, part);
+    append(world, end);
+    SnapshotRef { sender, seq: last + 2, blob_id, parts: 1, bytes }
+}
+
+/// A new device is to begin with what the author wrote otherwise.
+fn written_otherwise(change: fn(&mut Written)) -> (World, usize) {
+    let (mut world, joiner) = granted();
+    let named = write(&mut world, change);
+    let start = [Engine::HOT_FROM, b"a"].concat();
+    let row = world.devices[joiner].storage.get_mut(&start).expect("the grant names a snapshot");
+    *row = wire::encode(&named);
+    (world, joiner)
+}
+
+#[test]
+fn b_fork_a_snapshot_made_of_another_order_convicts_the_relay() {
+    let mut world = World::with_group(2);
+    push_all(&mut world, 0, &["a", "b"]);
+    compact(&mut world, 1, b"a b");
+    world.crash(1);
+    let observer = world.keys(1).0.device();
+    let cursor = newest(&world).1.floors[0].cursor;
+    write(&mut world, |it| {
+        let mut floors = it.manifest.floors.clone().into_vec();
+        floors[0].hash = FoldHash([9; 32]);
+        it.manifest.floors = floors.try_into().expect("as many");
+    });
+    world.cut(0);
+    world.advance(60_000);
+    assert_eq!(world.findings(0), [IntegrityEvent::Forked { observer, cursor }]);
+}
+
+#[test]
+fn who_lacks_an_entry_or_changes_the_keys_makes_no_snapshot() {
+    // The author's next one shows it; another's does; it has read all there is.
+    for (next, complete) in [(Some(0), false), (Some(1), false), (None, true)] {
+        let mut world = World::with_group(3);
+        world.crash(2);
+        push_all(&mut world, 0, &["withheld"]);
+        let index = world.relay.entries().len() - 1;
+        if let Some(next) = next {
+            push_all(&mut world, next, &["behind it"]);
+            world.relay.entries_mut().remove(index);
+        }
+        world.start(2);
+        world.settle();
+        let made = try_compact(&mut world, 2, b"");
+        assert_eq!(made, if complete { Ok(()) } else { Err(CompactError::NotCaughtUp) }, "{next:?}");
+    }
+    let mut world = World::with_group(2);
+    let now = world.now_at(0);
+    world.engine(0).rotate(now).expect("a member");
+    assert_eq!(try_compact(&mut world, 0, b""), Err(CompactError::NotCaughtUp));
+}
+
+#[test]
+fn b_fork_who_begins_with_a_snapshot_compares_the_order_behind_it_as_its_inviter_had_it() {
+    let mut world = World::with_group(2);
+    push_all(&mut world, 0, &["a"]);
+    compact(&mut world, 1, b"a");
+    push_all(&mut world, 0, &["b"]);
+    push_all(&mut world, 1, &["c"]);
+    let joiner = let_in(&mut world);
+    let observer = world.keys(0).0.device();
+    let last = world.relay.entries().len() - 1;
+    world.relay.entries_mut().swap(last - 1, last);
+    world.start(joiner);
+    world.settle();
+    let forked = IntegrityEvent::Forked { observer, cursor: last as u64 + 1 };
+    assert!(world.findings(joiner).contains(&forked), "{:?}", world.findings(joiner));
+}
+
+#[test]
+fn a_snapshot_that_covers_what_is_still_missing_here_is_called_false_by_nobody() {
+    let mut world = World::with_group(3);
+    world.crash(2);
+    push_all(&mut world, 0, &["a", "b"]);
+    let index = world.relay.entries().len() - 1;
+    compact(&mut world, 1, b"a b");
+    let withheld = world.relay.entries_mut().remove(index);
+    world.start(2);
+    world.advance(60_000);
+    world.relay.entries_mut().push(withheld);
+    world.cut(2);
+    world.advance(60_000);
+    assert_eq!(world.texts(2), ["a", "b"]);
+    let is_false = |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::FalseSnapshot { .. });
+    assert!(!world.findings(2).iter().any(is_false), "{:?}", world.findings(2));
+}
+
+#[test]
+fn what_an_author_writes_as_it_should_be_is_begun_with() {
+    let (mut world, joiner) = written_otherwise(|_| {});
+    world.start(joiner);
+    world.settle();
+    assert_eq!(world.engine(joiner).status().problem, None);
+    assert_eq!(world.texts(joiner), ["a b"]);
+}
+
+#[test]
+fn a_snapshot_whose_author_lies_lets_nobody_begin() {
+    type Lie = fn(&mut Written);
+    let lies: [(&str, Lie); 9] = [
+        ("more epochs than there are", |it| it.manifest.epochs += 1),
+        ("another envelope of its epoch", |it| it.manifest.epoch_blob_id = BlobId([9; 32])),
+        ("an author who is not in the archive", |it| {
+            let kept = it.archive.iter().filter(|envelope| !it.is_of(envelope, &it.author)).cloned().collect();
+            it.archive = kept;
+        }),
+        ("an epoch that comes twice", |it| it.archive.insert(1, it.archive[0].clone())),
+        ("words that their sender did not sign", |it| {
+            let other = Membership::from_seed(&MembershipSeed::from_bytes([0x77; 32]));
+            let name = Bytes::from_static(b"not my name");
+            it.archive.push(sealed(&it.keyring, &it.author, &other, (9, BlobId([1; 32])), Kind::RENAME, name).envelope);
+        }),
+        ("a member whom nobody let in", |it| {
+            let other = Membership::from_seed(&MembershipSeed::from_bytes([0x77; 32]));
+            let card = Card { keys: other.keys.clone(), name: "nobody".parse().expect("a name") };
+            let epoch = it.keyring.current().id;
+            let own = JoinCertificate::issue(it.keyring.group(), &other.signing, card, epoch).to_bytes();
+            it.archive.push(sealed(&it.keyring, &other, &other, (1, BlobId::ZERO), Kind::JOIN, own).envelope);
+        }),
+        ("more bytes than there are", |it| it.bytes_too_many = 1),
+        ("an end that is none", |it| it.kind = Kind::APP),
+        ("parts that are none", |it| it.part_kind = Kind::APP),
+    ];
+    for (what, lie) in lies {
+        let (mut world, joiner) = written_otherwise(lie);
+        assert_refused(&mut world, joiner, what);
+    }
+}

@@ -1,0 +1,94 @@
+//! What a joining device takes from its inviter and from no relay: the order of the log, what has to
+//! be in it before this device writes, who is there.
+
+use zerok_sync_chaos::sim::World;
+use zerok_sync_core::content::Kind;
+use zerok_sync_core::{Event, IntegrityEvent};
+
+use crate::hostile_members::{append, entry_of};
+
+/// A group in which each device pushed once.
+fn group(devices: usize) -> World {
+    let mut world = World::with_group(devices);
+    for device in 0..devices {
+        world.push(device, &format!("from {device}"));
+        world.settle();
+    }
+    world
+}
+
+/// Device 0 hands its grant to a new device, which has read nothing yet; then nobody is there.
+pub fn let_in(world: &mut World) -> usize {
+    let devices = world.devices.len();
+    let joiner = world.begin_joining(0, "later");
+    world.settle();
+    let now = world.now_at(0);
+    world.engine(0).accept_joiner_unchecked(now);
+    world.settle();
+    assert!(world.devices[joiner].events.contains(&Event::Joined), "{:?}", world.devices[joiner].events);
+    (0..devices).for_each(|device| world.crash(device));
+    joiner
+}
+
+fn names(world: &mut World, device: usize) -> Vec<String> {
+    let mut names: Vec<_> = world.engine(device).status().members.into_iter().map(|member| member.name).collect();
+    names.sort();
+    names
+}
+
+/// It reads what there is and writes nothing.
+fn assert_writes_nothing(world: &mut World, joiner: usize) {
+    let entries = world.relay.entries().len();
+    world.start(joiner);
+    world.push(joiner, "into a log that is not the inviter's");
+    world.settle();
+    let status = world.engine(joiner).status();
+    assert!(status.joining && status.caught_up, "{status:?}");
+    assert_eq!(world.relay.entries().len(), entries);
+}
+
+#[test]
+fn b_fork_a_new_device_that_is_shown_another_order_than_its_inviter_says_so() {
+    let mut world = group(2);
+    let joiner = let_in(&mut world);
+    let observer = world.keys(0).0.device();
+    let last = world.relay.entries().len() - 1;
+    world.relay.entries_mut().swap(last - 1, last);
+    world.start(joiner);
+    world.settle();
+    let forked = IntegrityEvent::Forked { observer, cursor: last as u64 + 1 };
+    assert!(world.findings(joiner).contains(&forked), "{:?}", world.findings(joiner));
+}
+
+#[test]
+fn a_new_device_writes_nothing_into_a_log_that_lacks_what_its_inviter_had() {
+    let mut world = group(2);
+    let joiner = let_in(&mut world);
+    world.relay.entries_mut().pop();
+    assert_writes_nothing(&mut world, joiner);
+}
+
+#[test]
+fn a_new_device_writes_nothing_into_a_log_with_another_entry_where_its_inviter_had_one() {
+    let mut world = group(1);
+    let joiner = let_in(&mut world);
+    world.relay.entries_mut().pop();
+    let other = entry_of(&world, 0, 3, Kind::APP, b"another branch of its chain");
+    append(&mut world, other);
+    assert_writes_nothing(&mut world, joiner);
+}
+
+#[test]
+fn who_is_there_is_known_before_the_log_was_read() {
+    let mut world = group(2);
+    let joiner = let_in(&mut world);
+    let asked = world.devices[joiner].events.iter().find_map(|event| match event {
+        Event::ConfirmJoin { inviter, members, .. } => Some((inviter.clone(), members.clone())),
+        _ => None,
+    });
+    let (inviter, mut members) = asked.expect("its person is asked");
+    members.sort();
+    assert_eq!((inviter.as_str(), members), ("device 0", vec!["device 0".to_owned(), "device 1".into()]));
+    world.open(joiner);
+    assert_eq!(names(&mut world, joiner), ["device 0", "device 1"]);
+}
