@@ -40,3 +40,25 @@ test("a test that is not there, or elsewhere, is found missing", () => {
   assert.ok(exists({ module, name }));
   assert.ok(!exists({ module: "nowhere", name }));
 });
+
+const defects = JSON.parse(readFileSync(join(root, "tests/defects.json"), "utf8"));
+
+test("each row about devices and hostile relays has a test and a planted defect, where the document says", () => {
+  const rows = [
+    ...["A-PROTO-01", "A-PROTO-02", "A-PROTO-03", "A-PROTO-04", "B-DOWN", "B-DROP", "B-FORK", "B-FRAME", "B-HEAL", "B-KEY"],
+    ...["B-MEMBER", "B-ROLL", "B-ROLL-02", "B-ROLL-03", "B-WIPE", "D-KEY-01", "D-PAIR-01", "D-PAIR-02", "D-PAIR-03"],
+    ...["D-REC-01", "D-REV-01", "D-REV-02", "D-REV-03", "D-REV-04", "D-REV-05", "H-HONEST"],
+  ];
+  assert.deepEqual(rows.filter((row) => !defects.some((one) => one.row === row)), []);
+  const documented = readFileSync(join(root, "docs/CHAOS.md"), "utf8");
+  const lines = defects.map(({ row, test, defect, file }) => `| ${row} | \`${test}\` | ${defect} | ${file ? `\`${file}\`` : ""} |`);
+  assert.deepEqual(lines.filter((line) => !documented.includes(`${line}\n`)), []);
+  const named = defects.map(({ test }) => test.split("::")).map(([module, name]) => ({ module, name }));
+  assert.deepEqual(named.filter((one) => !exists(one)), []);
+});
+
+test("each check that a planted defect takes out stands in its file, once", () => {
+  const places = defects.filter(({ file }) => file).map(({ file, check }) => [check, readFileSync(join(root, file), "utf8").split(check).length - 1]);
+  assert.ok(places.length > 25, `${places.length} checks`);
+  assert.deepEqual(places.filter(([, times]) => times !== 1), []);
+});
