@@ -63,7 +63,9 @@ fn what_a_member_forges_in_the_name_of_a_snapshots_author_is_none_of_it() {
         *body.last_mut().expect("not empty") ^= 1;
         let forged = sealed(&keyring, &author, &forger, (claims.seq, claims.prev), claims.kind, body.into());
         world.relay.entries_mut()[at] = Stored { blob_id: forged.blob_id, envelope: Some(forged.envelope) };
-        assert_refused(&mut world, joiner, "forged");
+        world.start(joiner);
+        world.settle();
+        assert_eq!(world.texts(joiner), ["a", "b"], "the log is there from its first entry: that is read");
     }
 }
 
@@ -229,14 +231,13 @@ fn what_an_author_writes_as_it_should_be_is_begun_with() {
 #[test]
 fn a_snapshot_whose_author_lies_lets_nobody_begin() {
     type Lie = fn(&mut Written);
-    let lies: [(&str, Lie); 9] = [
+    let lies: [(&str, Lie); 8] = [
         ("more epochs than there are", |it| it.manifest.epochs += 1),
         ("another envelope of its epoch", |it| it.manifest.epoch_blob_id = BlobId([9; 32])),
         ("an author who is not in the archive", |it| {
             let kept = it.archive.iter().filter(|envelope| !it.is_of(envelope, &it.author)).cloned().collect();
             it.archive = kept;
         }),
-        ("an epoch that comes twice", |it| it.archive.insert(1, it.archive[0].clone())),
         ("words that their sender did not sign", |it| {
             let other = Membership::from_seed(&MembershipSeed::from_bytes([0x77; 32]));
             let name = Bytes::from_static(b"not my name");
