@@ -120,7 +120,7 @@ scenario("an entry has every field as it was written, however many come at a tim
   const [first] = entries;
   for (const [at, entry] of entries.entries()) {
     const { position, seq, lamport, cursor, sentAt, blobId, envelope, text, ...rest } = entry;
-    assert.deepEqual(rest, { sender, own: false, missingDeps: false, snapshot: false });
+    assert.deepEqual(rest, { sender, own: false, news: true, missingDeps: false, snapshot: false });
     assert.deepEqual([position, seq, cursor], [first.position + at, first.seq + at, first.cursor + at]);
     assert.ok(lamport >= seq && Math.abs(sentAt - Date.now()) < 60_000);
     assert.ok(envelope.length >= Math.max(256, text.length) && envelope.length < text.length * 1.2 + 600);

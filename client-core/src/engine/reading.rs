@@ -310,7 +310,9 @@ impl Engine {
                 // Another relay may bring it, or a device that puts it back: also what this one had not read
                 // when the relay lost it.
                 let restored = |relay: &Relay| relay.row.rebuilding || !relay.row.past.is_empty();
-                if self.relays.is_alone() && !self.relays.iter().any(restored) {
+                // A relay that lost something is told the removals first, and what they name behind them.
+                let put_back_later = self.removed.contains_key(&sender);
+                if self.relays.is_alone() && !self.relays.iter().any(restored) && !put_back_later {
                     self.find(gap);
                 } else {
                     self.doubt(gap);
