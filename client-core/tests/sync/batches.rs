@@ -3,12 +3,11 @@
 use bytes::Bytes;
 use zerok_sync_chaos::sim::World;
 use zerok_sync_chaos::sim::relay::Stored;
-use zerok_sync_core::content::{Content, Kind};
-use zerok_sync_core::{Engine, OpenError, PUSH_BYTES_MAX, PushError, seal};
-use zerok_sync_protocol::BlobId;
-use zerok_sync_protocol::wire::{self, List};
+use zerok_sync_core::content::Kind;
+use zerok_sync_core::{Engine, OpenError, PUSH_BYTES_MAX, PushError};
+use zerok_sync_protocol::wire;
 
-use crate::hostile_members::append;
+use crate::hostile_members::write;
 
 /// More than one entry can be, and no two parts of it alike.
 fn large() -> Bytes {
@@ -138,16 +137,12 @@ fn a_commit_that_does_not_fit_the_parts_before_it_is_nothing_to_the_app() {
     let commits: [&[u64]; 5] = [&[1, 3], &[3, 9], &[2, 7], &[u64::MAX, 6], &[]];
     for commit in commits {
         let mut world = World::with_group(2);
-        let (me, keyring) = world.keys(0);
+        let (me, _) = world.keys(0);
         world.crash(0);
         let body = if commit.is_empty() { b"no commit".to_vec() } else { wire::encode(&commit.to_vec()) };
         let bodies = [(Kind::PART, b"abc".to_vec()), (Kind::PART, b"def".to_vec()), (Kind::COMMIT, body)];
-        let mut prev = world.relay.entries()[1].blob_id;
-        for (seq, (kind, body)) in (3..).zip(bodies) {
-            let sealed = sealed(&me, &keyring, seq, prev, kind, body);
-            prev = sealed.blob_id;
-            append(&mut world, sealed);
-        }
+        let last = world.relay.entries()[1].blob_id;
+        write(&mut world, &me, (2, last), bodies);
         world.push(1, "goes on");
         world.settle();
         assert_eq!(world.texts(1), ["goes on"], "{commit:?}");
@@ -161,18 +156,14 @@ fn a_commit_that_does_not_fit_the_parts_before_it_is_nothing_to_the_app() {
 fn an_entry_between_the_parts_ends_the_batch() {
     for (kind, expected) in [(Kind::RENAME, &[][..]), (Kind::PART, &["abcdef"])] {
         let mut world = World::with_group(2);
-        let (me, keyring) = world.keys(0);
+        let (me, _) = world.keys(0);
         world.crash(0);
         let commit = wire::encode(&(2_u64, 6_u64));
         let between = if kind == Kind::PART { None } else { Some((kind, b"name".to_vec())) };
         let bodies = [Some((Kind::PART, b"abc".to_vec())), between, Some((Kind::PART, b"def".to_vec()))];
         let bodies = bodies.into_iter().flatten().chain([(Kind::COMMIT, commit)]);
-        let mut prev = world.relay.entries()[1].blob_id;
-        for (seq, (kind, body)) in (3..).zip(bodies) {
-            let sealed = sealed(&me, &keyring, seq, prev, kind, body);
-            prev = sealed.blob_id;
-            append(&mut world, sealed);
-        }
+        let last = world.relay.entries()[1].blob_id;
+        write(&mut world, &me, (2, last), bodies);
         world.push(1, "goes on");
         world.settle();
         let texts = world.texts(1);
@@ -211,26 +202,4 @@ fn a_relay_with_a_low_limit_gets_smaller_parts() {
         .collect();
     assert!(sizes.len() > 10 && sizes.iter().all(|bytes| *bytes <= 8 * 1024), "{sizes:?}");
     assert_eq!(blobs(&mut world, 1), [blob]);
-}
-
-fn sealed(
-    me: &zerok_sync_core::keys::Membership,
-    keyring: &zerok_sync_core::keyring::Keyring,
-    seq: u64,
-    prev: BlobId,
-    kind: Kind,
-    body: Vec<u8>,
-) -> seal::Sealed {
-    let content = Content {
-        sender: me.device(),
-        seq,
-        prev,
-        seen: List::empty(),
-        observed: None,
-        lamport: 1_000 + seq,
-        kind,
-        sent_at_ms: 0,
-        body: body.into(),
-    };
-    seal::seal(keyring.group(), keyring.current(), &me.signing, [seq.to_le_bytes()[0]; 24], &content).expect("small")
 }

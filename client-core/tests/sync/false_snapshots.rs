@@ -15,7 +15,7 @@ use zerok_sync_core::snapshot::{self, Archived, Manifest};
 use zerok_sync_core::{CompactError, Engine, IntegrityEvent, Problem};
 use zerok_sync_protocol::{BlobId, wire};
 
-use crate::granted::let_in;
+use crate::granted::{assert_forked_by_a_swap, let_in};
 use crate::hostile_members::{append, content};
 use crate::snapshots::{compact, newest, push_all, try_compact};
 
@@ -192,13 +192,7 @@ fn b_fork_who_begins_with_a_snapshot_compares_the_order_behind_it_as_its_inviter
     push_all(&mut world, 0, &["b"]);
     push_all(&mut world, 1, &["c"]);
     let joiner = let_in(&mut world);
-    let observer = world.keys(0).0.device();
-    let last = world.relay.entries().len() - 1;
-    world.relay.entries_mut().swap(last - 1, last);
-    world.start(joiner);
-    world.settle();
-    let forked = IntegrityEvent::Forked { observer, cursor: last as u64 + 1 };
-    assert!(world.findings(joiner).contains(&forked), "{:?}", world.findings(joiner));
+    assert_forked_by_a_swap(&mut world, joiner);
 }
 
 #[test]

@@ -47,10 +47,8 @@ fn assert_writes_nothing(world: &mut World, joiner: usize) {
     assert_eq!(world.relay.entries().len(), entries);
 }
 
-#[test]
-fn b_fork_a_new_device_that_is_shown_another_order_than_its_inviter_says_so() {
-    let mut world = group(2);
-    let joiner = let_in(&mut world);
+/// The relay shows a joiner the last two entries in another order than its inviter had them.
+pub fn assert_forked_by_a_swap(world: &mut World, joiner: usize) {
     let observer = world.keys(0).0.device();
     let last = world.relay.entries().len() - 1;
     world.relay.entries_mut().swap(last - 1, last);
@@ -58,6 +56,13 @@ fn b_fork_a_new_device_that_is_shown_another_order_than_its_inviter_says_so() {
     world.settle();
     let forked = IntegrityEvent::Forked { observer, cursor: last as u64 + 1 };
     assert!(world.findings(joiner).contains(&forked), "{:?}", world.findings(joiner));
+}
+
+#[test]
+fn b_fork_a_new_device_that_is_shown_another_order_than_its_inviter_says_so() {
+    let mut world = group(2);
+    let joiner = let_in(&mut world);
+    assert_forked_by_a_swap(&mut world, joiner);
 }
 
 #[test]

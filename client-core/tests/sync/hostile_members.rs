@@ -29,6 +29,25 @@ pub fn content(sender: &Membership, seq: u64, prev: BlobId, kind: Kind, body: im
     }
 }
 
+/// Entries that a member's device adds to its chain, behind the one there.
+pub fn write(
+    world: &mut World,
+    me: &Membership,
+    after: (u64, BlobId),
+    bodies: impl IntoIterator<Item = (Kind, impl AsRef<[u8]>)>,
+) {
+    let (_, keyring) = world.keys(0);
+    let (mut seq, mut prev) = after;
+    for (kind, body) in bodies {
+        seq += 1;
+        let content = content(me, seq, prev, kind, body);
+        let nonce = [seq.to_le_bytes()[0]; 24];
+        let sealed = seal(keyring.group(), keyring.current(), &me.signing, nonce, &content).expect("small");
+        prev = sealed.blob_id;
+        append(world, sealed);
+    }
+}
+
 /// An entry with the device's keys, behind the log's last one.
 pub fn entry_of(world: &World, device: usize, seq: u64, kind: Kind, body: &'static [u8]) -> Sealed {
     let prev = world.relay.entries().last().expect("not empty").blob_id;

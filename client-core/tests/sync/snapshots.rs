@@ -5,14 +5,13 @@ use bytes::Bytes;
 use zerok_sync_chaos::sim::relay::Stored;
 use zerok_sync_chaos::sim::{Loss, World};
 use zerok_sync_core::content::{Content, Kind};
-use zerok_sync_core::keys::Membership;
-use zerok_sync_core::seal::{self, Sealed};
+use zerok_sync_core::seal;
 use zerok_sync_core::snapshot::{Head, Manifest};
 use zerok_sync_core::{CompactError, Connection, Engine, Event, IntegrityEvent};
-use zerok_sync_protocol::wire::{self, List};
+use zerok_sync_protocol::wire;
 use zerok_sync_protocol::{BlobId, EpochId};
 
-use crate::hostile_members::append;
+use crate::hostile_members::{append, write};
 
 /// The app has processed all it was given, and hands its state over.
 pub fn try_compact(world: &mut World, device: usize, state: &[u8]) -> Result<(), CompactError> {
@@ -349,31 +348,6 @@ pub fn newest(world: &World) -> (Vec<Bytes>, Manifest) {
     (parts.map(|part| part.body.clone()).collect(), manifest)
 }
 
-/// Entries that a member's device adds to its chain.
-fn write(world: &mut World, me: &Membership, after: (u64, BlobId), bodies: Vec<(Kind, Bytes)>) {
-    let (_, keyring) = world.keys(0);
-    let (mut seq, mut prev) = after;
-    for (kind, body) in bodies {
-        seq += 1;
-        let content = Content {
-            sender: me.device(),
-            seq,
-            prev,
-            seen: List::empty(),
-            observed: None,
-            lamport: 1_000 + seq,
-            kind,
-            sent_at_ms: 0,
-            body,
-        };
-        let nonce = [seq.to_le_bytes()[0]; 24];
-        let sealed: Sealed =
-            seal::seal(keyring.group(), keyring.current(), &me.signing, nonce, &content).expect("small");
-        prev = sealed.blob_id;
-        append(world, sealed);
-    }
-}
-
 #[test]
 fn a_snapshot_that_contradicts_the_log_is_refused_and_reported() {
     type Forge = fn(&mut Manifest, &mut Vec<u8>);
@@ -425,7 +399,7 @@ fn a_snapshot_that_contradicts_the_log_is_refused_and_reported() {
             let envelope = world.relay.entries().last().and_then(|stored| stored.envelope.clone()).expect("whole");
             seal::open(&keyring, &envelope).expect("an entry").claims().seq
         };
-        let bodies = vec![(Kind::PART, bytes.into()), (Kind::SNAPSHOT, wire::encode(&manifest).into())];
+        let bodies = [(Kind::PART, bytes), (Kind::SNAPSHOT, wire::encode(&manifest))];
         write(&mut world, &me, (seq, last), bodies);
         // It stands at the very heads then that the snapshot names.
         world.cut(0);
