@@ -1,0 +1,214 @@
+//! One relay's row, and what it is made of.
+
+use bytes::Bytes;
+use zerok_sync_protocol::{BlobId, NoisePublicKey, Timeline, wire_struct};
+
+use super::{hot, hot_key};
+use crate::content::SeenItem;
+use crate::engine::mirror::Place;
+use crate::id::DeviceId;
+use crate::io::RelayAddress;
+use crate::observed::FoldHash;
+
+wire_struct! {
+    /// One of the group's relays. Cursor-like fields mean nothing outside its `timeline`.
+    pub struct RelayRow {
+        /// Its place among them; the home relay's is 0.
+        rank: u32,
+        /// Origin.
+        url: String,
+        /// Noise key, once met.
+        key: Option<NoisePublicKey>,
+        /// Whether the key came with a link or from a person, rather than at first contact.
+        key_given: bool,
+        /// The log has never stood there, and this device may make it.
+        creation: Option<CreationRow>,
+        /// History being read.
+        timeline: Timeline,
+        /// Highest cursor stored.
+        cursor: u64,
+        /// Blob id there.
+        blob_id_at_cursor: BlobId,
+        /// Fold of everything up to `cursor`.
+        observed: FoldHash,
+        /// Cursor of the last pair put into an own entry.
+        observed_said: u64,
+        /// Highest own seq that it acknowledged, with all before it.
+        acked_seq: u64,
+        /// Earlier timelines there, as far as this one goes on from them.
+        past: Vec<PastRow>,
+        /// Timelines in which what looks wrong is history: an incident entry tells of it.
+        incidents: Vec<Timeline>,
+        /// Timelines it left by its own account, and how far they had been read.
+        left: Vec<PastRow>,
+        /// What others told of it: timelines it broke off, and how far they are still in common.
+        heard: Vec<PastRow>,
+        /// It was caught in the timeline being read, and the group is still to be told.
+        caught: Option<CaughtRow>,
+        /// Timelines of which this device has told that the relay went back in them.
+        told: Vec<Timeline>,
+        /// What of each chain was read there in this timeline.
+        read: Vec<ReadRun>,
+        /// It holds everything of the mirror up to this position …
+        whole_position: u64,
+        /// … and ordinal.
+        whole_ordinal: u64,
+        /// It lost what it had: nothing new is pushed until the rest is back.
+        rebuilding: bool,
+        /// Epochs read there.
+        epochs_read: Vec<EpochRead>,
+        /// Epochs whose envelope is known to stand there in this timeline, read or not.
+        epochs_there: Vec<BlobId>,
+        /// The group was not told of it yet: it is met first.
+        unlisted: bool,
+        /// What it asks for before it makes a log.
+        token: Option<Bytes>,
+        /// Entries with a lower cursor are not served there, by its last word.
+        floor: u64,
+        /// One that no snapshot stands for: that was told, and what it withheld put back.
+        told_floor: u64,
+        /// What snapshots that are as this device has it stand for there.
+        covered: Option<CoveredRow>,
+    }
+}
+
+wire_struct! {
+    /// How far snapshots stand for one relay's log.
+    pub struct CoveredRow {
+        /// Everything up to this cursor …
+        cursor: u64,
+        /// … at which this stands …
+        blob_id: BlobId,
+        /// … and up to which the log folds to this.
+        hash: FoldHash,
+        /// Where each chain stands there.
+        heads: Vec<SeenItem>,
+        /// The epochs up to there.
+        epochs: Vec<BlobId>,
+        /// Who made the snapshot: …
+        sender: DeviceId,
+        /// … of that device's entries from this one …
+        first_seq: u64,
+        /// … to this one, …
+        seq: u64,
+        /// … the manifest.
+        manifest: BlobId,
+    }
+}
+
+wire_struct! {
+    /// What making a log takes.
+    pub struct CreationRow {
+        /// Stands at cursor 1.
+        epoch_envelope: Bytes,
+        /// What a relay with restricted creation asks for.
+        token: Option<Bytes>,
+    }
+}
+
+wire_struct! {
+    /// An epoch's envelope, and the timeline in which it was read last.
+    pub struct EpochRead {
+        /// Of the envelope.
+        blob_id: BlobId,
+        /// Of the relay.
+        timeline: Timeline,
+    }
+}
+
+wire_struct! {
+    /// A part of an earlier timeline.
+    pub struct PastRow {
+        /// Which.
+        timeline: Timeline,
+        /// Up to this cursor.
+        to_cursor: u64,
+    }
+}
+
+wire_struct! {
+    /// A relay went back in time without saying so.
+    pub struct CaughtRow {
+        /// The history it broke off.
+        old: Timeline,
+        /// Highest cursor this device had read of it.
+        from_cursor: u64,
+        /// Highest cursor still in common.
+        to_cursor: u64,
+    }
+}
+
+wire_struct! {
+    /// One device's chain at a relay.
+    pub struct ReadRun {
+        /// Whose.
+        device: DeviceId,
+        /// First seq read in this timeline; 0 before the first.
+        from_seq: u64,
+        /// Last seq read, with all in between.
+        to_seq: u64,
+        /// Everything up to this seq is known to stand there, read or not.
+        there_seq: u64,
+        /// Highest seq that was shown as a stub for what this device had pushed: of that it has not seen
+        /// the bytes there.
+        stub_seq: u64,
+    }
+}
+
+impl RelayRow {
+    /// A relay of which nothing was read yet.
+    pub(crate) fn new(rank: u32, relay: RelayAddress, creation: Option<CreationRow>) -> Self {
+        Self {
+            rank,
+            key_given: relay.key.is_some(),
+            key: relay.key,
+            url: relay.url,
+            creation,
+            timeline: Timeline::ZERO,
+            cursor: 0,
+            blob_id_at_cursor: BlobId::ZERO,
+            observed: FoldHash::start(),
+            observed_said: 0,
+            acked_seq: 0,
+            past: Vec::new(),
+            incidents: Vec::new(),
+            left: Vec::new(),
+            heard: Vec::new(),
+            caught: None,
+            told: Vec::new(),
+            read: Vec::new(),
+            whole_position: 0,
+            whole_ordinal: 0,
+            rebuilding: false,
+            epochs_read: Vec::new(),
+            epochs_there: Vec::new(),
+            unlisted: false,
+            token: None,
+            floor: 1,
+            told_floor: 0,
+            covered: None,
+        }
+    }
+
+    /// It holds everything of the mirror up to here.
+    pub(crate) fn whole_to(&self) -> Place {
+        Place { position: self.whole_position, ordinal: self.whole_ordinal }
+    }
+
+    pub(crate) fn set_whole_to(&mut self, place: Place) {
+        (self.whole_position, self.whole_ordinal) = (place.position, place.ordinal);
+    }
+
+    /// Whether what was read at this cursor of this timeline is a part of the current one.
+    pub(crate) fn shows(&self, timeline: Timeline, cursor: u64) -> bool {
+        if timeline == self.timeline {
+            return cursor <= self.cursor;
+        }
+        self.past.iter().any(|past| past.timeline == timeline && cursor <= past.to_cursor)
+    }
+
+    /// Its row's key.
+    pub(crate) fn row_key(&self) -> Vec<u8> {
+        hot_key(hot::RELAY, self.url.as_bytes())
+    }
+}
