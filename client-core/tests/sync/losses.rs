@@ -41,7 +41,9 @@ fn nothing_is_pushed_behind_what_a_relay_acknowledged_in_an_earlier_session_and_
     world.relay.refuse_pushes = 0;
     world.roll_back_relay(2, false);
     world.start(2);
-    (0..4).for_each(|_| drop(world.push(2, "grows past the old head")));
+    for _ in 0..4 {
+        world.push(2, "grows past the old head");
+    }
     world.settle();
     world.start(0);
     world.advance(SETTLE_MS);
