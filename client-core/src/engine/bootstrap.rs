@@ -447,6 +447,7 @@ impl Engine {
             if matches!(entry.kind, Kind::JOIN | Kind::PAPER) && !matches!(self.admit(&entry), Admission::Member) {
                 return Err(NotASnapshot("a certificate"));
             }
+            self.follow_time(entry.lamport);
             self.note_control(&entry, &placed.envelope);
             let in_chain = Some((entry.sender, entry.seq));
             self.mirror(placed, in_chain, ForApp::Nothing, false);

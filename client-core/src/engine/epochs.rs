@@ -172,7 +172,7 @@ impl Engine {
             relay.hello_epoch.take_if(|keys| keys.id == accepted.id());
         }
         self.relays[placed.at].epoch_read_again(placed.blob_id);
-        self.progress.lamport = self.progress.lamport.max(accepted.lamport);
+        self.follow_time(accepted.lamport);
         self.progress_changed = true;
         self.put_identity();
         self.mirror(placed.clone(), founding.then_some((accepted.sender, 1)), ForApp::Nothing, false);

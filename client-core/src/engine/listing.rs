@@ -150,7 +150,8 @@ impl Engine {
         let order = (entry.lamport, entry.sender, entry.seq);
         let in_force = self.group.relays_by.as_ref().map(|by| (by.lamport, by.sender, by.seq));
         let Some(relays) = RelayList::parse(&entry.body) else { return };
-        if in_force.is_some_and(|in_force| in_force >= order) {
+        // No list could take the place of one from the end of all time.
+        if in_force.is_some_and(|in_force| in_force >= order) || !self.is_possible_time(entry.lamport) {
             return;
         }
         let (lamport, sender, seq) = order;

@@ -14,6 +14,7 @@
 //! | [`connection`] | reaching one of them: backoff, hello, liveness |
 //! | [`outbox`], [`writing`] | own entries: queued, sealed at the first send, pushed, acknowledged |
 //! | [`batches`] | pushes larger than one entry: parts and a commit |
+//! | [`lamport`] | the group's time, and who is followed in it |
 //! | [`compaction`], [`snapshots`], [`bootstrap`] | making a snapshot; comparing another device's; beginning with one |
 //! | [`truncating`], [`resetting`] | giving up what a snapshot stands for; going on from one where a log has given that up |
 //! | [`reading`], [`accepting`], [`vouching`], [`epochs`] | the relay's log: verified page by page, ordered per sender, delivered |
@@ -48,6 +49,7 @@ mod entries;
 mod epochs;
 mod incident;
 mod inviting;
+mod lamport;
 mod listing;
 mod membership;
 pub(crate) mod mirror;

@@ -132,6 +132,10 @@ impl Engine {
         if self.epoch_row(&manifest.epoch).is_none_or(|epoch| epoch.blob_id != manifest.epoch_blob_id) {
             return Err(Contradiction);
         }
+        // All that it covers is here: of the sound ones the latest counts.
+        if !self.is_possible_time(manifest.lamport) {
+            return Err(Contradiction);
+        }
         for floor in manifest.floors.iter() {
             let Some(at) = self.relays.by_tag(floor.relay) else { continue };
             let relay = &mut self.relays[at];

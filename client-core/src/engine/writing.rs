@@ -70,9 +70,7 @@ impl Engine {
         let may_seal = self.may_seal(at);
         let relay = &self.relays[at];
         let behind = relay.comparison.is_some() || relay.row.rebuilding || relay.reset.is_some();
-        // What it acknowledged in an earlier session it may have lost since: until it has shown all it
-        // has, nobody knows whether it has what the next entry follows.
-        let may_push = relay.caught_up() && self.is_at_newest_epoch(at) && !self.progress.copied && !behind;
+        let may_push = self.is_at_newest_epoch(at) && !self.progress.copied && !behind;
         let Some(open) = self.relays[at].session.live() else { return };
         if now.mono_ms < open.push_again_ms {
             return;
@@ -149,11 +147,6 @@ impl Engine {
         self.effects.put(rows::outbox_key(seq), wire::encode(&row));
         self.outbox.sealed(seq, sealed.blob_id, sealed.envelope);
         true
-    }
-
-    /// `1 + max stored`. A member may claim the last there is: then there is none behind it.
-    pub(super) fn next_lamport(&self) -> u64 {
-        self.progress.lamport.saturating_add(1)
     }
 
     /// Heads of the other devices that are new since the last own entry.
