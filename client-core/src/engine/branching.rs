@@ -9,7 +9,7 @@
 //! with the smaller BlobId), applies the removals of both, and wants a third epoch, before which it
 //! seals nothing. What cannot be united is that each removed the other's author.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use zerok_sync_protocol::limits::ALLOW_LIST_MAX;
 use zerok_sync_protocol::{BlobId, EpochId, wire};
@@ -25,7 +25,9 @@ use crate::io::Now;
 use crate::keys::{EpochSecret, MemberKeys};
 use crate::one_by_one::set_of;
 
-/// Epochs that wait for what they rest on; more than these no repair leaves open.
+/// Epochs that wait for what they rest on; more than these no repair leaves open. They wait for as long
+/// as it takes, so where there is no room fairness decides: one by an author whom nobody here has let
+/// in gives way to one by a member, and the latest of who has most to one of who has fewer.
 const EARLY_EPOCHS_MAX: usize = 32;
 
 /// What waits to be cured; more is no accident.
@@ -253,7 +255,7 @@ impl Engine {
         if self.early_epochs.contains_key(&placed.blob_id) {
             return;
         }
-        if self.early_epochs.len() >= EARLY_EPOCHS_MAX {
+        if self.early_epochs.len() >= EARLY_EPOCHS_MAX && !self.make_room_for_early(&signed.sender) {
             return self.find(finding);
         }
         let held = HeldRow {
@@ -270,6 +272,33 @@ impl Engine {
         self.effects.put(early_epoch_key(&placed.blob_id), wire::encode(&row));
         self.early_epochs.insert(placed.blob_id, row);
         self.doubts.push(Doubt { finding, early: Some(placed.blob_id), since_ms: None });
+    }
+
+    /// Whether one of the epochs that wait has given way to another one, by this author.
+    fn make_room_for_early(&mut self, author: &DeviceId) -> bool {
+        let is_known = |device: &DeviceId| self.members.contains_key(device) || self.removed.contains_key(device);
+        let mut by_author: BTreeMap<DeviceId, Vec<(u64, BlobId)>> = BTreeMap::new();
+        for (blob_id, EarlyEpochRow { held, .. }) in &self.early_epochs {
+            let Ok(Some((signed, _))) = self.open_signed(&held.envelope) else { continue };
+            by_author.entry(signed.sender).or_default().push((held.cursor, *blob_id));
+        }
+        let worth = |author: &DeviceId, waiting: usize| (!is_known(author), waiting);
+        let own = worth(author, by_author.get(author).map_or(0, Vec::len) + 1);
+        let most = by_author.iter().max_by_key(|(author, waiting)| worth(author, waiting.len()));
+        let Some((sender, waiting)) = most.filter(|(author, waiting)| worth(author, waiting.len()) > own) else {
+            return false;
+        };
+        let Some(&(cursor, blob_id)) = waiting.iter().max() else { return false };
+        let sender = *sender;
+        self.early_epochs.remove(&blob_id);
+        self.effects.delete(early_epoch_key(&blob_id));
+        // Shown once more, by another relay or in another timeline, it is looked at again.
+        for relay in self.relays.iter_mut() {
+            relay.row.epochs_read.retain(|read| read.blob_id != blob_id);
+            relay.changed = true;
+        }
+        self.find_once(IntegrityEvent::NotAMember { cursor, sender });
+        true
     }
 
     /// Something came that an early epoch may have waited for.
