@@ -207,8 +207,10 @@ pub enum MembershipError {
     /// This device is leaving, or has left.
     #[error("this device has left the group")]
     Left,
-    /// A relay lets this device in.
-    #[error("the relay lets this device in: nothing has to be founded anew. To remove a device, revoke it")]
+    /// A relay lets this device in, or none was heard that does not.
+    #[error(
+        "no relay has shut this device out, or another one still lets it in: nothing has to be founded anew. To remove a device, revoke it; if the home relay is gone or shuts this device out, make another one the home relay"
+    )]
     NotNeeded,
     /// The machine stopped after a storage failure.
     #[error("this device's storage failed earlier; reopen the client")]

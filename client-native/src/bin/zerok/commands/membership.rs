@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use zerok_sync::ClientError;
+use zerok_sync::{ClientError, MembershipError};
 
 use super::{REPORT_TIMEOUT, Session, catch_up, shown};
 use crate::args::{Global, Leave, Refound, Rename, Revoke, Rotate};
@@ -59,7 +59,13 @@ async fn refound_in(session: &Session, global: &Global, options: &Refound) -> Re
         let find = |device: &String| status.find_device(device).map_err(ClientError::from);
         options.without.iter().map(find).collect::<Result<Vec<_>, _>>()?
     };
-    session.client.refound(without).await?;
+    match session.client.refound(without).await {
+        Err(error @ ClientError::Membership(MembershipError::NotNeeded)) => {
+            let command = "zerok relays add URL --home-relay";
+            return Err(Failure::usage(format!("{error}: {command}")));
+        }
+        outcome => outcome?,
+    }
     catch_up(&session.client, options.timeout).await?;
     let _ = session.client.until_relays_settle(options.timeout).await;
     let rotations = session.client.status().borrow().rotations;
