@@ -100,6 +100,8 @@ pub struct Relay {
     pub envelope_bytes_max: u32,
     /// Most items of one `Entries`.
     pub page_items: usize,
+    /// How many entries it has shown.
+    pub shown: u64,
     /// Take receipts, and show them to nobody.
     pub drops_receipts: bool,
     /// How many receipts it was sent.
@@ -187,6 +189,7 @@ impl Relay {
             no_stubs: false,
             envelope_bytes_max: ENVELOPE_BYTES_MAX_DEFAULT,
             page_items: 50,
+            shown: 0,
             drops_receipts: false,
             receipts_taken: 0,
             hush: false,
@@ -680,6 +683,7 @@ impl Relay {
             }
         }
         session.next = Some(head + 1).filter(|_| session.follow);
+        self.shown += items.len() as u64;
         let first = !std::mem::replace(&mut session.caught_up, true);
         let bytes_max = PAGE_BYTES_MAX.min(self.envelope_bytes_max as usize);
         for page in pages(items, self.page_items, bytes_max) {

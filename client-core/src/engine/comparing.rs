@@ -16,7 +16,7 @@ use zerok_sync_protocol::{BlobId, ClientFrame, Timeline};
 
 use super::mirror::{Place, Records};
 use super::relay::RelayAt;
-use super::rows::{CaughtRow, CreationRow, PastRow};
+use super::rows::{CaughtRow, CreationRow, PastRow, remember};
 use super::{Engine, mirror};
 use crate::error::Problem;
 use crate::event::{Event, IntegrityEvent};
@@ -281,6 +281,31 @@ impl Engine {
         Ok(())
     }
 
+    /// The relay changed the order of what was read there. Devices that read it before and after agree
+    /// no more on any order behind that, so orders begin anew, in a timeline that is read from where the
+    /// log begins.
+    pub(super) fn leave_order(&mut self, at: RelayAt) {
+        let relay = &mut self.relays[at];
+        let (old, agreed, cursor) = (relay.row.timeline, relay.beginning(), relay.row.cursor);
+        relay.leave_order = false;
+        let Some(open) = relay.session.live() else { return };
+        open.compared = true;
+        open.send(&ClientFrame::NewTimeline { old });
+        relay.comparison = Some(Comparison {
+            declared: false,
+            timeline: old,
+            agreed,
+            differs_at: agreed.cursor + 1,
+            exact: true,
+            samples: Samples::default(),
+            step: Step::Renewing,
+        });
+        relay.row.caught = Some(CaughtRow { old, from_cursor: cursor, to_cursor: agreed.cursor });
+        // What happened in it is told already.
+        relay.note_told(old);
+        relay.changed = true;
+    }
+
     /// The last common cursor is known.
     fn compared(&mut self, now: Now, at: RelayAt) {
         let relay = &mut self.relays[at];
@@ -365,6 +390,11 @@ impl super::relay::Relay {
         let row = &mut self.row;
         // What was acknowledged may be gone without having been read.
         let lost = agreed.cursor < row.cursor || agreed.cursor == 0;
+        // Behind the place in common everything is read anew.
+        row.damaged.take_if(|damaged| damaged.after >= agreed.cursor);
+        if let Some(damaged) = &mut row.damaged {
+            damaged.to_cursor = damaged.to_cursor.min(agreed.cursor);
+        }
         // Of another log nobody has said what stands for it.
         row.covered.take_if(|covered| covered.cursor > agreed.cursor);
         for past in &mut row.past {
@@ -372,12 +402,15 @@ impl super::relay::Relay {
         }
         row.past.retain(|past| past.to_cursor > 0);
         if agreed.cursor > 0 {
-            row.past.push(PastRow { timeline: row.timeline, to_cursor: agreed.cursor });
+            let past = PastRow { timeline: row.timeline, to_cursor: agreed.cursor };
+            remember(&mut row.past, past, |_| false);
         }
         if declared && lost {
             // Somebody may tell later what happened to it, or has told already.
-            row.left.push(PastRow { timeline: row.timeline, to_cursor: row.cursor });
+            let left = PastRow { timeline: row.timeline, to_cursor: row.cursor };
+            remember(&mut row.left, left, |_| false);
         }
+        self.leave_order = false;
         row.timeline = timeline;
         row.observed_said = row.observed_said.min(agreed.cursor);
         if lost {

@@ -536,6 +536,10 @@ impl Engine {
                     self.reset_page(at, items.into_vec())?;
                 } else if !self.searches(at) {
                     self.on_entries(at, items.into_vec())?;
+                    if std::mem::take(&mut self.relays[at].read_on) {
+                        // What was damaged was looked at; now the rest.
+                        self.reconnect(now, at);
+                    }
                 } else if self.search_page(at, items.into_vec())? {
                     // Once more, for good.
                     self.reconnect(now, at);
@@ -593,15 +597,13 @@ impl Engine {
             self.search_overtaken(at);
             return self.begin_reset(at);
         }
-        let again = !self.searches(at) && self.begin_recheck(at);
+        let again = if self.searches(at) { None } else { self.begin_recheck(at) };
         let relay = &mut self.relays[at];
-        let beginning = relay.beginning();
-        let (after, blob_id_at_after) =
-            if again { (beginning.cursor, beginning.blob_id) } else { (relay.row.cursor, relay.row.blob_id_at_cursor) };
+        let from = again.unwrap_or_else(|| relay.position());
         let subscribe = ClientFrame::Subscribe {
             timeline: relay.row.timeline,
-            after,
-            blob_id_at_after,
+            after: from.cursor,
+            blob_id_at_after: from.blob_id,
             credit: CREDIT_BYTES,
             follow: true,
         };
@@ -613,6 +615,9 @@ impl Engine {
     /// The relay's history is not the one this device read. One that was restored, or healed by another
     /// device, in the middle of a session says what it is now in the next.
     fn diverged(&mut self, now: Now, at: RelayAt) {
+        if self.look_refused(at) {
+            return self.reconnect(now, at);
+        }
         let relay = &mut self.relays[at];
         let reading = relay.session.live_ref().is_some_and(|open| open.credit_used > 0 || open.caught_up);
         let compared = relay.session.live_ref().is_some_and(|open| open.compared);

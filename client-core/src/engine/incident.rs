@@ -1,14 +1,17 @@
 //! What a relay did and how it was healed, told to the group: an entry of the kind `INCIDENT`.
 //!
 //! Whoever was there reports it once; a device that joins later reads history, not alarm: what
-//! looks wrong in a timeline that an incident names is not reported again.
+//! looks wrong in a timeline that an incident names is not reported again. Only orders that differ
+//! are, always: bytes that were healed and rows that are gone change nobody's order, and a relay whose
+//! order was not to be relied on gets another timeline ([`Engine::leave_order`]). So no relay has a
+//! free hand to fork because it was caught once.
 
 use zerok_sync_protocol::id::RelayTag;
 use zerok_sync_protocol::{Timeline, wire, wire_struct};
 
 use super::Engine;
 use super::relay::RelayAt;
-use super::rows::{CaughtRow, PastRow};
+use super::rows::{CaughtRow, PastRow, remember};
 use crate::content::Kind;
 use crate::event::IntegrityEvent;
 use crate::seal::Authenticated;
@@ -17,7 +20,7 @@ use crate::seal::Authenticated;
 const SUSPICIONS_MAX: usize = 256;
 /// Who has what is missing looks as late as who lacks it, or is away for a moment: so often the one
 /// that lacks it looks again.
-const LOOKS_MAX: u32 = 3;
+pub(super) const LOOKS_MAX: u32 = 3;
 
 wire_struct! {
     /// Body of an incident entry: a relay went back in time, or (`old` is `timeline`) spoiled what it
@@ -51,7 +54,18 @@ impl super::relay::Relay {
     fn note_incident(&mut self, timeline: Timeline) -> bool {
         let first = !self.row.incidents.contains(&timeline);
         if first {
-            self.row.incidents.push(timeline);
+            let current = self.row.timeline;
+            remember(&mut self.row.incidents, timeline, |explained| *explained == current);
+            self.changed = true;
+        }
+        first
+    }
+
+    /// Notes that what a relay did in a timeline was told; `false` if it had been.
+    pub(super) fn note_told(&mut self, timeline: Timeline) -> bool {
+        let first = !self.row.told.contains(&timeline);
+        if first {
+            remember(&mut self.row.told, timeline, |_| false);
             self.changed = true;
         }
         first
@@ -98,11 +112,10 @@ impl Engine {
     pub(super) fn judge_suspicions(&mut self, at: RelayAt) {
         let relay = &mut self.relays[at];
         relay.suspected_ms = None;
-        let explained = relay.is_explained() || relay.is_over();
-        let suspicions = std::mem::take(&mut relay.suspicions);
-        if explained {
-            return;
-        }
+        let (explained, over) = (relay.is_explained(), relay.is_over());
+        let mut suspicions = std::mem::take(&mut relay.suspicions);
+        let is_order = |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::Forked { .. });
+        suspicions.retain(|finding| !over && (!explained || is_order(finding)));
         let lost = suspicions.iter().any(|finding| matches!(finding, IntegrityEvent::Lost { .. }));
         suspicions.into_iter().for_each(|finding| self.find_once(finding));
         if lost {
@@ -127,7 +140,11 @@ impl Engine {
         }
         // Through another relay this device may hear of it before it has found out anything here.
         let relay = &mut self.relays[at];
-        relay.row.heard.push(PastRow { timeline: incident.old, to_cursor: incident.to_cursor });
+        let heard = PastRow { timeline: incident.old, to_cursor: incident.to_cursor };
+        let (current, left) = (relay.row.timeline, &relay.row.left);
+        let is_ours =
+            |heard: &PastRow| heard.timeline == current || left.iter().any(|left| left.timeline == heard.timeline);
+        remember(&mut relay.row.heard, heard, is_ours);
         relay.changed = true;
         self.compare_with_what_was_heard(at);
     }
@@ -149,9 +166,7 @@ impl Engine {
     /// A relay went back in a timeline: told once, whoever finds it out.
     pub(super) fn rolled_back(&mut self, at: RelayAt, old: Timeline, from: u64, to: u64) {
         let relay = &mut self.relays[at];
-        if !relay.row.told.contains(&old) {
-            relay.row.told.push(old);
-            relay.changed = true;
+        if relay.note_told(old) {
             self.find(IntegrityEvent::RolledBack { from, to: Some(to) });
         }
     }
@@ -160,7 +175,9 @@ impl Engine {
     pub(super) fn tell_of_what_was_caught(&mut self, at: RelayAt) {
         self.compare_with_what_was_heard(at);
         if let Some(CaughtRow { old, from_cursor, to_cursor }) = self.relays[at].row.caught.take() {
+            let timeline = self.relays[at].row.timeline;
             self.relays[at].changed = true;
+            self.relays[at].note_incident(timeline);
             self.tell_of_rollback(at, old, from_cursor, to_cursor);
         }
     }

@@ -197,12 +197,14 @@ impl Engine {
                 Outcome::Epoch => self.accept_epoch(placed.clone())?,
                 _ => {}
             }
+            let before = self.relays[at].position();
             self.advance(at, cursor, blob_id, observed);
             match item.finding {
                 // A row that is gone leaves a hole for ever, also once it was put back behind it.
                 Some(finding @ IntegrityEvent::Lost { blob_id: None, .. }) => self.suspect(at, finding),
                 Some(finding) => {
                     self.find(finding);
+                    self.relays[at].note_damaged(before, cursor);
                     self.ask_for_help(at);
                 }
                 None => {}
@@ -211,6 +213,7 @@ impl Engine {
                 Outcome::Entry(entry) => self.accept(placed, &entry),
                 Outcome::Unsigned(entry) => self.accept_unsigned(placed, &entry),
                 Outcome::Failed(_) => {
+                    self.relays[at].note_unopened(cursor);
                     self.find(IntegrityEvent::Corrupt { cursor, blob_id });
                 }
                 Outcome::Epoch | Outcome::Nothing => {}
@@ -251,6 +254,7 @@ impl Engine {
         }
         let Some(open) = self.relays[at].session.live() else { return Ok(()) };
         let first = !std::mem::replace(&mut open.caught_up, true);
+        self.relays[at].looked = false;
         self.relays[at].doubted = false;
         self.relays[at].squatted = false;
         // The session's first receipt says the same, at the end of this step.

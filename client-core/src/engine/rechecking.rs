@@ -7,6 +7,10 @@
 //! somebody has healed it) is accepted. From the reading position on, reading goes on as ever. A
 //! walk over the mirror ([`super::repairing`]) then finds what the log no longer has; it puts it
 //! back, or only says so.
+//!
+//! A *look* reads no more than the stretch in which something was damaged when it was read, and no
+//! mirror: every session begins with one while there is such a stretch, so that a device does not
+//! say that it has everything before it has what others have healed since.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +20,10 @@ use zerok_sync_protocol::frame::EntryItem;
 
 use super::Engine;
 use super::comparing::Anchor;
+use super::incident::LOOKS_MAX;
 use super::reading::{Placed, is_epoch};
-use super::relay::RelayAt;
+use super::relay::{Relay, RelayAt};
+use super::rows::DamagedRow;
 use crate::error::Problem;
 use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
@@ -34,13 +40,19 @@ pub(super) enum RecheckFor {
     Repair,
     /// To see whether what was put back stands: an acknowledgement is only the relay's word.
     Proof,
+    /// To get what was damaged and is healed.
+    Look,
 }
 
 /// A recheck under way.
 #[derive(Debug)]
 pub(super) struct Recheck {
-    cursor: u64,
-    observed: FoldHash,
+    /// How far it has come.
+    place: Anchor,
+    /// It ends there.
+    to_cursor: u64,
+    /// What of the damaged stretch is still damaged.
+    damaged: Option<DamagedRow>,
     /// The highest entry of each chain so far.
     chains: BTreeMap<DeviceId, u64>,
     found: Found,
@@ -58,6 +70,9 @@ pub(super) struct Found {
     holes: BTreeSet<u64>,
     /// Of what this device has, the relay had none.
     missing: u64,
+    /// Entries stand in another order than when they were read, or than their senders wrote them.
+    other_order: bool,
+    reordered: bool,
     /// The reading position then.
     pub(super) to_cursor: u64,
     /// How much was wrong.
@@ -67,7 +82,17 @@ pub(super) struct Found {
 impl Found {
     fn new(purpose: RecheckFor) -> Self {
         let (sound, damaged, holes) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Self { purpose, sound, damaged, holes, missing: 0, to_cursor: 0, anomalies: 0 }
+        Self {
+            purpose,
+            sound,
+            damaged,
+            holes,
+            missing: 0,
+            other_order: false,
+            reordered: false,
+            to_cursor: 0,
+            anomalies: 0,
+        }
     }
 
     /// Whether it is only told.
@@ -89,9 +114,60 @@ impl Found {
 }
 
 impl Recheck {
-    fn new(purpose: RecheckFor, from: Anchor) -> Self {
-        let found = Found::new(purpose);
-        Self { cursor: from.cursor, observed: from.observed, chains: BTreeMap::new(), found }
+    fn new(purpose: RecheckFor, place: Anchor, to_cursor: u64) -> Self {
+        Self { place, to_cursor, damaged: None, chains: BTreeMap::new(), found: Found::new(purpose) }
+    }
+}
+
+impl DamagedRow {
+    fn behind(place: Anchor, to_cursor: u64) -> Self {
+        Self { after: place.cursor, blob_id: place.blob_id, hash: place.observed, to_cursor }
+    }
+
+    fn place(&self) -> Anchor {
+        Anchor { cursor: self.after, blob_id: self.blob_id, observed: self.hash }
+    }
+
+    fn holds(&self, cursor: u64) -> bool {
+        (self.after + 1..=self.to_cursor).contains(&cursor)
+    }
+}
+
+impl Relay {
+    /// What it showed at this cursor was damaged; this is the place before.
+    pub(super) fn note_damaged(&mut self, before: Anchor, cursor: u64) {
+        (self.damage_told, self.changed) = (true, true);
+        match &mut self.row.damaged {
+            Some(damaged) => damaged.to_cursor = cursor,
+            // A place of which the relay does not know what stood there is none to begin at.
+            None if before.blob_id.is_zero() => {
+                self.row.damaged = Some(DamagedRow::behind(self.beginning(), cursor));
+            }
+            None => self.row.damaged = Some(DamagedRow::behind(before, cursor)),
+        }
+    }
+
+    /// What stands there did not open: for want of what is damaged, perhaps.
+    pub(super) fn note_unopened(&mut self, cursor: u64) {
+        if let Some(damaged) = &mut self.row.damaged {
+            damaged.to_cursor = cursor;
+            self.changed = true;
+        }
+    }
+
+    /// What is to be read again in the session that begins: all that this device can ask for, if that
+    /// is wanted, or else what was damaged.
+    fn next_recheck(&self) -> Option<Recheck> {
+        let beginning = self.beginning();
+        // A floor that no snapshot stands for is a finding of its own.
+        let known = |place: Anchor, to: u64| self.row.floor <= place.cursor + 1 && place.cursor < to;
+        if let Some(purpose) = self.recheck_wanted {
+            let to = self.row.cursor;
+            return known(beginning, to).then(|| Recheck::new(purpose, beginning, to));
+        }
+        let damaged = self.row.damaged.as_ref().filter(|_| !self.looked)?;
+        let (place, to) = (damaged.place(), damaged.to_cursor.min(self.row.cursor));
+        known(place, to).then(|| Recheck::new(RecheckFor::Look, place, to))
     }
 }
 
@@ -112,7 +188,9 @@ impl Engine {
         for at in self.relays.all() {
             self.relays[at].recheck_wanted = Some(purpose);
             self.relays[at].unhealed = false;
-            self.relays[at].looks_left = 0;
+            // Nothing else is to be looked for then.
+            (self.relays[at].looks_left, self.relays[at].recheck_soon) = (0, false);
+            self.relays[at].recheck_at_ms = None;
             // With a session of its own, so that nothing comes back as a stub.
             if self.relays[at].session.live_ref().is_some() {
                 self.reconnect(now, at);
@@ -121,18 +199,28 @@ impl Engine {
         self.step(now);
     }
 
-    /// Begins a recheck if one is wanted; whether to read from where the log begins.
-    pub(super) fn begin_recheck(&mut self, at: RelayAt) -> bool {
+    /// Begins a recheck if one is wanted; from where the log is to be read then.
+    pub(super) fn begin_recheck(&mut self, at: RelayAt) -> Option<Anchor> {
         let relay = &mut self.relays[at];
-        let beginning = relay.beginning();
-        // A floor that no snapshot stands for is a finding of its own.
-        let known = relay.row.floor <= beginning.cursor + 1 && beginning.cursor < relay.row.cursor;
-        let wanted = relay.recheck_wanted.filter(|_| known);
-        relay.recheck = wanted.map(|purpose| Recheck::new(purpose, beginning));
+        relay.recheck = relay.next_recheck();
         if relay.recheck.is_none() {
             relay.recheck_wanted = None;
         }
-        relay.recheck.is_some()
+        relay.recheck.as_ref().map(|recheck| recheck.place)
+    }
+
+    /// Whether the relay does not know the place where a look begins; it is not asked for again then.
+    pub(super) fn look_refused(&mut self, at: RelayAt) -> bool {
+        let relay = &mut self.relays[at];
+        if relay.recheck.as_ref().is_none_or(|recheck| recheck.found.purpose != RecheckFor::Look) {
+            return false;
+        }
+        let beginning = relay.beginning();
+        if let Some(damaged) = &mut relay.row.damaged {
+            *damaged = DamagedRow::behind(beginning, damaged.to_cursor);
+        }
+        (relay.looked, relay.changed) = (true, true);
+        true
     }
 
     /// Takes what belongs to a recheck off a page; the rest is read as ever.
@@ -142,11 +230,14 @@ impl Engine {
     pub(super) fn recheck_page(&mut self, at: RelayAt, items: Vec<EntryItem>) -> Result<Vec<EntryItem>, Problem> {
         let mut items = items.into_iter();
         while let Some(recheck) = &self.relays[at].recheck {
-            if recheck.cursor == self.relays[at].row.cursor {
+            if recheck.place.cursor == recheck.to_cursor {
                 self.end_recheck(at);
+                if self.relays[at].read_on {
+                    return Ok(Vec::new());
+                }
                 break;
             }
-            let expected = recheck.cursor + 1;
+            let expected = recheck.place.cursor + 1;
             let Some(item) = items.next() else { break };
             let (EntryItem::Stored { cursor, .. } | EntryItem::Own { cursor, .. } | EntryItem::Absent { cursor, .. }) =
                 item;
@@ -154,28 +245,33 @@ impl Engine {
                 self.find_once(IntegrityEvent::CursorJump { expected, got: cursor });
                 return Err(Problem::ProtocolViolation("cursors that are not consecutive"));
             }
-            self.recheck_item(at, cursor, item);
+            self.recheck_item(at, cursor, item)?;
         }
         Ok(items.collect())
     }
 
-    fn recheck_item(&mut self, at: RelayAt, cursor: u64, item: EntryItem) {
+    fn recheck_item(&mut self, at: RelayAt, cursor: u64, item: EntryItem) -> Result<(), Problem> {
         let timeline = self.relays[at].row.timeline;
-        let Some(mut recheck) = self.relays[at].recheck.take() else { return };
-        recheck.cursor = cursor;
+        let was_damaged = self.relays[at].row.damaged.as_ref().is_some_and(|damaged| damaged.holds(cursor));
+        let Some(mut recheck) = self.relays[at].recheck.take() else { return Ok(()) };
+        let before = recheck.place;
+        let mut unread = false;
         let (id, envelope) = match item {
             EntryItem::Stored { blob_id: id, envelope, .. } if blob_id(&envelope) == id => (Some(id), Some(envelope)),
             EntryItem::Own { blob_id, .. } => (Some(blob_id), None),
             EntryItem::Stored { blob_id, .. } => {
                 recheck.found.damaged.insert(blob_id);
                 recheck.found.anomalies += 1;
-                self.find_in_recheck(recheck.found.purpose, IntegrityEvent::Corrupt { cursor, blob_id });
+                unread = true;
+                self.find_in_recheck(at, recheck.found.purpose, IntegrityEvent::Corrupt { cursor, blob_id });
                 (Some(blob_id), None)
             }
             EntryItem::Absent { blob_id: Some(blob_id), .. } => {
                 recheck.found.damaged.insert(blob_id);
                 recheck.found.anomalies += 1;
-                self.find_in_recheck(recheck.found.purpose, IntegrityEvent::Lost { cursor, blob_id: Some(blob_id) });
+                unread = true;
+                let lost = IntegrityEvent::Lost { cursor, blob_id: Some(blob_id) };
+                self.find_in_recheck(at, recheck.found.purpose, lost);
                 (Some(blob_id), None)
             }
             // Whether it was put back since is for the walk to say.
@@ -184,10 +280,12 @@ impl Engine {
                 (None, None)
             }
         };
-        recheck.observed = match id {
-            Some(id) if !recheck.observed.is_zero() => recheck.observed.fold(cursor, &id),
+        let observed = match id {
+            Some(id) if !before.observed.is_zero() => before.observed.fold(cursor, &id),
             _ => FoldHash::ZERO,
         };
+        recheck.place = Anchor { cursor, blob_id: id.unwrap_or(BlobId::ZERO), observed };
+        let mut accepted = Ok(());
         if let (Some(blob_id), Some(envelope)) = (id, envelope) {
             if !recheck.found.sound.insert(blob_id) {
                 recheck.found.anomalies += 1;
@@ -196,17 +294,21 @@ impl Engine {
                 if let Some(founder) = self.genesis_author(&envelope) {
                     recheck.chains.insert(founder, 1);
                 }
+                if was_damaged && !self.relays.iter().any(|relay| relay.has_epoch(blob_id)) {
+                    accepted = self.accept_epoch(Placed { at, timeline, cursor, observed, blob_id, envelope });
+                }
             } else if let Ok(entry) = seal::open(&self.keyring, &envelope) {
                 let (sender, seq) = (entry.claims().sender, entry.claims().seq);
                 let last = recheck.chains.entry(sender).or_default();
                 if seq <= *last {
                     recheck.found.anomalies += 1;
+                    recheck.found.reordered = true;
                     self.suspect(at, IntegrityEvent::Reordered { cursor, sender });
                 }
                 *last = seq.max(*last);
                 let lacking = self.chains.get(&sender).is_none_or(|chain| chain.seq < seq);
                 if lacking {
-                    let placed = Placed { at, timeline, cursor, observed: recheck.observed, blob_id, envelope };
+                    let placed = Placed { at, timeline, cursor, observed, blob_id, envelope };
                     match entry.verify() {
                         Ok(entry) => self.accept(placed, &entry),
                         Err(entry) => self.accept_unsigned(placed, &entry),
@@ -214,34 +316,56 @@ impl Engine {
                 }
             } else {
                 recheck.found.anomalies += 1;
+                unread = recheck.damaged.is_some();
                 self.find_once(IntegrityEvent::Corrupt { cursor, blob_id });
             }
         }
+        if was_damaged && unread {
+            let damaged = recheck.damaged.get_or_insert_with(|| DamagedRow::behind(before, cursor));
+            damaged.to_cursor = cursor;
+        }
         self.relays[at].recheck = Some(recheck);
+        accepted
     }
 
-    /// The reading position is reached.
+    /// It has come as far as it was to.
     fn end_recheck(&mut self, at: RelayAt) {
         let relay = &mut self.relays[at];
         let Some(mut recheck) = relay.recheck.take() else { return };
-        recheck.found.to_cursor = recheck.cursor;
-        let comparable = !recheck.observed.is_zero() && !relay.row.observed.is_zero();
-        let other = comparable && recheck.observed != relay.row.observed;
-        let (from, explained) = (relay.row.cursor, relay.is_explained());
-        let damaged = recheck.found.anomalies > 0;
-        relay.rechecked = Some(recheck.found);
-        // Others fold what they were shown the first time, so this device goes on with that as well.
-        if other && !damaged && !explained {
-            self.find_once(IntegrityEvent::RolledBack { from, to: None });
+        relay.row.damaged = recheck.damaged.take();
+        relay.changed = true;
+        if recheck.found.purpose == RecheckFor::Look {
+            relay.looked = true;
+            relay.read_on = recheck.to_cursor < relay.row.cursor;
+            return;
         }
+        recheck.found.to_cursor = recheck.place.cursor;
+        let comparable = !recheck.place.observed.is_zero() && !relay.row.observed.is_zero();
+        let from = relay.row.cursor;
+        if comparable && recheck.place.observed != relay.row.observed {
+            recheck.found.other_order = true;
+            let told = recheck.found.anomalies > 0;
+            recheck.found.anomalies += 1;
+            if !told {
+                self.find_once(IntegrityEvent::RolledBack { from, to: None });
+            }
+        }
+        // Others fold what they were shown the first time, so this device goes on with that as well.
+        self.relays[at].rechecked = Some(recheck.found);
         self.event(Event::StatusChanged);
     }
 
-    /// What is damaged although it was put back is told again.
-    pub(super) fn find_in_recheck(&mut self, purpose: RecheckFor, finding: IntegrityEvent) {
+    /// What is damaged although it was put back is told again; so is, in another run, what still is.
+    pub(super) fn find_in_recheck(&mut self, at: RelayAt, purpose: RecheckFor, finding: IntegrityEvent) {
         match purpose {
             RecheckFor::Verify | RecheckFor::Repair => self.find_once(finding),
             RecheckFor::Proof => self.find(finding),
+            RecheckFor::Look if !std::mem::replace(&mut self.relays[at].damage_told, true) => {
+                self.event(Event::Integrity(finding));
+                self.relays[at].recheck_soon = true;
+                self.relays[at].looks_left = LOOKS_MAX;
+            }
+            RecheckFor::Look => {}
         }
     }
 
@@ -258,6 +382,7 @@ impl Engine {
         }
         let anomalies = found.anomalies > 0;
         if found.purpose == RecheckFor::Repair && anomalies {
+            self.relays[at].leave_order = self.is_order_in_doubt(at, &found);
             self.tell_of_damage(at);
             self.relays[at].recheck_wanted = Some(RecheckFor::Proof);
             return self.reconnect(now, at);
@@ -273,7 +398,18 @@ impl Engine {
         if found.purpose != RecheckFor::Verify && !self.relays.iter().any(waits) {
             self.forget_what_is_healed();
         }
+        if found.purpose == RecheckFor::Proof && self.relays[at].leave_order {
+            // Before anything is read in the next session.
+            return self.reconnect(now, at);
+        }
         self.event(Event::StatusChanged);
+    }
+
+    /// Whether others may have read the log in another order than it has now: it has changed since this
+    /// device read it, no sender wrote so and nobody has told of that in this timeline, or they say so.
+    fn is_order_in_doubt(&self, at: RelayAt, found: &Found) -> bool {
+        let differs = |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::Forked { .. });
+        found.other_order || (found.reordered && !self.relays[at].is_explained()) || self.findings.iter().any(differs)
     }
 
     /// Findings about relays end with the repair; those about members stay.

@@ -293,7 +293,7 @@ impl Engine {
             for piece in out.iter().map(|&index| &batch[index]).filter(|piece| piece.cursor > 0) {
                 let (cursor, blob_id) = (piece.cursor, piece.blob_id);
                 if !piece.damaged {
-                    self.find_in_recheck(purpose, IntegrityEvent::Lost { cursor, blob_id: Some(blob_id) });
+                    self.find_in_recheck(at, purpose, IntegrityEvent::Lost { cursor, blob_id: Some(blob_id) });
                     if let Some(found) = &mut self.relays[at].rechecked {
                         found.note_missing(cursor);
                     }

@@ -219,6 +219,92 @@ fn c_stor_03_a_reader_of_bit_rot_gets_it_from_the_relay_once_another_device_has_
     }
 }
 
+/// A group of two, of which device 1 reads the log one session at a time: `a`, then `b` damaged and
+/// `c`. What is damaged stands at this index.
+fn world_with_damage() -> (World, usize) {
+    let mut world = World::with_group(2);
+    push_all(&mut world, 0, &["a"]);
+    world.crash(1);
+    push_all(&mut world, 0, &["b", "c"]);
+    let index = world.relay.entries().len() - 2;
+    rot(&mut world, index);
+    session(&mut world);
+    assert_eq!(world.texts(1), ["a"]);
+    (world, index)
+}
+
+/// What a program does that catches up and ends; what it finds.
+fn session(world: &mut World) -> Vec<IntegrityEvent> {
+    let before = world.findings(1).len();
+    world.crash(1);
+    world.start(1);
+    world.advance(3_000);
+    let status = world.engine(1).status();
+    assert!(status.caught_up, "{:?}", status.relays);
+    world.findings(1).split_off(before)
+}
+
+#[test]
+fn what_was_damaged_when_it_was_read_is_read_again_before_a_device_says_that_it_has_everything() {
+    let (mut world, index) = world_with_damage();
+    push_all(&mut world, 0, &["d"]);
+    repair(&mut world, 0);
+    assert!(is_sound(&world, index));
+    assert_eq!(session(&mut world), []);
+    assert_eq!(world.texts(1), ["a", "b", "c", "d"]);
+    // From then on a session reads what is new.
+    let shown = world.relay.shown;
+    assert_eq!(session(&mut world), []);
+    assert_eq!(world.relay.shown, shown);
+}
+
+#[test]
+fn what_is_still_damaged_is_told_once_in_each_run() {
+    let (mut world, index) = world_with_damage();
+    let damaged = IntegrityEvent::Corrupt { cursor: index as u64 + 1, blob_id: world.relay.entries()[index].blob_id };
+    let count = |findings: &[IntegrityEvent]| findings.iter().filter(|finding| **finding == damaged).count();
+    world.crash(0);
+    for _ in 0..3 {
+        assert_eq!(count(&session(&mut world)), 1);
+        let before = world.findings(1).len();
+        world.cut(1);
+        world.advance(3_000);
+        assert_eq!(world.findings(1).len(), before, "in the same run");
+    }
+    assert_eq!(count(&world.engine(1).status().integrity), 1, "and on record once");
+}
+
+#[test]
+fn a_damaged_change_of_keys_is_followed_once_it_is_healed() {
+    let mut world = World::with_group(2);
+    world.crash(1);
+    let now = world.now_at(0);
+    world.engine(0).rotate(now).expect("a member");
+    world.settle();
+    let epoch = world.engine(0).status().epoch;
+    push_all(&mut world, 0, &["behind it"]);
+    let index = world.relay.entries().len() - 2;
+    rot(&mut world, index);
+    session(&mut world);
+    assert_eq!(world.texts(1), [""; 0]);
+    repair(&mut world, 0);
+    session(&mut world);
+    assert_eq!(world.engine(1).status().epoch, epoch);
+    assert_eq!(world.texts(1), ["behind it"]);
+    push_all(&mut world, 1, &["and goes on"]);
+    assert_eq!(world.texts(0), ["behind it", "and goes on"]);
+}
+
+#[test]
+fn a_place_to_look_from_that_is_gone_is_looked_for_further_back() {
+    let (mut world, index) = world_with_damage();
+    repair(&mut world, 0);
+    world.relay.forget_row(index - 1);
+    session(&mut world);
+    session(&mut world);
+    assert_eq!(world.texts(1), ["a", "b", "c"]);
+}
+
 #[test]
 fn b_heal_a_row_that_was_deleted_is_put_back_and_is_history_to_who_joins_later() {
     let (mut world, index) = world_with_b();
@@ -236,6 +322,79 @@ fn b_heal_entries_that_were_swapped_are_told_once_and_are_history_afterwards() {
     repair(&mut world, 1);
     assert_eq!(world.findings(1), [IntegrityEvent::Reordered { cursor: index as u64 + 2, sender }]);
     assert_eq!(texts_of_a_new_device(&mut world), ["a", "b", "c"]);
+}
+
+#[test]
+fn orders_that_differed_are_no_matter_any_more_once_a_repair_has_told_of_it() {
+    for reader in 0..2 {
+        let mut world = World::with_group(3);
+        world.crash(1);
+        push_all(&mut world, 0, &["a", "b", "c"]);
+        let index = world.relay.entries().len() - 2;
+        world.relay.entries_mut().swap(index, index + 1);
+        // It reads them as they stand now; the other two as they stood.
+        world.start(1);
+        push_all(&mut world, 1, &["d"]);
+        world.advance(SETTLE_MS);
+        repair(&mut world, reader);
+        world.advance(SETTLE_MS);
+        let told: Vec<_> = (0..3).map(|device| world.findings(device).len()).collect();
+        for device in 0..3 {
+            push_all(&mut world, device, &["e"]);
+            world.advance(SETTLE_MS);
+        }
+        assert_eq!(told, (0..3).map(|device| world.findings(device).len()).collect::<Vec<_>>(), "{reader}");
+        let later = world.pair(0, "later");
+        world.advance(SETTLE_MS);
+        assert_eq!(world.findings(later), [], "{reader}");
+        assert_eq!(world.texts(later).len(), 7);
+    }
+}
+
+#[test]
+fn a_relay_that_begins_one_history_after_another_fills_nobodys_row() {
+    let mut world = world();
+    let size = |world: &World| {
+        let rows = &world.devices[1].storage;
+        rows.iter().filter(|(key, _)| key.starts_with(b"\x01u")).map(|(_, value)| value.len()).sum::<usize>()
+    };
+    let before = size(&world);
+    for _ in 0..100 {
+        world.roll_back_relay(1, true);
+        world.advance(10_000);
+    }
+    assert!(size(&world) < before + 3_000, "{} bytes, {before} before", size(&world));
+    assert_eq!(texts_of_a_new_device(&mut world), ["a", "b", "c"]);
+}
+
+#[test]
+fn b_fork_a_relay_that_was_caught_once_has_no_free_hand_to_fork() {
+    let incidents: [fn(&mut World); 2] = [
+        |world| {
+            let index = world.relay.entries().len() - 1;
+            rot(world, index);
+            repair(world, 1);
+        },
+        |world| world.roll_back_relay(2, false),
+    ];
+    for incident in incidents {
+        let mut world = World::with_group(3);
+        push_all(&mut world, 0, &["a", "b"]);
+        incident(&mut world);
+        world.advance(SETTLE_MS);
+        world.crash(2);
+        push_all(&mut world, 0, &["c"]);
+        push_all(&mut world, 1, &["d"]);
+        // Both chains are whole in either order; only what the others observed can tell.
+        let head = world.relay.entries().len();
+        world.relay.entries_mut().swap(head - 1, head - 2);
+        push_all(&mut world, 0, &["e"]);
+        let observer = world.id(0);
+        world.start(2);
+        world.advance(SETTLE_MS);
+        let forked = |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::Forked { observer: who, .. } if *who == observer);
+        assert!(world.findings(2).iter().any(forked), "{:?}", world.findings(2));
+    }
 }
 
 #[test]

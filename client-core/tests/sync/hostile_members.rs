@@ -1,18 +1,21 @@
 //! A member that signs what no honest device does: it hurts its own chain and nothing else.
 
 use bytes::Bytes;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 use zerok_sync_chaos::sim::World;
 use zerok_sync_chaos::sim::relay::Stored;
 use zerok_sync_core::certificate::{Card, JoinCertificate};
 use zerok_sync_core::content::{Content, Kind};
-use zerok_sync_core::epoch::Removed;
-use zerok_sync_core::keys::{Membership, MembershipSeed};
+use zerok_sync_core::epoch::{EpochBody, MemberDigest, Removed, seal_epoch};
+use zerok_sync_core::keys::{EpochSecret, Membership, MembershipSeed};
 use zerok_sync_core::seal::{Sealed, seal};
 use zerok_sync_core::{Connection, Engine, Event, IntegrityEvent};
-use zerok_sync_protocol::BlobId;
-use zerok_sync_protocol::wire::List;
+use zerok_sync_protocol::id::RelayTag;
+use zerok_sync_protocol::wire::{self, List};
+use zerok_sync_protocol::{BlobId, EpochId, NoisePublicKey, Timeline, wire_struct};
 
-use crate::epochs::{rotate, rotation};
+use crate::epochs::{everybody, rotate, rotation};
 
 /// What an entry of a device says at a place of its chain; nothing about others.
 pub fn content(sender: &Membership, seq: u64, prev: BlobId, kind: Kind, body: impl AsRef<[u8]>) -> Content {
@@ -99,7 +102,143 @@ fn an_entry_from_the_end_of_its_chain_or_of_all_time_stops_nobody() {
     assert_eq!(world.findings(1), [corrupt]);
     assert_goes_on(&mut world, 1);
     let lamports: Vec<u64> = world.entries(1).iter().map(|entry| entry.lamport).collect();
-    assert_eq!(lamports.last(), Some(&u64::MAX), "nobody's time begins again: {lamports:?}");
+    assert!(lamports.contains(&u64::MAX), "it is what its author signed");
+    let [.., before, last] = lamports[..] else { panic!("{lamports:?}") };
+    assert!(before < last && last < 1_000, "nobody follows it, and there is a time behind the latest: {lamports:?}");
+}
+
+wire_struct! {
+    /// Body of an entry with the group's relays.
+    pub struct RelayList {
+        /// Address and key of each.
+        relays: Vec<Listed>,
+    }
+}
+
+wire_struct! {
+    /// One of them.
+    pub struct Listed {
+        /// Its origin.
+        url: String,
+        /// Its Noise key.
+        key: NoisePublicKey,
+    }
+}
+
+#[test]
+fn a_list_of_relays_from_the_end_of_all_time_is_void_and_any_other_is_replaced_by_the_next() {
+    for (lamport, counts) in [(u64::MAX, false), (1 << 33, false), (1 << 32, true)] {
+        let mut world = World::with_group(2);
+        let (second, third) = (world.add_relay(), world.add_relay());
+        world.crash(0);
+        let mine = Listed { url: World::url(third), key: world.relay_at(third).public_key() };
+        let theirs = Listed { url: World::url(0), key: world.relay.public_key() };
+        let (me, keyring) = world.keys(0);
+        let body = wire::encode(&RelayList { relays: vec![theirs, mine] });
+        let list = Content { lamport, ..content(&me, 3, world.relay.entries()[1].blob_id, Kind::RELAYS, body) };
+        append(&mut world, seal(keyring.group(), keyring.current(), &me.signing, [5; 24], &list).expect("small"));
+        restart(&mut world, 1);
+        assert_eq!(world.engine(1).status().relays.len(), if counts { 2 } else { 1 }, "{lamport}");
+        // Whoever reads both lists goes by the one that was written later.
+        world.list_relay(1, second);
+        world.settle();
+        world.advance(120_000);
+        let later = world.pair(1, "later");
+        world.advance(120_000);
+        let urls = |world: &mut World, device: usize| {
+            let relays = world.engine(device).status().relays;
+            relays.into_iter().map(|relay| relay.address.url).collect::<Vec<_>>()
+        };
+        let listed = urls(&mut world, 1);
+        assert!(listed.contains(&World::url(second)), "{lamport}: {listed:?}");
+        assert_eq!(urls(&mut world, later), listed, "{lamport}");
+    }
+}
+
+wire_struct! {
+    /// Body of an entry about what a relay did.
+    pub struct Told {
+        /// Which.
+        relay: RelayTag,
+        /// What it broke off, ...
+        old: Timeline,
+        /// ... and began.
+        timeline: Timeline,
+        /// What was read of it ...
+        from_cursor: u64,
+        /// ... and is still in common.
+        to_cursor: u64,
+    }
+}
+
+/// A change of keys by nobody's device that rests on an epoch that never was.
+fn epoch_on_nothing(world: &World, number: u8) -> Sealed {
+    let (_, keyring) = world.keys(0);
+    let nobody = Membership::from_seed(&MembershipSeed::from_bytes([number; 32]));
+    let members = everybody(world, 2);
+    let body = EpochBody {
+        sender: nobody.device(),
+        seq: 1,
+        prev: BlobId::ZERO,
+        seen: List::empty(),
+        previous_epoch: EpochId([number; 8]),
+        previous_blob_id: BlobId([number; 32]),
+        removed: List::empty(),
+        member_digest: MemberDigest::of(members.iter().map(|member| member.device)),
+        allow: members.iter().map(|member| member.noise).collect::<Vec<_>>().try_into().expect("few"),
+        keyring: List::empty(),
+        lamport: 9,
+        sent_at_ms: 0,
+        genesis: Bytes::new(),
+    };
+    let secret = EpochSecret::from_bytes([number; 32]);
+    let mut rng = ChaCha20Rng::from_seed([number; 32]);
+    seal_epoch(keyring.group(), &secret, &nobody.signing, &members, &body, &mut rng).expect("few members")
+}
+
+#[test]
+fn epochs_that_rest_on_nothing_leave_room_for_one_that_came_before_what_it_follows() {
+    let mut world = World::with_group(2);
+    world.crash(1);
+    for _ in 0..2 {
+        let now = world.now_at(0);
+        world.engine(0).rotate(now).expect("a member");
+        world.settle();
+    }
+    let epoch = world.engine(0).status().epoch;
+    world.crash(0);
+    let head = world.relay.entries().len();
+    world.relay.entries_mut().swap(head - 2, head - 1);
+    for number in 1..=40 {
+        let sealed = epoch_on_nothing(&world, number);
+        let stored = Stored { blob_id: sealed.blob_id, envelope: Some(sealed.envelope) };
+        world.relay.entries_mut().insert(head - 2, stored);
+    }
+    restart(&mut world, 1);
+    assert_eq!(world.engine(1).status().epoch, epoch);
+    assert_goes_on(&mut world, 1);
+}
+
+#[test]
+fn what_a_member_tells_of_a_relay_fills_nobodys_row() {
+    let mut world = World::with_group(2);
+    world.crash(0);
+    let (me, relay) = (world.keys(0).0, RelayTag::of(&world.relay.public_key()));
+    let size = |world: &World| {
+        let rows = &world.devices[1].storage;
+        rows.iter().filter(|(key, _)| key.starts_with(b"\x01u")).map(|(_, value)| value.len()).sum::<usize>()
+    };
+    let before = size(&world);
+    let invented = |number: u64| {
+        let timeline = |half: u64| Timeline((number << 1 | half | 1 << 40).to_le_bytes());
+        Told { relay, old: timeline(0), timeline: timeline(1), from_cursor: 9, to_cursor: 1 }
+    };
+    let bodies: Vec<_> = (0..500).map(|number| (Kind::INCIDENT, wire::encode(&invented(number)))).collect();
+    let second = world.relay.entries()[1].blob_id;
+    write(&mut world, &me, (2, second), bodies);
+    restart(&mut world, 1);
+    assert!(size(&world) < before + 4_000, "{} bytes, {before} before", size(&world));
+    assert_goes_on(&mut world, 1);
 }
 
 #[test]

@@ -12,7 +12,6 @@ mod granted;
 mod healing;
 mod hostile_members;
 mod invitations;
-mod losses;
 mod pages;
 mod pairing;
 mod presence;

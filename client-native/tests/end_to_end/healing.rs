@@ -105,6 +105,26 @@ fn a_proto_01_c_stor_03_flipped_bits_are_told_and_replaced_in_place() {
 }
 
 #[test]
+fn a_reader_of_a_flipped_bit_is_told_until_another_device_has_healed_it_and_then_reads_on_at_once() {
+    let mut group = Group::new();
+    for text in ["four", "five"] {
+        group.a.succeed(&["push", "--wait", "relay", text]);
+    }
+    group.tamper_with_rows(|database| {
+        let cursor = second_newest(database);
+        let flip = "UPDATE entries SET envelope = CAST(substr(envelope, 1, 100) || x'00' || substr(envelope, 102) AS BLOB) WHERE cursor = ?1";
+        change(database, flip, [cursor]);
+    });
+    for _ in 0..2 {
+        let ended = group.b.run(&["pull"]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (4, ""), "{}", ended.stderr);
+    }
+    group.a.fail(4, &["repair"]);
+    assert_eq!(group.b.succeed(&["pull"]), "four\nfive\n");
+    assert_eq!(group.b.succeed(&["pull"]), "");
+}
+
+#[test]
 fn b_heal_a_deleted_row_is_told_once_and_put_back() {
     let mut group = Group::new();
     group.tamper_with_rows(|database| {

@@ -142,6 +142,8 @@ impl Engine {
         let relay = &mut self.relays[at];
         if log.timeline != relay.row.timeline || log.head < relay.row.cursor {
             self.compare(at);
+        } else if relay.leave_order && relay.recheck_wanted.is_none() {
+            self.leave_order(at);
         } else {
             self.subscribe(at);
         }

@@ -15,7 +15,7 @@ use std::ops::{Index, IndexMut};
 use zerok_sync_protocol::BlobId;
 use zerok_sync_protocol::id::RelayTag;
 
-use super::comparing::Comparison;
+use super::comparing::{Anchor, Comparison};
 use super::connection::Session;
 use super::rechecking::{Found, Recheck, RecheckFor};
 use super::repairing::Repair;
@@ -84,6 +84,15 @@ pub(super) struct Relay {
     pub(super) unhealed: bool,
     /// How often it is looked again by itself whether another device has put back what this one lacks.
     pub(super) looks_left: u32,
+    /// That something of it is damaged was told in this run.
+    pub(super) damage_told: bool,
+    /// What was damaged has been read again since it was met …
+    pub(super) looked: bool,
+    /// … and the rest is to be read on in another session.
+    pub(super) read_on: bool,
+    /// The order of what was read there is not to be relied on: once it is whole, another timeline is
+    /// to begin.
+    pub(super) leave_order: bool,
     /// Anomalies not judged yet, and since when they wait in a live session.
     pub(super) suspicions: Vec<IntegrityEvent>,
     pub(super) suspected_ms: Option<u64>,
@@ -218,6 +227,10 @@ impl Relay {
             rechecked: None,
             unhealed: false,
             looks_left: 0,
+            damage_told: false,
+            looked: false,
+            read_on: false,
+            leave_order: false,
             suspicions: Vec::new(),
             suspected_ms: None,
             repair: None,
@@ -242,6 +255,11 @@ impl Relay {
     /// Whether it has shown all it has in this session.
     pub(super) fn caught_up(&self) -> bool {
         self.session.live_ref().is_some_and(|open| open.caught_up)
+    }
+
+    /// How far it was read.
+    pub(super) fn position(&self) -> Anchor {
+        Anchor { cursor: self.row.cursor, blob_id: self.row.blob_id_at_cursor, observed: self.row.observed }
     }
 
     /// What this device was shown, to tell others; nothing before the first meeting.

@@ -38,7 +38,9 @@ pub(crate) use members::{
     AnchorBody, AnchorStands, EarlyEpochRow, EpochRow, GrantedRow, JoiningRow, LeavingRow, MemberRow, PaperRow,
     RemovedRow, RotationRow, SealedRotation,
 };
-pub(crate) use relay::{CaughtRow, CoveredRow, CreationRow, EpochRead, PastRow, ReadRun, RelayRow};
+pub(crate) use relay::{
+    CaughtRow, CoveredRow, CreationRow, DamagedRow, EpochRead, PastRow, ReadRun, RelayRow, remember,
+};
 
 /// Format of this file; a newer one is refused, never guessed at.
 pub(crate) const FORMAT: u32 = 1;

@@ -45,6 +45,8 @@ wire_struct! {
         heard: Vec<PastRow>,
         /// It was caught in the timeline being read, and the group is still to be told.
         caught: Option<CaughtRow>,
+        /// What it showed and could not be read: read again whenever it is met.
+        damaged: Option<DamagedRow>,
         /// Timelines of which this device has told that the relay went back in them.
         told: Vec<Timeline>,
         /// What of each chain was read there in this timeline.
@@ -116,6 +118,23 @@ wire_struct! {
     }
 }
 
+/// Histories of one relay that are remembered, of each kind. Each is a restore of its database, or a
+/// time that it was caught: a hostile relay can begin as many as it likes and a hostile member can
+/// tell of as many, and all are in a row that is written with every page.
+const HISTORIES_MAX: usize = 64;
+
+/// Adds to what is remembered of a relay's histories; what is there already is not added. The oldest
+/// that is not needed goes first, and the oldest if all are.
+pub(crate) fn remember<T: PartialEq>(known: &mut Vec<T>, new: T, is_needed: impl Fn(&T) -> bool) {
+    if known.contains(&new) {
+        return;
+    }
+    if known.len() >= HISTORIES_MAX {
+        known.remove(known.iter().position(|old| !is_needed(old)).unwrap_or_default());
+    }
+    known.push(new);
+}
+
 wire_struct! {
     /// A part of an earlier timeline.
     pub struct PastRow {
@@ -134,6 +153,20 @@ wire_struct! {
         /// Highest cursor this device had read of it.
         from_cursor: u64,
         /// Highest cursor still in common.
+        to_cursor: u64,
+    }
+}
+
+wire_struct! {
+    /// A stretch of a relay's log in which something was damaged when it was read.
+    pub struct DamagedRow {
+        /// The cursor before the first of it, …
+        after: u64,
+        /// … at which this stands …
+        blob_id: BlobId,
+        /// … and up to which the log folds to this.
+        hash: FoldHash,
+        /// The last of it.
         to_cursor: u64,
     }
 }
@@ -175,6 +208,7 @@ impl RelayRow {
             left: Vec::new(),
             heard: Vec::new(),
             caught: None,
+            damaged: None,
             told: Vec::new(),
             read: Vec::new(),
             whole_position: 0,
