@@ -223,3 +223,40 @@ fn d_key_01_a_device_of_another_group_joins_nothing_over_it_and_pushes_nothing()
     b.succeed(&["status"]);
     inviting.kill();
 }
+
+#[test]
+fn d_key_01_a_second_device_with_another_group_secret_or_key_writes_nothing_into_the_log() {
+    let setup = RelaySetup::sqlite();
+    let relay = setup.start();
+    let homes = Homes::new();
+    let (a, other, stranger) = (homes.device("a"), homes.device("other"), homes.device("stranger"));
+    a.init(&relay);
+    a.succeed(&["push", "--wait", "relay", "mine"]);
+    let database = rusqlite::Connection::open(setup.directory().join("relay.db")).unwrap();
+    let log: Vec<u8> = database.query_row("SELECT group_id FROM groups", [], |row| row.get(0)).unwrap();
+    let entries = || -> i64 {
+        database.query_row("SELECT count(*) FROM entries WHERE group_id = ?1", [&log], |row| row.get(0)).unwrap()
+    };
+    let before = entries();
+
+    // Another group at the same relay: what it pushes goes into a log of its own.
+    other.init(&relay);
+    other.succeed(&["push", "--wait", "relay", "not theirs"]);
+    let inviting = a.invite(&["--yes"]);
+    other.fail(1, &["join", &inviting.link]);
+    // Another secret: the invitation leads nowhere, and no home comes of it.
+    let last = inviting.link.chars().last().unwrap();
+    let forged = inviting.link.strip_suffix(last).unwrap().to_owned() + if last == 'A' { "Q" } else { "A" };
+    let refused = stranger.run(&["join", &forged]);
+    assert_ne!(refused.code, 0, "{}", refused.stdout);
+    inviting.kill();
+    // Another key of the relay: refused before anything is said.
+    stranger.fail(4, &["init", "--relay", &relay.url, "--relay-key", &"11".repeat(32)]);
+    let unfounded = stranger.run(&["push", "from nowhere"]);
+    assert_ne!(unfounded.code, 0, "{}", unfounded.stdout);
+
+    assert_eq!(entries(), before);
+    assert_eq!(a.succeed(&["pull"]), "");
+    assert_eq!(a.json(&["status"])[0]["devices"], 1);
+    a.succeed(&["verify"]);
+}
