@@ -51,15 +51,14 @@ pub(crate) async fn upgrade(
     let begun = client.cut_off.begun();
     request.on_upgrade(move |socket| {
         // In a task of its own: that of the upgrade keeps room for all that an upgrade needs.
-        tokio::spawn(begun.run(Box::pin(serve(socket, core, client, speaks))));
+        tokio::spawn(begun.run(Box::pin(serve(link_over(socket), core, client, speaks))));
         ready(())
     })
 }
 
 /// A client's session, from the answer on.
-async fn serve(socket: WebSocket, core: Arc<Core>, client: Client, speaks: bool) {
+async fn serve(mut link: Link, core: Arc<Core>, client: Client, speaks: bool) {
     client.connection.upgraded();
-    let mut link = link_over(socket);
     if speaks {
         let arrived_ms = core.now().monotonic_ms;
         let peer = Peer { origin: client.origin, transport: Transport::WebSocket, arrived_ms, handshake: None };

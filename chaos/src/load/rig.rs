@@ -146,11 +146,7 @@ fn times(rig: Option<&Rig>) -> [Duration; 4] {
 
 impl std::fmt::Display for Cores {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { relay, database, generator, others, load_average } = self;
-        write!(
-            f,
-            "relay {relay:.2}  database {database:.2}  generator {generator:.2}  others {others:.2}  \
-             (load average {load_average:.1})"
-        )
+        let Self { relay, database, generator, others, load_average: _ } = self;
+        write!(f, "relay {relay:.2}  database {database:.2}  generator {generator:.2}  others {others:.2}")
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zerok_sync_core::id::DeviceId;
-use zerok_sync_core::{Connection, Engine, IntegrityEvent, Problem};
+use zerok_sync_core::{Connection, Engine, IntegrityEvent, Member, Problem};
 use zerok_sync_protocol::{BlobId, ErrorCode};
 
 use super::app::{Kept, kept};
@@ -141,13 +141,22 @@ impl Trial {
                 return Err(format!("pushed up to {}, and relay {relay} has {standing}", status.stored_push));
             }
         }
-        if status.everywhere_push != status.stored_push {
+        // Who has left without anybody having read it is a member still, from whom no receipt comes:
+        // all the others have said that they have everything.
+        let here = || status.members.iter().filter(|member| everybody.contains(&member.device));
+        let has_all = |member: &Member| member.own || member.has_push == status.stored_push;
+        let all_here = status.members.len() == everybody.len();
+        if let Some(behind) = here().find(|member| !has_all(member)) {
+            let (stored, has) = (status.stored_push, behind.has_push);
+            return Err(format!("pushed up to {stored}, of which {} is known to have up to {has}", behind.device));
+        }
+        if all_here && status.everywhere_push != status.stored_push {
             return Err(format!(
                 "pushed up to {}, known to be everywhere up to {}",
                 status.stored_push, status.everywhere_push
             ));
         }
-        if let Some(away) = status.members.iter().find(|member| !member.online) {
+        if let Some(away) = here().find(|member| !member.online) {
             return Err(format!("{} is there, and is not taken for online", away.device));
         }
         // Each signature again: dear, so at one device of the group.

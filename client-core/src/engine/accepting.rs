@@ -296,11 +296,12 @@ impl Engine {
             self.discard_unsigned(entry.sender, entry.seq);
         }
         self.follow_time(entry.lamport);
-        let missing_deps = self.note_seen(&entry.seen);
-        self.note_seen_by(entry.sender, &entry.seen);
+        // What it vouches for comes before it, so that it is there when this asks what is.
         if self.members.contains_key(&entry.sender) {
             self.vouch_for_removed(&entry.seen);
         }
+        let missing_deps = self.note_seen(&entry.seen);
+        self.note_seen_by(entry.sender, &entry.seen);
         self.compare_observed(entry);
         if self.base.as_ref().is_none_or(|base| !base.holds(&entry.sender, entry.seq)) {
             self.keep(placed, entry, missing_deps);

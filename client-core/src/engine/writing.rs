@@ -70,7 +70,9 @@ impl Engine {
         let may_seal = self.may_seal(at);
         let relay = &self.relays[at];
         let behind = relay.comparison.is_some() || relay.row.rebuilding || relay.reset.is_some();
-        let may_push = self.is_at_newest_epoch(at) && !self.progress.copied && !behind;
+        // What it acknowledged in an earlier session it may have lost since: until it has shown all it
+        // has, nobody knows whether it has what the next entry follows.
+        let may_push = relay.caught_up() && self.is_at_newest_epoch(at) && !self.progress.copied && !behind;
         let Some(open) = self.relays[at].session.live() else { return };
         if now.mono_ms < open.push_again_ms {
             return;

@@ -12,6 +12,7 @@ mod granted;
 mod healing;
 mod hostile_members;
 mod invitations;
+mod losses;
 mod pages;
 mod pairing;
 mod presence;

@@ -14,7 +14,7 @@ use tracing::Instrument;
 use super::Session;
 use crate::admission::Peer;
 use crate::core::Core;
-use crate::link::{Close, Link, LinkError, LinkWriter};
+use crate::link::{Close, Link, LinkError, LinkReader, LinkWriter};
 
 /// Messages taken from a link before the session's other work has its turn.
 const READ_AHEAD_MESSAGES_MAX: usize = 64;
@@ -87,78 +87,87 @@ impl Writing {
 }
 
 /// Runs one client's session to its end.
-pub async fn run_session(core: Arc<Core>, link: Link, peer: Peer) {
+///
+/// A future holds the arguments of an `async fn` twice, as what was handed over and as what it works
+/// on, for as long as it lives, which is as long as the client rests. So what can be made beforehand is.
+pub fn run_session(core: Arc<Core>, link: Link, peer: Peer) -> impl Future<Output = ()> + Send {
     // A random number by which the log lines of one session are read together. It is nowhere else.
     let number = || core.rng().next_u32();
     let span = tracing::debug_span!("session", number = number(), transport = peer.transport.as_str());
-    drive(core, link, peer).instrument(span).await;
+    let session = Session::new(core, peer);
+    let Link { reader, writer } = link;
+    drive(session, reader, Writing::Idle(writer)).instrument(span)
 }
 
-async fn drive(core: Arc<Core>, link: Link, peer: Peer) {
-    tracing::debug!("begins");
-    let Link { mut reader, writer } = link;
-    let mut session = Session::new(core.clone(), peer);
-    let mut writing = Writing::Idle(writer);
+fn drive(
+    mut session: Session,
+    mut reader: Box<dyn LinkReader>,
+    mut writing: Writing,
+) -> impl Future<Output = ()> + Send {
+    let core = session.core.clone();
     // Nobody looks at the session's clock while the store is asked: a database that hangs would hold
     // the session, and all that it holds, for ever.
     let patience = Duration::from_millis(core.limits.dead_after_ms);
-    let said_goodbye = loop {
-        if timeout(patience, writing.beside(pin!(session.work()))).await.is_err() {
-            return abandon(session, writing).await;
-        }
-        if writing.is_idle()
-            && let Some(message) = session.poll_transmit()
-        {
-            writing.begin(message);
-        }
-        if !session.has_output()
-            && let Some(close) = session.closing()
-        {
-            tracing::debug!(code = close.code, "says goodbye");
-            writing.say_goodbye(close.clone()).await;
-            break true;
-        }
-        let now_ms = core.now().monotonic_ms;
-        let wait = Duration::from_millis(session.deadline_ms().saturating_sub(now_ms));
-        let (wants_input, bytes_max) = (session.wants_input(), session.message_bytes_max());
-        tokio::select! {
-            received = reader.recv(bytes_max), if wants_input => {
-                let mut received = received;
-                let mut taken = 0;
-                let ended = loop {
-                    let taken_in = timeout(patience, writing.beside(pin!(take_in(&mut session, received)))).await;
-                    match taken_in {
-                        Ok(false) => {}
-                        Ok(true) => break true,
-                        Err(_) => return abandon(session, writing).await,
-                    }
-                    // What has arrived together is appended together.
-                    taken += 1;
-                    if taken == READ_AHEAD_MESSAGES_MAX || !session.wants_input() {
+    async move {
+        tracing::debug!("begins");
+        let said_goodbye = loop {
+            if timeout(patience, writing.beside(pin!(session.work()))).await.is_err() {
+                return abandon(session, writing).await;
+            }
+            if writing.is_idle()
+                && let Some(message) = session.poll_transmit()
+            {
+                writing.begin(message);
+            }
+            if !session.has_output()
+                && let Some(close) = session.closing()
+            {
+                tracing::debug!(code = close.code, "says goodbye");
+                writing.say_goodbye(close.clone()).await;
+                break true;
+            }
+            let now_ms = core.now().monotonic_ms;
+            let wait = Duration::from_millis(session.deadline_ms().saturating_sub(now_ms));
+            let (wants_input, bytes_max) = (session.wants_input(), session.message_bytes_max());
+            tokio::select! {
+                received = reader.recv(bytes_max), if wants_input => {
+                    let mut received = received;
+                    let mut taken = 0;
+                    let ended = loop {
+                        let taken_in = timeout(patience, writing.beside(pin!(take_in(&mut session, received)))).await;
+                        match taken_in {
+                            Ok(false) => {}
+                            Ok(true) => break true,
+                            Err(_) => return abandon(session, writing).await,
+                        }
+                        // What has arrived together is appended together.
+                        taken += 1;
+                        if taken == READ_AHEAD_MESSAGES_MAX || !session.wants_input() {
+                            break false;
+                        }
+                        match reader.recv(session.message_bytes_max()).now_or_never() {
+                            Some(next) => received = next,
+                            None => break false,
+                        }
+                    };
+                    if ended {
                         break false;
                     }
-                    match reader.recv(session.message_bytes_max()).now_or_never() {
-                        Some(next) => received = next,
-                        None => break false,
-                    }
-                };
-                if ended {
-                    break false;
                 }
+                () = writing.done(), if writing.is_busy() => if matches!(writing, Writing::Broken) {
+                    break false;
+                },
+                () = session.woken() => {}
+                () = sleep(wait) => session.handle_timeout(),
             }
-            () = writing.done(), if writing.is_busy() => if matches!(writing, Writing::Broken) {
-                break false;
-            },
-            () = session.woken() => {}
-            () = sleep(wait) => session.handle_timeout(),
+        };
+        // Whatever is not told to the other party of a mailbox by then, its end tells.
+        let _ = timeout(patience, Box::pin(session.leave())).await;
+        tracing::debug!("ended");
+        if said_goodbye {
+            // A socket that is closed over unread bytes is reset, and the goodbye may be lost.
+            let _ = timeout(LINGER, async { while let Ok(Some(_)) = reader.recv(usize::MAX).await {} }).await;
         }
-    };
-    // Whatever is not told to the other party of a mailbox by then, its end tells.
-    let _ = timeout(patience, Box::pin(session.leave())).await;
-    tracing::debug!("ended");
-    if said_goodbye {
-        // A socket that is closed over unread bytes is reset, and the goodbye may be lost.
-        let _ = timeout(LINGER, async { while let Ok(Some(_)) = reader.recv(usize::MAX).await {} }).await;
     }
 }
 
@@ -191,6 +200,6 @@ mod tests {
 
     #[test]
     fn an_idle_session_is_small() {
-        assert!(size_of_future(run_session) <= 1_536, "{} bytes", size_of_future(run_session));
+        assert!(size_of_future(run_session) <= 1_152, "{} bytes", size_of_future(run_session));
     }
 }

@@ -157,14 +157,14 @@ impl Open {
 
     fn enter_mailbox(&mut self, core: &Core, mailbox: Mailbox, side: MailboxSide) {
         let now = core.now();
-        self.mailbox = Some(MailboxDoor {
+        self.mailbox = Some(Box::new(MailboxDoor {
             watch: core.hub.wait_at_mailbox(&mailbox.id),
             mailbox: mailbox.clone(),
             side,
             seen: 0,
             due: true,
             poll_at_ms: now.monotonic_ms + core.limits.backstop_poll_ms,
-        });
+        }));
         self.wire.send(&RelayFrame::MailboxOpened {
             mailbox: mailbox.id,
             salt: Bytes::copy_from_slice(&mailbox.salt),

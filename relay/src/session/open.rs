@@ -27,8 +27,8 @@ pub(super) struct Open {
     held: Held,
     /// `Hello` frames so far.
     pub(super) hellos: u8,
-    /// The one mailbox that the session opened or joined.
-    pub(super) mailbox: Option<MailboxDoor>,
+    /// The one mailbox that the session opened or joined; few sessions ever do.
+    pub(super) mailbox: Option<Box<MailboxDoor>>,
 }
 
 /// What a session may do.
@@ -103,7 +103,7 @@ impl Open {
 
     /// When the mailbox wants to be looked at without a doorbell.
     pub(super) fn poll_at_ms(&self) -> Option<u64> {
-        self.mailbox.as_ref().and_then(MailboxDoor::poll_at_ms)
+        self.mailbox.as_deref().and_then(MailboxDoor::poll_at_ms)
     }
 
     pub(super) fn handle_timeout(&mut self, now_ms: u64) {

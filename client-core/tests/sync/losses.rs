@@ -1,0 +1,81 @@
+//! What a relay's loss makes possible besides the loss: entries that nobody may build upon any more,
+//! and entries of devices that did not know yet that they are out.
+
+use std::collections::BTreeMap;
+
+use zerok_sync_chaos::sim::World;
+use zerok_sync_core::id::DeviceId;
+use zerok_sync_core::seal;
+
+/// What is needed for delays, backoff and a round of repair.
+const SETTLE_MS: u64 = 90_000;
+
+/// The entries of the relay's log, each by its sender and number.
+fn chains(world: &World, member: usize) -> Vec<(DeviceId, u64)> {
+    let keyring = world.keys(member).1;
+    let envelopes = world.relay.entries().iter().filter_map(|stored| stored.envelope.as_ref());
+    let opened = envelopes.filter_map(|envelope| seal::open(&keyring, envelope).ok());
+    opened.map(|entry| (entry.claims().sender, entry.claims().seq)).collect()
+}
+
+fn assert_in_their_order(chains: &[(DeviceId, u64)]) {
+    let mut last: BTreeMap<DeviceId, u64> = BTreeMap::new();
+    for (sender, seq) in chains {
+        let before = last.insert(*sender, *seq).unwrap_or(seq - 1);
+        assert_eq!(before + 1, *seq, "{sender} in {chains:?}");
+    }
+}
+
+#[test]
+fn nothing_is_pushed_behind_what_a_relay_acknowledged_in_an_earlier_session_and_has_lost() {
+    let mut world = World::with_group(3);
+    world.crash(2);
+    world.push(0, "a");
+    world.push(0, "b");
+    world.settle();
+    (world.relay.refuse_pushes, world.relay.refuse_index) = (u32::MAX, 0);
+    world.push(0, "sealed, and not taken");
+    world.settle();
+    world.crash(0);
+    world.crash(1);
+    world.relay.refuse_pushes = 0;
+    world.roll_back_relay(2, false);
+    world.start(2);
+    for _ in 0..4 {
+        world.push(2, "grows past the old head");
+    }
+    world.settle();
+    world.start(0);
+    world.advance(SETTLE_MS);
+    let chains = chains(&world, 0);
+    let own = world.id(0);
+    assert_eq!(chains.iter().filter(|(sender, _)| *sender == own).map(|(_, seq)| *seq).max(), Some(6), "{chains:?}");
+    assert_in_their_order(&chains);
+}
+
+#[test]
+fn what_a_removed_device_wrote_comes_before_the_entry_that_vouches_for_it_and_is_not_missing_there() {
+    let mut world = World::with_group(3);
+    let gone = world.id(1);
+    world.crash(1);
+    world.devices[2].cut_off = true;
+    world.cut(2);
+    world.advance(10);
+    world.push(2, "I have seen that");
+    let now = world.now_at(0);
+    world.engine(0).revoke(now, gone).expect("a member");
+    world.drain(0);
+    world.settle();
+    world.crash(0);
+    world.wipe_relay();
+    world.start(1);
+    world.push(1, "by who knows of no removal");
+    world.advance(SETTLE_MS);
+    world.crash(1);
+    world.start(0);
+    world.advance(SETTLE_MS);
+    world.devices[2].cut_off = false;
+    world.advance(SETTLE_MS);
+    let read: Vec<_> = world.entries(0).into_iter().map(|entry| (entry.data, entry.missing_deps)).collect();
+    assert_eq!(read, [("by who knows of no removal".into(), false), ("I have seen that".into(), false)]);
+}
