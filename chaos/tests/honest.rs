@@ -33,6 +33,7 @@ fn an_honest_relay_with_every_fault_raises_nothing_and_loses_nothing() {
         "pushes in parts",
         "pushes refused",
         "relay restarts",
+        "mirrors shrunk",
         "relays healed",
         "removals read",
         "rollbacks told",

@@ -116,6 +116,23 @@ impl Kind {
     /// What any device needs to put a paper's slot back where a relay lost it.
     pub const ANCHOR: Self = Self(12);
 
+    /// Whether it says who is in the group, by which keys and where: a snapshot's control archive has
+    /// it verbatim, and mirrors keep it.
+    #[must_use]
+    pub const fn is_control(self) -> bool {
+        matches!(
+            self,
+            Self::JOIN
+                | Self::PAPER
+                | Self::ANCHOR
+                | Self::RENAME
+                | Self::LEAVE
+                | Self::INCIDENT
+                | Self::ACCEPT_GAP
+                | Self::RELAYS
+        )
+    }
+
     /// From here on a device that does not know a kind may skip the entry.
     pub const SKIPPABLE_FROM: u16 = 128;
 

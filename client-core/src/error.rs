@@ -302,6 +302,11 @@ pub enum JoinError {
     /// This device is in a group already.
     #[error("this device is in a group already: use another home, or leave first")]
     AlreadyInGroup,
+    /// What it wrote is not all there as entries.
+    #[error(
+        "part of what this device wrote is in a snapshot only and cannot be brought along: join without it, then push what the app has"
+    )]
+    OnlyInSnapshot,
 }
 
 /// Why stored state cannot be opened. Nothing was changed.

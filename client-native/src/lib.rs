@@ -57,9 +57,9 @@ pub use zerok_sync_core::recovery::words::WORDS_TEXT_BYTES_MAX as RECOVERY_TEXT_
 pub use zerok_sync_core::statement::WHISPER_BODY_BYTES_MAX;
 pub use zerok_sync_core::{
     AuditReport, AuditedSender, CompactError, Connection, Digits, Entry, GrantedDevice, IntegrityEvent, Invite,
-    InviteError, InviteKind, InviteLink, JoinError, LikelySlip, Member, MembershipError, OpenError, PUSH_BYTES_MAX,
-    PairingCode, Problem, PushError, Recovery, RecoveryDraft, RecoverySheet, RecoveryWords, RelayStatus, RelaysError,
-    RestoreError, Status, UnknownWord, WhisperError, WordsError,
+    InviteError, InviteKind, InviteLink, JoinError, LikelySlip, Member, MembershipError, MirrorPolicy, OpenError,
+    PUSH_BYTES_MAX, PairingCode, Problem, PushError, Recovery, RecoveryDraft, RecoverySheet, RecoveryWords,
+    RelayStatus, RelaysError, RestoreError, Status, UnknownWord, WhisperError, WordsError,
 };
 pub use zerok_sync_protocol::{BlobId, ErrorCode, NoisePublicKey};
 

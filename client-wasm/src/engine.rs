@@ -7,7 +7,7 @@ use js_sys::{Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 use zerok_sync_core::io::{Input, RelayAddress, Row, StorageFault};
 use zerok_sync_core::keys::StoreKey;
-use zerok_sync_core::{Engine, FormerEntry, Founding, InParts, InviteKind, Secrets, Stored, WordsError};
+use zerok_sync_core::{Engine, FormerEntry, Founding, InParts, InviteKind, MirrorPolicy, Secrets, Stored, WordsError};
 use zerok_sync_protocol::NoisePublicKey;
 
 use crate::clock::now;
@@ -32,12 +32,32 @@ impl CoreEngine {
         key_range(Engine::HOT_FROM, Engine::HOT_TO)
     }
 
-    /// Where the rows with entries behind a position lie.
+    /// Where the rows with entries behind a position lie, as far as they are there.
     #[wasm_bindgen(js_name = entryRange)]
     #[must_use]
-    pub fn entry_range(after: f64) -> KeyRange {
-        let (from, to) = Engine::entry_range(after as u64);
+    pub fn entry_range(&self, after: f64) -> KeyRange {
+        let first = self.driver.read(Engine::first_position);
+        let (from, to) = Engine::entry_range((after as u64).max(first - 1));
         key_range(&from, &to)
+    }
+
+    /// Below this position a snapshot stands for everything.
+    #[wasm_bindgen(js_name = firstPosition)]
+    #[must_use]
+    pub fn first_position(&self) -> f64 {
+        self.driver.read(Engine::first_position) as f64
+    }
+
+    /// Keeps as much of the log as a `full` or an `own` mirror does.
+    ///
+    /// # Errors
+    /// `invalid_argument`.
+    #[wasm_bindgen(js_name = setMirrorPolicy)]
+    pub fn set_mirror_policy(&self, policy: &str) -> Result<(), JsValue> {
+        let policy: MirrorPolicy =
+            policy.parse().map_err(|_| thrown(&InvalidArgument("a mirror is \"full\" or \"own\"")))?;
+        self.driver.call(|engine, _| engine.set_mirror_policy(policy));
+        Ok(())
     }
 
     /// Makes a group on the relay at this origin. Returns `[keys, values]` to commit to the empty storage before `open`.

@@ -297,6 +297,7 @@ impl Failure for JoinError {
             Self::Invalid(_) => "invalid_peer",
             Self::Relay(problem) => problem.code(),
             Self::AlreadyInGroup => "already_in_group",
+            Self::OnlyInSnapshot => "only_in_snapshot",
             _ => "internal",
         }
     }

@@ -32,6 +32,11 @@ export interface ClientOptions {
   readonly token?: Uint8Array;
   /** Opens a database that `setPassphrase` locked; one that is not locked does not look at it. */
   readonly passphrase?: string;
+  /**
+   * How much of the log is kept in this browser: `own`, what came since the newest snapshot that
+   * another device has as well, or `full`, everything that a relay still serves. Default `own`.
+   */
+  readonly mirror?: "full" | "own";
   /** Hears of warnings that come up while opening, too. */
   readonly onWarning?: (warning: Warning) => void;
 }
@@ -410,9 +415,10 @@ export class Client {
     const source = {
       doorbell,
       page: (after: number, bytesMax: number) => {
-        const { from, to } = CoreEngine.entryRange(after);
+        const { from, to } = core.entryRange(after);
         return this.#storage.scan(from, to, bytesMax);
       },
+      firstPosition: () => core.firstPosition(),
       read: (key: Uint8Array, value: Uint8Array, after: number) =>
         callCore(() => core.readEntries(key, value, after)),
       rows: ({ from, to }: KeyRange, bytesMax: number) => this.#storage.scan(from, to, bytesMax),
@@ -771,6 +777,7 @@ export class Client {
     const core = host.attach(
       callCore(() => CoreEngine.open(host, this.#storeKey, randomBytes(32), rows)),
     );
+    callCore(() => core.setMirrorPolicy(this.#options.mirror ?? "own"));
     const { position, processed, everywherePush } = core.status();
     const pushes = new Pushes(everywherePush);
     this.#group = { core, host, doorbell: new Doorbell(position), pushes, processed: new Tier(processed) };

@@ -8,7 +8,10 @@ const PAGE_BYTES_MAX = 256 * 1024;
 
 /** What to read. */
 export interface EntriesOptions {
-  /** Start behind this position. By default behind the last one marked as processed. */
+  /**
+   * Start behind this position. By default behind the last one marked as processed. What is gone
+   * there a snapshot stands for, which comes first.
+   */
   readonly after?: number;
   /** Whether to include what this device pushed itself. Default `false`. */
   readonly own?: boolean;
@@ -22,6 +25,8 @@ export interface EntrySource {
   page(after: number, bytesMax: number): Promise<Rows>;
   /** The entries behind a position in one such row, packed, but for those in parts. */
   read(key: Uint8Array, value: Uint8Array, after: number): (Uint8Array | InParts)[];
+  /** Below it a snapshot stands for everything. */
+  firstPosition(): number;
   /** Any rows. */
   rows(range: KeyRange, bytesMax: number): Promise<Rows>;
   readonly doorbell: Doorbell;
@@ -119,7 +124,7 @@ async function* generate(
   signal: AbortSignal,
 ): AsyncGenerator<Entry, undefined> {
   const { doorbell } = source;
-  while (doorbell.isOpen(signal)) {
+  reading: while (doorbell.isOpen(signal)) {
     // Taken before reading: what is stored while the page is read rings once more.
     const highest = doorbell.highest;
     const { keys, values } = await source.page(after, PAGE_BYTES_MAX).catch((error: unknown) => {
@@ -135,7 +140,11 @@ async function* generate(
           if (!doorbell.isOpen(signal)) return;
           after = stored.position;
           if (!own && !stored.news) continue;
-          const entry = "wants" in stored ? await whole(source, stored, signal) : stored;
+          const entry = "wants" in stored ? await whole(source, stored, signal).catch(gone(source, after)) : stored;
+          if (entry === "gone") {
+            after = stored.position - 1;
+            continue reading;
+          }
           if (entry === undefined) return;
           yield entry;
         }
@@ -143,6 +152,14 @@ async function* generate(
     }
     if (keys.length === 0) await doorbell.waitBehind(highest, signal);
   }
+}
+
+/** Its parts went meanwhile if it stands where a snapshot stands for everything: that comes next. */
+function gone(source: EntrySource, position: number): (error: unknown) => "gone" {
+  return (error) => {
+    if (position < source.firstPosition()) return "gone";
+    throw error;
+  };
 }
 
 /** Puts an entry together; nothing if reading ends meanwhile. */

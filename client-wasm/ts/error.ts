@@ -27,6 +27,7 @@ export type ZerokErrorCode =
   | "cancelled"
   | "invalid_peer"
   | "already_in_group"
+  | "only_in_snapshot"
   // recovery
   | "invalid_words"
   | "unknown_words"

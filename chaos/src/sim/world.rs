@@ -545,7 +545,7 @@ impl World {
     /// # Panics
     /// When an entry does not open.
     pub fn entries(&mut self, device: usize) -> Vec<Entry> {
-        let (from, to) = Engine::entry_range(0);
+        let (from, to) = Engine::entry_range(self.engine(device).first_position() - 1);
         let rows = self.rows(device, &from, &to);
         let reader = self.engine(device).entry_reader();
         let stored: Vec<_> = rows.into_iter().flat_map(|row| reader.entries(row, 0)).collect();

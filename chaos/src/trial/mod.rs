@@ -557,7 +557,7 @@ impl Trial {
     fn state_of(&self, device: usize) -> Result<Vec<app::Kept>, String> {
         let storage = &self.world.devices[device];
         let Some(engine) = storage.engine() else { return Ok(Vec::new()) };
-        let (from, to) = Engine::entry_range(0);
+        let (from, to) = Engine::entry_range(engine.first_position() - 1);
         let reader = engine.entry_reader();
         let mut state = Vec::new();
         for stored in storage.rows(&from, &to).flat_map(|row| reader.entries(row, 0)) {
@@ -669,8 +669,9 @@ impl Trial {
     fn read(&mut self, device: usize) {
         let most = 1 + self.dice.index(20);
         let person = &mut self.persons[device];
-        let (from, to) = Engine::entry_range(person.app.read);
         let after = person.app.read;
+        let first = self.world.devices[device].engine().map_or(1, Engine::first_position);
+        let (from, to) = Engine::entry_range(after.max(first - 1));
         let rows: Vec<_> = self.world.devices[device].rows(&from, &to).take(most).collect();
         let reader = self.world.engine(device).entry_reader();
         let mut faults = Vec::new();

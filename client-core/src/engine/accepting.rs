@@ -274,7 +274,9 @@ impl Engine {
                 return self.find(IntegrityEvent::ForgedByMember { cursor: row.cursor, sender });
             };
             let there = (self.relays.by_tag(row.relay), row.timeline) == (Some(came.at), came.timeline);
-            if there && row.cursor < came.cursor && entry.seq > came.seq {
+            let behind = there && row.cursor < came.cursor && entry.seq > came.seq;
+            // What a snapshot stands for may be put back behind what follows it.
+            if behind && !self.is_stood_for(&sender, came.seq) {
                 self.suspect(came.at, IntegrityEvent::Reordered { cursor: row.cursor, sender });
             }
             // One that is not on the list any more left what it had shown.

@@ -339,6 +339,7 @@ impl Engine {
                 }
             }
         }
+        self.release_behind_base(at);
         self.jump_to(at, end);
         self.stand_on_base(at);
         self.relays.all().for_each(|at| self.stand_on_covered(at));
@@ -372,6 +373,7 @@ impl Engine {
             return Err(NotASnapshot("parts"));
         }
         let in_place = bootstrap.in_place.as_ref().map(|choice| choice.end);
+        let ends_there = bootstrap.in_place.as_ref().is_some_and(|choice| choice.ends_there);
         let archive = bodies.slice(..usize::try_from(manifest.archive_bytes).map_err(|_| NotASnapshot("lengths"))?);
         self.replay(at, archive)?;
         let newest = self.epoch_row(&manifest.epoch).is_some_and(|epoch| epoch.blob_id == manifest.epoch_blob_id);
@@ -402,7 +404,7 @@ impl Engine {
             self.effects.put(hot_key(kind, &[]), wire::encode(&row));
         }
         let snapshot = Snapshot { row, manifest };
-        if let Some(end) = in_place {
+        if let Some(end) = in_place.filter(|_| ends_there) {
             self.cover(at, end, &snapshot.manifest, &wanted);
         }
         self.note_covered(&snapshot);
@@ -412,6 +414,7 @@ impl Engine {
         if in_place.is_some() {
             return Ok(());
         }
+        self.release_behind_base(at);
         self.relays[at].forget_reading();
         self.stand_on_base(at);
         self.subscribe_others(at);
@@ -485,7 +488,12 @@ impl Engine {
                 self.effects.delete(rows::held_key(&key.0, key.1));
             }
         }
-        for head in manifest.heads.iter() {
+    }
+
+    /// What waited for what a snapshot stands for comes behind it.
+    fn release_behind_base(&mut self, at: RelayAt) {
+        let Some(base) = self.base.clone() else { return };
+        for head in base.manifest.heads.iter() {
             self.release_held(head.device, &Came::in_no_timeline(at));
         }
     }

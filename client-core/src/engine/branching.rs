@@ -41,6 +41,8 @@ pub(super) struct Doubt {
     early: Option<BlobId>,
     /// Since when nothing is under way that could cure it.
     since_ms: Option<u64>,
+    /// The log was searched for a snapshot that stands for what is missing.
+    filled: bool,
 }
 
 /// How an epoch stands to those that were accepted.
@@ -271,7 +273,7 @@ impl Engine {
         self.relays[placed.at].epoch_read_again(placed.blob_id);
         self.effects.put(early_epoch_key(&placed.blob_id), wire::encode(&row));
         self.early_epochs.insert(placed.blob_id, row);
-        self.doubts.push(Doubt { finding, early: Some(placed.blob_id), since_ms: None });
+        self.doubts.push(Doubt { finding, early: Some(placed.blob_id), since_ms: None, filled: false });
     }
 
     /// Whether one of the epochs that wait has given way to another one, by this author.
@@ -330,7 +332,7 @@ impl Engine {
     /// vouches for it; one whose sender's inviter is unknown, and a gap, by another relay.
     pub(super) fn doubt(&mut self, finding: IntegrityEvent) {
         if self.doubts.len() < DOUBTS_MAX {
-            self.doubts.push(Doubt { finding, early: None, since_ms: None });
+            self.doubts.push(Doubt { finding, early: None, since_ms: None, filled: false });
         } else {
             self.find_once(finding);
         }
@@ -341,13 +343,13 @@ impl Engine {
         for (blob_id, EarlyEpochRow { held: row, .. }) in &self.early_epochs {
             if let Ok(Some((signed, _))) = self.open_signed(&row.envelope) {
                 let finding = IntegrityEvent::NotAMember { cursor: row.cursor, sender: signed.sender };
-                self.doubts.push(Doubt { finding, early: Some(*blob_id), since_ms: None });
+                self.doubts.push(Doubt { finding, early: Some(*blob_id), since_ms: None, filled: false });
             }
         }
         for ((sender, seq), row) in &self.held {
             if self.is_beyond_its_end(sender, *seq) {
                 let finding = IntegrityEvent::Quarantined { cursor: row.cursor, sender: *sender, seq: *seq };
-                self.doubts.push(Doubt { finding, early: None, since_ms: None });
+                self.doubts.push(Doubt { finding, early: None, since_ms: None, filled: false });
             }
         }
     }
@@ -387,9 +389,26 @@ impl Engine {
             }
             doubt.since_ms = (!busy).then(|| doubt.since_ms.unwrap_or(now.mono_ms));
             match doubt.since_ms {
-                Some(since_ms) if now.mono_ms >= since_ms + SUSPICION_MS => self.find_once(doubt.finding),
+                Some(since_ms) if now.mono_ms >= since_ms + SUSPICION_MS => self.tell_or_fill(now, doubt),
                 _ => self.doubts.push(doubt),
             }
+        }
+    }
+
+    /// Nothing has cured it. What a snapshot stands for is not missing: this device goes on from that.
+    fn tell_or_fill(&mut self, now: Now, doubt: Doubt) {
+        if self.relays.iter().any(|relay| relay.gap_wanted || relay.reset.is_some()) {
+            // It may be filled with another's.
+            return self.doubts.push(Doubt { since_ms: None, ..doubt });
+        }
+        match doubt.finding {
+            IntegrityEvent::Gap { sender, to_seq, .. }
+                if let Some(at) = self.relay_with_snapshot_for(&sender, to_seq).filter(|_| !doubt.filled) =>
+            {
+                self.doubts.push(Doubt { filled: true, since_ms: None, ..doubt });
+                self.fill_gap(now, at);
+            }
+            finding => self.find_once(finding),
         }
     }
 

@@ -70,8 +70,11 @@ impl FormerGroup {
     /// Whether this device may go: nobody is left behind who would wait for it.
     ///
     /// # Errors
-    /// [`JoinError::AlreadyInGroup`].
+    /// [`JoinError::AlreadyInGroup`]; [`JoinError::OnlyInSnapshot`].
     pub fn check_free(&self) -> Result<(), JoinError> {
+        if self.of.shrunk {
+            return Err(JoinError::OnlyInSnapshot);
+        }
         if self.of.left || self.of.devices < 2 { Ok(()) } else { Err(JoinError::AlreadyInGroup) }
     }
 

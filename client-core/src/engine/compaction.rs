@@ -214,18 +214,7 @@ impl Engine {
 
     /// Keeps what the next control archive will hold.
     pub(super) fn note_control(&mut self, entry: &Authenticated, envelope: &Bytes) {
-        let is_control = matches!(
-            entry.kind,
-            Kind::JOIN
-                | Kind::PAPER
-                | Kind::ANCHOR
-                | Kind::RENAME
-                | Kind::LEAVE
-                | Kind::INCIDENT
-                | Kind::ACCEPT_GAP
-                | Kind::RELAYS
-        );
-        if is_control {
+        if entry.kind.is_control() {
             let epoch = self.epochs.len().saturating_sub(1) as u64;
             let key = ControlKey { epoch, ordinal: self.progress.ordinal, sender: entry.sender, seq: entry.seq };
             self.effects.put(key.to_bytes(), envelope.to_vec());

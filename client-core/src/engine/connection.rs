@@ -592,7 +592,7 @@ impl Engine {
         if self.bootstrap.is_some() && !self.begin_search(at) {
             return;
         }
-        if self.is_below_floor(at) {
+        if self.is_below_floor(at) || (self.relays[at].gap_wanted && self.bootstrap.is_none()) {
             // The snapshot that was named is not the one that the log goes on from.
             self.search_overtaken(at);
             return self.begin_reset(at);

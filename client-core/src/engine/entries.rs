@@ -37,7 +37,8 @@ pub struct Entry {
     /// Whether that was this device.
     pub own: bool,
     /// Whether the app's state lacks it: another device wrote it, or it is an own one behind a snapshot
-    /// that took the place of that state and does not hold it.
+    /// that took the place of that state and does not hold it. A snapshot that stands for what is gone
+    /// is news to who reads from below an entry of another device's that it stands for.
     pub news: bool,
     /// The author's wall clock, Unix milliseconds: information only.
     pub sent_at_ms: u64,
@@ -62,6 +63,10 @@ pub struct EntryReader {
     me: DeviceId,
     /// Position of the snapshot that took the place of the app's state, and the last own entry then.
     reset: Option<(u64, u64)>,
+    /// Position of the snapshot that stands for all before it …
+    base: u64,
+    /// … and how far the app has got that knows what it says.
+    base_news: u64,
 }
 
 /// What stands at one of the app's positions.
@@ -100,10 +105,16 @@ pub struct StoredEntries {
 
 impl Engine {
     /// Storage keys `from <= key < to` of the rows with the app's entries behind a position, for
-    /// [`EntryReader::entries`].
+    /// [`EntryReader::entries`]. Below [`Self::first_position`] is nothing to be read.
     #[must_use]
     pub fn entry_range(after: u64) -> (Vec<u8>, Vec<u8>) {
         mirror::app_entry_range(after)
+    }
+
+    /// Lowest position that can be read; above 1 a snapshot stands there for everything before it.
+    #[must_use]
+    pub fn first_position(&self) -> u64 {
+        self.shrinking.first_position()
     }
 
     /// Storage keys of every envelope kept.
@@ -117,7 +128,8 @@ impl Engine {
     pub fn entry_reader(&self) -> EntryReader {
         let (position, seq) = (self.progress.reset_position, self.progress.reset_seq);
         let reset = (position > 0).then_some((position, seq));
-        EntryReader { keyring: self.keyring.clone(), me: self.me.device(), reset }
+        let (base, base_news) = (self.progress.base_position, self.progress.base_news);
+        EntryReader { keyring: self.keyring.clone(), me: self.me.device(), reset, base, base_news }
     }
 }
 
@@ -128,15 +140,20 @@ impl EntryReader {
         StoredEntries { reader: self.clone(), records: Records::of(row), after }
     }
 
-    fn open(&self, record: Record) -> Result<Stored, OpenError> {
+    fn open(&self, record: Record, after: u64) -> Result<Stored, OpenError> {
         match record.for_app {
-            ForApp::Batch { first } => self.open_batch(record, first).map(|batch| Stored::InParts(Box::new(batch))),
+            ForApp::Batch { first } => {
+                self.open_batch(record, first, after).map(|batch| Stored::InParts(Box::new(batch)))
+            }
             ForApp::Blob | ForApp::Nothing => self.open_entry(record).map(Stored::Whole),
         }
     }
 
-    fn open_batch(&self, record: Record, first: Place) -> Result<InParts, OpenError> {
-        let entry = self.open_entry(record)?;
+    fn open_batch(&self, record: Record, first: Place, after: u64) -> Result<InParts, OpenError> {
+        let mut entry = self.open_entry(record)?;
+        if entry.snapshot {
+            entry.news = entry.position != self.base || after < self.base_news;
+        }
         let (parts, skip, bytes) = if entry.snapshot {
             let manifest = Manifest::parse(&entry.data).map_err(|_| CORRUPT_BATCH)?;
             (manifest.parts, manifest.archive_bytes, manifest.state_bytes())
@@ -279,7 +296,7 @@ impl Iterator for StoredEntries {
         loop {
             match self.records.next()? {
                 Ok(record) if record.for_app != ForApp::Nothing && record.place.position > self.after => {
-                    return Some(self.reader.open(record));
+                    return Some(self.reader.open(record, self.after));
                 }
                 Ok(_) => {}
                 Err(damaged) => return Some(Err(damaged)),

@@ -16,7 +16,7 @@
 //! | [`batches`] | pushes larger than one entry: parts and a commit |
 //! | [`lamport`] | the group's time, and who is followed in it |
 //! | [`compaction`], [`snapshots`], [`bootstrap`] | making a snapshot; comparing another device's; beginning with one |
-//! | [`truncating`], [`resetting`] | giving up what a snapshot stands for; going on from one where a log has given that up |
+//! | [`truncating`], [`shrinking`], [`resetting`] | giving up what a snapshot stands for, at relays and here; going on from one where a log has given that up |
 //! | [`reading`], [`accepting`], [`vouching`], [`epochs`] | the relay's log: verified page by page, ordered per sender, delivered |
 //! | [`comparing`], [`rechecking`], [`repairing`], [`incident`] | a relay that lost something: found out, put right, told |
 //! | [`receipts`], [`presence`] | what this device has and the others have; who is there now |
@@ -67,6 +67,7 @@ mod resending;
 mod resetting;
 mod rotating;
 pub(crate) mod rows;
+mod shrinking;
 mod snapshots;
 mod status;
 mod truncating;
@@ -86,6 +87,7 @@ pub use batches::PUSH_BYTES_MAX;
 pub use bringing::{FormerEntry, FormerGroup};
 pub use entries::{Entry, EntryReader, InParts, Stored, StoredEntries};
 pub use opening::{Founding, Secrets};
+pub use shrinking::MirrorPolicy;
 pub use status::{Connection, GrantedDevice, Member, RelayStatus, STALE_AFTER_MS, SnapshotStatus, Status};
 
 use crate::error::{OpenError, PushError};
@@ -109,6 +111,7 @@ use rows::{
     ChainRow, EarlyEpochRow, EpochRow, GrantedRow, GroupRow, HeldRow, JoiningRow, LeavingRow, MemberRow, PartsRow,
     ProgressRow, RemovedRow, SnapshotRow, hot, hot_key,
 };
+use shrinking::Shrinking;
 use snapshots::{Snapshot, SnapshotCheck};
 
 /// Findings that `status` lists.
@@ -166,8 +169,10 @@ pub struct Engine {
     snapshot_check: Option<SnapshotCheck>,
     /// The one that this device is to begin with, until it was found …
     bootstrap: Option<Bootstrap>,
-    /// … and has begun with.
+    /// … and has begun with, or has shrunk to.
     base: Option<Snapshot>,
+    /// Giving up what snapshots stand for here.
+    shrinking: Shrinking,
     /// One that is being made here.
     compaction: Option<Compaction>,
     /// The app was told in this run that the log has outgrown its snapshot.
@@ -294,6 +299,7 @@ impl Engine {
         self.check_candidate();
         self.pump_resets(now);
         self.pump_truncation(now);
+        self.pump_shrinking();
         self.advise_compaction();
         self.pump_outbox(now);
         self.pump_receipts(now);
@@ -408,6 +414,7 @@ impl Engine {
             }
         } else if !self.compaction_scanned(id, &rows)
             && !self.again_scanned(now, id, &rows)
+            && !self.shrinking_scanned(id, &rows)
             && !self.snapshot_scanned(id, &rows)
             && !self.comparison_scanned(now, id, &rows)
         {

@@ -22,6 +22,7 @@ use super::rows::{
     self, ChainRow, FORMAT, FormatRow, GroupRow, HeldRow, IdentityRow, InitialState, MemberRow, ProgressRow, RelayRow,
     SnapshotRow, hot, hot_key, initial_rows,
 };
+use super::shrinking::Shrinking;
 use super::snapshots::Snapshot;
 use super::vouching::{Unsigned, UnsignedAt};
 use super::{Engine, FINDINGS_LISTED_MAX};
@@ -132,6 +133,7 @@ impl Engine {
             compaction: None,
             bootstrap: rows.one(hot::START, "snapshot")?.map(Bootstrap::new),
             base: rows.snapshot(hot::BASE)?,
+            shrinking: Shrinking::restore(&progress, rows.0.contains_key(&hot_key(hot::SHEDDING, &[]))),
             advised: false,
             parts: map_of(rows.many(hot::PARTS, "parts", DeviceId::from_slice)?),
             unsigned: rows.unsigned()?,
@@ -180,6 +182,8 @@ pub(crate) struct Belonging {
     pub(crate) relays: Vec<RelayAddress>,
     /// It has said that it leaves.
     pub(crate) left: bool,
+    /// Of the beginning of its log it has a snapshot only.
+    pub(crate) shrunk: bool,
 }
 
 impl Belonging {
@@ -198,6 +202,7 @@ impl Belonging {
             members: members.into_iter().map(|(device, member)| (device, member.name)).collect(),
             relays: rows.relays()?.iter().map(Relay::address).collect(),
             left: rows.one::<rows::LeavingRow>(hot::LEAVING, "leaving")?.is_some(),
+            shrunk: rows.one::<ProgressRow>(hot::PROGRESS, "progress")?.is_some_and(|row| row.base_position > 0),
         })
     }
 }

@@ -316,7 +316,8 @@ impl Engine {
                 let restored = |relay: &Relay| relay.row.rebuilding || !relay.row.past.is_empty();
                 // A relay that lost something is told the removals first, and what they name behind them.
                 let put_back_later = self.removed.contains_key(&sender);
-                if self.relays.is_alone() && !self.relays.iter().any(restored) && !put_back_later {
+                let stood_for = self.relay_with_snapshot_for(&sender, to_seq).is_some();
+                if self.relays.is_alone() && !self.relays.iter().any(restored) && !put_back_later && !stood_for {
                     self.find(gap);
                 } else {
                     self.doubt(gap);

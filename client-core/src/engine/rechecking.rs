@@ -300,7 +300,7 @@ impl Engine {
             } else if let Ok(entry) = seal::open(&self.keyring, &envelope) {
                 let (sender, seq) = (entry.claims().sender, entry.claims().seq);
                 let last = recheck.chains.entry(sender).or_default();
-                if seq <= *last {
+                if seq <= *last && !self.is_stood_for(&sender, seq) {
                     recheck.found.anomalies += 1;
                     recheck.found.reordered = true;
                     self.suspect(at, IntegrityEvent::Reordered { cursor, sender });

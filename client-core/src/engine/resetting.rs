@@ -9,6 +9,10 @@
 //! crash or a lost link begins again.
 //!
 //! Where nothing stands for what is gone, that is told, and the floor asked back.
+//!
+//! What only a snapshot still stands for may also be gone where the floor says nothing of it: a relay
+//! that lost everything is given the snapshot, and not what every device has given up. Who lacks that,
+//! and was brought it by nobody, goes the same way, and reads the log from its beginning.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +28,7 @@ use super::connection::CREDIT_BYTES;
 use super::mirror::{self, ForApp, Place, Record, Records};
 use super::reading::is_epoch;
 use super::relay::RelayAt;
+use super::rows::HeldRow;
 use super::truncating::Asked;
 use crate::content::Kind;
 use crate::error::Problem;
@@ -44,6 +49,8 @@ const AGAIN_BYTES_MAX: usize = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Reset {
     step: Step,
+    /// The log has a gap, and any snapshot in it is looked for that has more than this device.
+    gap: bool,
 }
 
 #[derive(Debug)]
@@ -65,8 +72,10 @@ enum Step {
 pub(super) struct Choice {
     pub(super) wanted: SnapshotRef,
     pub(super) manifest: Manifest,
-    /// Where it ends in this relay's log.
+    /// Where reading goes on behind it in this relay's log, …
     pub(super) end: Anchor,
+    /// … which is where it ends there, by its own account.
+    pub(super) ends_there: bool,
 }
 
 /// What this device has and a snapshot has not, on its way out of the mirror.
@@ -85,7 +94,13 @@ impl Engine {
     pub(super) fn begin_reset(&mut self, at: RelayAt) {
         let relay = &mut self.relays[at];
         let floor = relay.row.floor;
-        relay.reset = Some(Reset { step: Step::Asking { floor } });
+        let gap = std::mem::take(&mut relay.gap_wanted);
+        if gap && floor == 1 {
+            let below = Anchor::start();
+            relay.reset = Some(Reset { step: Step::Searching { below, cursor: below.cursor, best: None }, gap });
+            return self.read_from(at, below);
+        }
+        relay.reset = Some(Reset { step: Step::Asking { floor }, gap });
         let cursors = List::try_from(vec![floor - 1]).expect("one fits");
         if let Some(open) = relay.session.live() {
             open.send(&ClientFrame::Probe { cursors });
@@ -98,17 +113,48 @@ impl Engine {
         row.floor > row.cursor + 1
     }
 
+    /// A relay that has shown all it has, and in that a snapshot that stands for an entry which this
+    /// device lacks.
+    pub(super) fn relay_with_snapshot_for(&self, device: &DeviceId, seq: u64) -> Option<RelayAt> {
+        let compared = self.candidates.iter().any(|row| covers(&row.manifest, device, seq));
+        let any = self.relays.all().filter(|_| compared);
+        let held = self.held_snapshots_for(device, seq).filter_map(|row| self.relays.by_tag(row.relay));
+        held.chain(any).find(|at| self.relays[*at].caught_up())
+    }
+
+    /// Whether a snapshot stands for an entry, as far as this device has heard of any.
+    pub(super) fn is_stood_for(&self, device: &DeviceId, seq: u64) -> bool {
+        self.snapshot.as_ref().is_some_and(|snapshot| snapshot.manifest.covers(device, seq))
+            || self.candidates.iter().any(|row| covers(&row.manifest, device, seq))
+            || self.held_snapshots_for(device, seq).next().is_some()
+    }
+
+    fn held_snapshots_for(&self, device: &DeviceId, seq: u64) -> impl Iterator<Item = &HeldRow> {
+        self.held.values().filter(move |row| {
+            let entry = seal::open(&self.keyring, &row.envelope);
+            let claims = entry.as_ref().map(seal::Decrypted::claims);
+            claims.is_ok_and(|claims| claims.kind == Kind::SNAPSHOT && covers(&claims.body, device, seq))
+        })
+    }
+
+    /// Nobody has brought what is missing: the log is searched for the snapshot that stands for it, in
+    /// a session in which nothing else was asked for.
+    pub(super) fn fill_gap(&mut self, now: Now, at: RelayAt) {
+        self.relays[at].gap_wanted = true;
+        self.reconnect(now, at);
+    }
+
     /// What stands below the floor, if it was asked for.
     pub(super) fn reset_probed(&mut self, now: Now, at: RelayAt, blob_ids: &[Option<BlobId>]) -> bool {
         let relay = &mut self.relays[at];
-        let Some(Reset { step: Step::Asking { floor } }) = relay.reset else { return false };
+        let Some(Reset { step: Step::Asking { floor }, gap }) = relay.reset else { return false };
         let &[Some(blob_id)] = blob_ids else {
             // It moved again in between.
             self.lose(now, at, None, 0);
             return true;
         };
         let below = Anchor { cursor: floor - 1, blob_id, observed: FoldHash::ZERO };
-        relay.reset = Some(Reset { step: Step::Searching { below, cursor: below.cursor, best: None } });
+        relay.reset = Some(Reset { step: Step::Searching { below, cursor: below.cursor, best: None }, gap });
         self.read_from(at, below);
         true
     }
@@ -126,7 +172,7 @@ impl Engine {
 
     /// Whether a relay's log is read for a snapshot.
     pub(super) fn searches_snapshot(&self, at: RelayAt) -> bool {
-        matches!(self.relays[at].reset, Some(Reset { step: Step::Searching { .. } }))
+        matches!(self.relays[at].reset, Some(Reset { step: Step::Searching { .. }, .. }))
     }
 
     /// A page of the log while a snapshot is looked for.
@@ -136,7 +182,7 @@ impl Engine {
     pub(super) fn reset_page(&mut self, at: RelayAt, items: Vec<EntryItem>) -> Result<(), Problem> {
         let keyring = self.keyring_to_search(at);
         for item in items {
-            let Some(Reset { step: Step::Searching { cursor: read, .. } }) = &mut self.relays[at].reset else {
+            let Some(Reset { step: Step::Searching { cursor: read, .. }, .. }) = &mut self.relays[at].reset else {
                 return Ok(());
             };
             let (EntryItem::Stored { cursor, .. } | EntryItem::Own { cursor, .. } | EntryItem::Absent { cursor, .. }) =
@@ -176,15 +222,19 @@ impl Engine {
         let Ok(entry) = entry.verify() else { return };
         let Ok(manifest) = Manifest::parse(&entry.body) else { return };
         let relay = &self.relays[at];
-        let Some(Reset { step: Step::Searching { below, .. } }) = &relay.reset else { return };
+        let Some(Reset { step: Step::Searching { below, .. }, gap }) = &relay.reset else { return };
         let stands_for = |floor: &&crate::snapshot::Floor| {
             let same_log = floor.timeline == relay.row.timeline && floor.cursor >= below.cursor;
             // Made before the relay began another history: it must end exactly here.
             let same_end = (floor.cursor, floor.blob_id) == (below.cursor, below.blob_id);
             Some(floor.relay) == relay.tag() && (same_log || same_end)
         };
-        let Some(floor) = manifest.floors.iter().find(stands_for) else { return };
-        let end = Anchor { cursor: floor.cursor, blob_id: floor.blob_id, observed: floor.hash };
+        let floor = manifest.floors.iter().find(stands_for).filter(|_| !gap);
+        let end = floor.map(|it| Anchor { cursor: it.cursor, blob_id: it.blob_id, observed: it.hash });
+        if end.is_none() && (!gap || self.has_all_that(&manifest)) {
+            return;
+        }
+        let (end, ends_there) = (end.unwrap_or(*below), end.is_some());
         let wanted = SnapshotRef {
             sender: entry.sender,
             seq: entry.seq,
@@ -193,8 +243,8 @@ impl Engine {
             bytes: manifest.bytes,
         };
         let worth = |it: &Choice| (it.manifest.lamport, it.wanted.sender, it.wanted.seq);
-        let choice = Choice { wanted, manifest, end };
-        if let Some(Reset { step: Step::Searching { best, .. } }) = &mut self.relays[at].reset
+        let choice = Choice { wanted, manifest, end, ends_there };
+        if let Some(Reset { step: Step::Searching { best, .. }, .. }) = &mut self.relays[at].reset
             && best.as_ref().is_none_or(|best| worth(best) < worth(&choice))
         {
             *best = Some(choice);
@@ -213,16 +263,20 @@ impl Engine {
     /// All of the log was read.
     pub(super) fn reset_searched(&mut self, at: RelayAt) {
         let (cursor, row_cursor) = (self.relays[at].row.floor, self.relays[at].row.cursor);
-        let Some(Reset { step: Step::Searching { below, best, .. } }) = self.relays[at].reset.take() else { return };
+        let Some(Reset { step: Step::Searching { below, best, .. }, gap }) = self.relays[at].reset.take() else {
+            return;
+        };
         let step = match best {
             Some(choice) => Step::Chosen { below, choice },
+            // The doubt goes on.
+            None if gap => return self.subscribe(at),
             None => {
                 self.find_once(IntegrityEvent::Withheld { from_cursor: row_cursor + 1, to_cursor: cursor - 1 });
                 Step::TakingBack { below }
             }
         };
         let asks_back = matches!(step, Step::TakingBack { .. });
-        self.relays[at].reset = Some(Reset { step });
+        self.relays[at].reset = Some(Reset { step, gap });
         if asks_back {
             self.ask_floor(at, row_cursor + 1, Asked::TakeBack);
         }
@@ -231,7 +285,7 @@ impl Engine {
     /// The floor that was asked back, if it was for this: it is low enough now, or what is gone is gone
     /// and reading goes on behind it.
     pub(super) fn floor_reset_answered(&mut self, at: RelayAt) -> bool {
-        let Some(Reset { step: Step::TakingBack { below } }) = self.relays[at].reset else { return false };
+        let Some(Reset { step: Step::TakingBack { below }, .. }) = self.relays[at].reset else { return false };
         self.relays[at].reset = None;
         if self.is_below_floor(at) {
             self.jump_to(at, below);
@@ -243,18 +297,22 @@ impl Engine {
     /// Goes on from what was found, once no other relay may make that needless.
     pub(super) fn pump_resets(&mut self, now: Now) {
         for at in self.relays.all() {
-            let Some(Reset { step: Step::Chosen { .. } }) = &self.relays[at].reset else { continue };
+            let Some(Reset { step: Step::Chosen { .. }, .. }) = &self.relays[at].reset else { continue };
             let elsewhere = |other: &RelayAt| *other != at && self.relays[*other].reset.is_none();
             let under_way = |other: RelayAt| self.relays[other].session.is_under_way();
             let waits = self.relays.all().filter(elsewhere).any(under_way);
             if self.bootstrap.is_some() || self.compaction.is_some() || !self.lookups.is_empty() {
                 continue;
             }
-            let Some(Reset { step: Step::Chosen { below, choice } }) = self.relays[at].reset.take() else { continue };
-            if self.has_all_that(&choice.manifest) {
+            let Some(Reset { step: Step::Chosen { below, choice }, gap }) = self.relays[at].reset.take() else {
+                continue;
+            };
+            if gap && self.has_all_that(&choice.manifest) {
+                self.subscribe(at);
+            } else if self.has_all_that(&choice.manifest) {
                 self.read_on_behind(at, &choice);
             } else if waits {
-                self.relays[at].reset = Some(Reset { step: Step::Chosen { below, choice } });
+                self.relays[at].reset = Some(Reset { step: Step::Chosen { below, choice }, gap });
             } else if self.contradicts_own(&choice.manifest) {
                 let SnapshotRef { sender, seq, .. } = choice.wanted;
                 self.find_once(IntegrityEvent::FalseSnapshot { sender, seq });
@@ -262,7 +320,7 @@ impl Engine {
             } else {
                 let keyring = self.keyring_to_search(at);
                 self.bootstrap = Some(Bootstrap::in_place(at, choice, below, keyring));
-                self.relays[at].reset = Some(Reset { step: Step::Taking });
+                self.relays[at].reset = Some(Reset { step: Step::Taking, gap });
                 self.read_from(at, below);
             }
         }
@@ -356,9 +414,15 @@ impl Engine {
     pub(super) fn tell_reset(&mut self, position: u64) {
         self.progress.reset_position = position;
         self.progress.reset_seq = self.progress.queued_seq;
+        self.shed();
         self.progress_changed = true;
         self.event(Event::Reset { position });
     }
+}
+
+/// Whether the body of an entry is that of a snapshot which stands for another entry.
+fn covers(body: &[u8], device: &DeviceId, seq: u64) -> bool {
+    Manifest::parse(body).is_ok_and(|manifest| manifest.covers(device, seq))
 }
 
 /// Where a snapshot ends in each chain.

@@ -104,6 +104,8 @@ pub struct Status {
     pub joining: bool,
     /// Highest position of an entry stored here; 0 for none.
     pub position: u64,
+    /// Lowest position that can be read; above 1 a snapshot stands there for everything before it.
+    pub first_position: u64,
     /// Highest position the app said it has processed.
     pub processed: u64,
     /// Highest cursor that relay told of in this session.
@@ -296,6 +298,7 @@ impl Engine {
             recovery: self.recovery(),
             joining: self.joining.is_some(),
             position: self.progress.position,
+            first_position: self.first_position(),
             processed: self.progress.processed,
             relay_head: open.map(|open| open.head),
             outbox_count: self.progress.queued_seq - self.progress.acked_seq,

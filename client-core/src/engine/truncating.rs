@@ -167,9 +167,12 @@ impl Engine {
         }
     }
 
-    /// Whether a snapshot is being compared, or a relay has still to answer where its floor is.
+    /// Whether a snapshot is being compared, a relay has still to answer where its floor is, or this
+    /// device gives up what is below.
     pub(super) fn is_settling_floors(&self) -> bool {
-        self.is_comparing_snapshot() || self.relays.iter().any(|relay| relay.truncation.asked.is_some())
+        self.is_comparing_snapshot()
+            || self.shrinking.is_under_way()
+            || self.relays.iter().any(|relay| relay.truncation.asked.is_some())
     }
 
     /// When it is this device's turn to raise a floor.
@@ -212,7 +215,7 @@ impl Engine {
     }
 
     /// Whether nothing is under way at a relay that changes what it has, or what is known of it.
-    fn is_at_rest(&self, at: RelayAt) -> bool {
+    pub(super) fn is_at_rest(&self, at: RelayAt) -> bool {
         let relay = &self.relays[at];
         let busy = relay.comparison.is_some() || relay.repair.is_some() || relay.recheck.is_some();
         let busy = busy || relay.rechecked.is_some() || relay.row.rebuilding || relay.reset.is_some();
@@ -222,9 +225,13 @@ impl Engine {
     /// Whether another device has said that it has all that a snapshot stands for, and the snapshot.
     fn another_has(&self, covered: &CoveredRow) -> bool {
         let manifest = SeenItem { tag: covered.sender.tag(), seq: covered.seq, hash: SeenHash::of(&covered.manifest) };
+        self.another_has_all_of(covered.heads.iter().cloned(), manifest)
+    }
+
+    /// The same of these heads and this manifest.
+    pub(super) fn another_has_all_of(&self, heads: impl Iterator<Item = SeenItem>, manifest: SeenItem) -> bool {
         // Its author's own head is behind it.
-        let others = covered.heads.iter().filter(|head| head.tag != manifest.tag).cloned();
-        let items: Vec<SeenItem> = others.chain([manifest.clone()]).collect();
+        let items: Vec<SeenItem> = heads.filter(|head| head.tag != manifest.tag).chain([manifest.clone()]).collect();
         let mut members = self.members.iter().filter(|(device, member)| **device != self.me.device() && !member.paper);
         members.any(|(device, _)| self.has_all_of(device, &items))
     }

@@ -204,7 +204,8 @@ fn a_snapshot_that_covers_what_is_still_missing_here_is_called_false_by_nobody()
     compact(&mut world, 1, b"a b");
     let withheld = world.relay.entries_mut().remove(index);
     world.start(2);
-    world.advance(60_000);
+    // Before it goes on from the snapshot without.
+    world.advance(20_000);
     world.relay.entries_mut().push(withheld);
     world.cut(2);
     world.advance(60_000);

@@ -22,6 +22,7 @@ mod recovery;
 mod refusals;
 mod relays;
 mod rotations;
+mod shrinking;
 mod snapshots;
 mod truncation;
 mod writing;

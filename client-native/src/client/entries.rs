@@ -17,7 +17,8 @@ const PAGE_BYTES: usize = 256 * 1024;
 /// Which entries to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EntriesOptions {
-    /// Start behind this position; by default behind the last one that was marked processed.
+    /// Start behind this position; by default behind the last one that was marked processed. What is
+    /// gone there a snapshot stands for, which comes first.
     pub after: Option<u64>,
     /// Give this device's own entries too.
     pub own: bool,
@@ -78,12 +79,19 @@ impl Reader {
         while !self.failed {
             if let Some(entry) = self.row.as_mut().and_then(StoredEntries::next) {
                 let entry = entry?;
-                self.after = entry.position();
+                let position = entry.position();
+                self.after = position;
                 if !self.options.own && !entry.is_news() {
                     continue;
                 }
                 return match self.whole(entry).await {
                     Err(ClientError::Closed) => Ok(None),
+                    // Its parts went meanwhile: the snapshot that stands for them comes next.
+                    Err(_) if position < self.first_position() => {
+                        self.after = position.saturating_sub(1);
+                        (self.page, self.row) = (VecDeque::new(), None);
+                        continue;
+                    }
                     entry => entry.map(Some),
                 };
             }
@@ -123,8 +131,13 @@ impl Reader {
         }
     }
 
+    /// Below it a snapshot stands for everything.
+    fn first_position(&self) -> u64 {
+        self.client.watched.status.borrow().first_position
+    }
+
     async fn read_page(&self) -> Result<VecDeque<(EntryReader, Row)>, ClientError> {
-        let range = Engine::entry_range(self.after);
+        let range = Engine::entry_range(self.after.max(self.first_position() - 1));
         self.client
             .read(range, PAGE_BYTES, |engine, rows| rows.into_iter().map(|row| (engine.entry_reader(), row)).collect())
             .await

@@ -8,7 +8,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use zerok_sync_core::keys::StoreKey;
 use zerok_sync_core::passphrase::Passphrase;
-use zerok_sync_core::{Digits, Engine, Event, FormerGroup, Invite, JoinError, Joiner, Joining as Begun, Secrets};
+use zerok_sync_core::{
+    Digits, Engine, Event, FormerGroup, Invite, JoinError, Joiner, Joining as Begun, MirrorPolicy, Secrets,
+};
 use zerok_sync_protocol::NoisePublicKey;
 
 use super::Client;
@@ -154,7 +156,8 @@ impl Joining {
         }
         let task = self.task.take().ok_or(ClientError::Closed)?;
         let storage = task.await.map_err(|_| ClientError::Closed)??;
-        let client = Client::resume(storage, self.store_key.clone(), self.transport, true).await?;
+        let client =
+            Client::resume(storage, self.store_key.clone(), self.transport, true, MirrorPolicy::default()).await?;
         Ok(JoinEvent::Joined(client))
     }
 

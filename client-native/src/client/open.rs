@@ -8,7 +8,7 @@ use zerok_sync_core::engine::Founding;
 use zerok_sync_core::io::{RelayAddress, StorageFault};
 use zerok_sync_core::keys::StoreKey;
 use zerok_sync_core::passphrase::Passphrase;
-use zerok_sync_core::{Connection, Engine, Secrets};
+use zerok_sync_core::{Connection, Engine, MirrorPolicy, Secrets};
 use zerok_sync_protocol::NoisePublicKey;
 
 use super::Client;
@@ -52,6 +52,8 @@ pub struct OpenOptions {
     pub online: bool,
     /// Opens a locked home; one that is not locked does not look at it.
     pub passphrase: Option<Passphrase>,
+    /// How much of the log is kept here.
+    pub mirror: MirrorPolicy,
 }
 
 impl FoundOptions {
@@ -73,7 +75,8 @@ impl FoundOptions {
 impl OpenOptions {
     /// Online, by whatever transport works.
     pub fn new(home: impl Into<PathBuf>) -> Self {
-        Self { home: home.into(), transport: Transport::default(), online: true, passphrase: None }
+        let (transport, mirror) = (Transport::default(), MirrorPolicy::default());
+        Self { home: home.into(), transport, online: true, passphrase: None, mirror }
     }
 }
 
@@ -107,7 +110,7 @@ impl Client {
             storage.abandon().await;
             return Err(ClientError::Storage(fault.into()));
         }
-        let client = Self::resume(storage, store_key, options.transport, true).await?;
+        let client = Self::resume(storage, store_key, options.transport, true, MirrorPolicy::default()).await?;
         match client.reach_relay(options.timeout).await {
             Ok(()) => Ok(client),
             Err(error) => {
@@ -123,7 +126,7 @@ impl Client {
     /// [`ClientError::Storage`] and [`ClientError::Open`], in which cases nothing was changed.
     pub async fn open(options: OpenOptions) -> Result<Self, ClientError> {
         let Opened { storage, store_key } = Storage::open(&options.home, options.passphrase).await?;
-        match Self::resume(storage, store_key, options.transport, options.online).await {
+        match Self::resume(storage, store_key, options.transport, options.online, options.mirror).await {
             // An empty database: founding or joining never finished.
             Err(ClientError::Open(zerok_sync_core::OpenError::NoGroup)) => {
                 Err(StorageError::Missing { path: options.home }.into())
@@ -138,6 +141,7 @@ impl Client {
         store_key: StoreKey,
         transport: Transport,
         online: bool,
+        mirror: MirrorPolicy,
     ) -> Result<Self, ClientError> {
         let clock = Clock::start();
         let opened = async {
@@ -153,6 +157,7 @@ impl Client {
                 return Err(error);
             }
         };
+        engine.set_mirror_policy(mirror);
         let bringing = engine.bringing();
         if online {
             engine.start(clock.now());
@@ -165,6 +170,14 @@ impl Client {
             return Err(error);
         }
         Ok(client)
+    }
+
+    /// How much of the log is kept here from now on; the next [`Client::open`] says it anew.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`].
+    pub async fn set_mirror_policy(&self, policy: MirrorPolicy) -> Result<(), ClientError> {
+        self.act(move |engine, _| engine.set_mirror_policy(policy)).await
     }
 
     /// Waits until the relay has let this device in.

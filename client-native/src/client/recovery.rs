@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 use zerok_sync_core::io::RelayAddress;
 use zerok_sync_core::passphrase::Passphrase;
 use zerok_sync_core::{
-    Event, Recovery, RecoveryDraft, RecoverySheet, RecoveryWords, RestoreError, Restorer, Restoring, Secrets, Status,
+    Event, MirrorPolicy, Recovery, RecoveryDraft, RecoverySheet, RecoveryWords, RestoreError, Restorer, Restoring,
+    Secrets, Status,
 };
 use zerok_sync_protocol::NoisePublicKey;
 
@@ -114,7 +115,7 @@ impl Client {
         let relay = RelayAddress { url, key: options.relay_key };
         let restoring = Restoring { words: options.words, relay, device_name: options.device_name };
         let storage = run(storage, secrets, restoring, options.transport).await?;
-        let client = Self::resume(storage, store_key, options.transport, true).await?;
+        let client = Self::resume(storage, store_key, options.transport, true, MirrorPolicy::default()).await?;
         match client.read_back(options.timeout).await {
             Ok(()) => Ok(client),
             Err(error) => {

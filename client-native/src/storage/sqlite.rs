@@ -20,6 +20,10 @@ const FORMAT: i32 = 1;
 /// Twice SQLite's default: an entry of a kilobyte fits into a page, and the large rows of a catch-up
 /// are fewer pages to copy, to checksum and to write.
 const PAGE_BYTES: u32 = 8 * 1024;
+/// Free pages from which on they are given back to the file system (256 KiB) …
+const FREE_PAGES_MAX: i64 = 32;
+/// … and how many at a time (4 MiB): each is a page written elsewhere, and the next batch waits.
+const GIVE_BACK_PAGES: u32 = 512;
 /// How long to wait for another program that reads the file (a backup, a shell).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// `PRAGMA synchronous` as a number: FULL.
@@ -108,6 +112,7 @@ impl Database {
         connection
             .execute_batch(&format!(
                 "PRAGMA page_size = {PAGE_BYTES};
+                 PRAGMA auto_vacuum = INCREMENTAL;
                  PRAGMA synchronous = FULL;
                  BEGIN;
                  PRAGMA application_id = {APPLICATION_ID};
@@ -166,7 +171,25 @@ impl Database {
     fn try_apply(&mut self, batch: &Batch) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         put_all(&transaction, batch)?;
-        transaction.commit()
+        transaction.commit()?;
+        if batch.changes.iter().any(|change| matches!(change, Change::Delete { .. })) {
+            // The batch is stored: what cannot be given back now is with the next one.
+            let _ = self.give_back();
+        }
+        Ok(())
+    }
+
+    /// Makes the file smaller by what is free in it, in steps; it shrinks with the next checkpoint.
+    fn give_back(&self) -> rusqlite::Result<()> {
+        let mut count = self.connection.prepare_cached("PRAGMA freelist_count")?;
+        let free: i64 = count.query_row([], |row| row.get(0))?;
+        if free > FREE_PAGES_MAX {
+            let mut vacuum = self.connection.prepare(&format!("PRAGMA incremental_vacuum({GIVE_BACK_PAGES})"))?;
+            // One page for each step of the statement.
+            let mut pages = vacuum.query([])?;
+            while pages.next()?.is_some() {}
+        }
+        Ok(())
     }
 
     /// Puts this batch in the place of everything, which is kept beside it. What was kept so before is

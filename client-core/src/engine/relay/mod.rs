@@ -104,6 +104,8 @@ pub(super) struct Relay {
     pub(super) repair: Option<Repair>,
     /// Its floor is above what this device has read: a snapshot is looked for.
     pub(super) reset: Option<Reset>,
+    /// It has a snapshot that stands for what this device lacks, and nobody has brought.
+    pub(super) gap_wanted: bool,
     /// What it is asked about its floor.
     pub(super) truncation: Truncation,
     /// Secrets that it handed out and no accepted epoch has: they open envelopes, and prove nothing.
@@ -235,6 +237,7 @@ impl Relay {
             suspected_ms: None,
             repair: None,
             reset: None,
+            gap_wanted: false,
             truncation: Truncation::default(),
             handed_out: Vec::new(),
             observed_ahead: VecDeque::new(),
@@ -349,6 +352,9 @@ impl Relay {
             while self.read_ahead.remove(&(sender, run.to_seq + 1)) {
                 run.to_seq += 1;
             }
+        } else if seq > run.to_seq && seq == run.there_seq + 1 {
+            // A snapshot stands for what lies between.
+            (run.from_seq, run.to_seq) = (seq, seq);
         } else if seq + 1 == run.from_seq {
             run.from_seq = seq;
         } else if seq > run.to_seq && self.read_ahead.len() < READ_AHEAD_MAX {

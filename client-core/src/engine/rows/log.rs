@@ -46,6 +46,11 @@ wire_struct! {
         reset_position: u64,
         /// Own entries up to this one that come behind it are news to the app.
         reset_seq: u64,
+        /// Position of the snapshot that stands for everything before it: lower ones are read no more; 0
+        /// for none.
+        base_position: u64,
+        /// Whose app has got as far as this has what that snapshot says.
+        base_news: u64,
     }
 }
 
@@ -166,6 +171,8 @@ impl ProgressRow {
             control_bytes: 0,
             reset_position: 0,
             reset_seq: 0,
+            base_position: 0,
+            base_news: 0,
         }
     }
 }

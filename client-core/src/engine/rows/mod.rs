@@ -100,8 +100,10 @@ pub(crate) mod hot {
         CANDIDATE = b'v';
         /// [`crate::pairing::SnapshotRef`], until the snapshot was found that this device begins with.
         START = b'a';
-        /// [`super::SnapshotRow`] that this device began with.
+        /// [`super::SnapshotRow`] that this device began with, or has shrunk to.
         BASE = b'z';
+        /// Empty, while the mirror still has what [`BASE`] stands for.
+        SHEDDING = b'o';
         /// [`super::HeldRow`] by `DeviceId` ‖ seq.
         HELD = b'h';
         /// [`super::HeldRow`] by `DeviceId` ‖ seq ‖ `BlobId`: without a good signature of its own.
@@ -212,6 +214,13 @@ pub(crate) fn outbox_key(seq: u64) -> Vec<u8> {
 /// Key of the index run that ends with this entry.
 pub(crate) fn index_key(sender: &DeviceId, seq: u64) -> Vec<u8> {
     [&[INDEX][..], &sender.0, &seq.to_be_bytes()].concat()
+}
+
+/// Keys of a device's index runs that end with this entry or before it.
+pub(crate) fn index_keys_up_to(sender: &DeviceId, seq: u64) -> (Vec<u8>, Vec<u8>) {
+    let mut behind = index_key(sender, seq);
+    behind.push(0);
+    (index_key(sender, 0), behind)
 }
 
 /// Key of an accepted epoch.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use zerok_sync::{NoisePublicKey, Transport};
+use zerok_sync::{MirrorPolicy, NoisePublicKey, Transport};
 
 use crate::exit::Failure;
 use crate::output::Output;
@@ -25,6 +25,10 @@ pub struct Arguments {
     /// How to reach the relay: auto, ws or iroh
     #[arg(long, global = true, env = "ZEROK_TRANSPORT", default_value = "auto")]
     transport: Transport,
+    /// How much of the log is kept here: full (all that a relay still serves) or own (what came since
+    /// the newest snapshot that another device has, too)
+    #[arg(long, global = true, env = "ZEROK_MIRROR", default_value = "full")]
+    mirror: MirrorPolicy,
     /// Print one JSON object a line
     #[arg(long, global = true)]
     json: bool,
@@ -39,6 +43,7 @@ pub struct Arguments {
 pub struct Global {
     pub home: PathBuf,
     pub transport: Transport,
+    pub mirror: MirrorPolicy,
     pub output: Output,
 }
 
@@ -373,7 +378,8 @@ impl Arguments {
         let home = self.home.clone().or_else(default_home).ok_or_else(|| {
             Failure::usage("there is no home directory to keep data in: give one with --home DIR".into())
         })?;
-        Ok(Global { home, transport: self.transport, output: Output { json: self.json } })
+        let output = Output { json: self.json };
+        Ok(Global { home, transport: self.transport, mirror: self.mirror, output })
     }
 }
 

@@ -35,7 +35,8 @@ pub struct Session {
 impl Session {
     pub async fn open(global: &Global, online: bool) -> Result<Self, Failure> {
         let passphrase = secret::of_home(&global.home).await?;
-        let options = OpenOptions { home: global.home.clone(), transport: global.transport, online, passphrase };
+        let (transport, mirror) = (global.transport, global.mirror);
+        let options = OpenOptions { home: global.home.clone(), transport, online, passphrase, mirror };
         let client = Client::open(options).await?;
         Ok(Self { client })
     }
