@@ -46,10 +46,6 @@ use crate::store_seal;
 
 /// Relays that an `ANCHOR` entry may name: more than a group has.
 const STANDS_MAX: usize = 64;
-/// What the paper acknowledges. It reads nothing, and whoever restores from it begins with a snapshot
-/// where the log does: no relay need keep anything for it, as it would for a device that was there a
-/// moment ago and is behind.
-const PAPER_ACKS: u64 = u64::MAX;
 /// How long this device stays itself after a session as the paper that came to nothing.
 const PAPER_RETRY_MS: u64 = 30_000;
 /// A slot that a relay lost is put back after a random time between these, so that the devices do
@@ -356,7 +352,6 @@ impl Engine {
         let current = self.keyring.current().id;
         let Some(Paper { row, .. }) = &mut self.paper else { return self.end_paper_session(now, at, true) };
         let Some(open) = self.relays[at].session.open() else { return };
-        open.send(&ClientFrame::Ack { cursor: PAPER_ACKS, receipt: None });
         match row {
             PaperRow::Enrolling { envelope, .. } => {
                 let envelopes = List::try_from(vec![envelope.clone()]).expect("one fits");
