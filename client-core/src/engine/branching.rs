@@ -16,6 +16,7 @@ use zerok_sync_protocol::{BlobId, EpochId, wire};
 
 use super::Engine;
 use super::reading::Placed;
+use super::relay::RelayAt;
 use super::repairing::SUSPICION_MS;
 use super::rows::{EarlyEpochRow, EpochRow, HeldRow, early_epoch_key, epoch_key};
 use crate::epoch::{AcceptedEpoch, Predecessor, Removed, SignedEpoch};
@@ -73,7 +74,7 @@ impl Engine {
         if followed {
             self.try_early_epochs();
         } else if self.removed.contains_key(&signed.sender) {
-            self.judge_void_branch(placed, signed);
+            self.judge_void_branch(placed, signed, secret);
         } else {
             self.keep_early(placed, signed, secret);
         }
@@ -183,21 +184,59 @@ impl Engine {
 
     /// Each removed the other's author, or one that was removed started it: void, and in the first
     /// case no accident.
-    fn judge_void_branch(&mut self, placed: &Placed, signed: &SignedEpoch) {
-        let sender = signed.sender;
-        let ours = self.lineage(&self.keyring.current().id);
-        let since = ours.into_iter().take_while(|id| *id != signed.previous_epoch);
-        let authors = set_of(since.filter_map(|id| Some(self.epoch_row(&id)?.author)));
+    fn judge_void_branch(&mut self, placed: &Placed, signed: &SignedEpoch, secret: Option<&EpochSecret>) {
+        let (at, sender) = (placed.at, signed.sender);
         let fork = self.epoch_row(&signed.previous_epoch).is_some();
+        let admitted_by = self.relays[at].session.admitted_by();
         // A relay that goes by this device's epoch has ordered the two.
-        let ordered = self.relays[placed.at].session.admitted_by() == Some(self.keyring.current().id);
-        match signed.removed.iter().find(|removed| authors.contains(&removed.device)) {
-            Some(removed) if fork && !ordered => {
-                let other = removed.device;
-                self.find_once(IntegrityEvent::MembershipConflict { cursor: placed.cursor, one: other, other: sender });
+        let ordered = admitted_by == Some(self.keyring.current().id);
+        match self.author_it_removes(signed) {
+            Some(one) if fork && !ordered => {
+                self.find_once(IntegrityEvent::MembershipConflict { cursor: placed.cursor, one, other: sender });
+            }
+            None if fork && self.may_not_have_known(at, signed) && self.learn_void_secret(secret) => {
+                if admitted_by == Some(signed.header().epoch) {
+                    self.overrule(at, signed, secret);
+                }
             }
             _ => self.void(placed, sender),
         }
+    }
+
+    /// Whether a removed device may have begun an epoch without knowing of its removal: on a relay that
+    /// had lost that, or not heard of it yet. One that had shown it, and goes by this epoch now, let it.
+    fn may_not_have_known(&self, at: RelayAt, signed: &SignedEpoch) -> bool {
+        let relay = &self.relays[at];
+        let goes_by_it = relay.session.admitted_by() == Some(signed.header().epoch);
+        let showed = |row: &EpochRow| relay.has_read_epoch(row.blob_id);
+        let knew_better = goes_by_it && self.epochs_since(signed).any(showed);
+        !knew_better && (!self.relays.is_alone() || relay.was_broken_off())
+    }
+
+    /// The accepted epochs since a branch has parted from them.
+    fn epochs_since(&self, signed: &SignedEpoch) -> impl Iterator<Item = &EpochRow> {
+        let ours = self.lineage(&self.keyring.current().id);
+        let previous = signed.previous_epoch;
+        ours.into_iter().take_while(move |id| *id != previous).filter_map(|id| self.epoch_row(&id))
+    }
+
+    /// Whom an epoch removes that has begun another one since the two have parted.
+    pub(super) fn author_it_removes(&self, signed: &SignedEpoch) -> Option<DeviceId> {
+        let authors = set_of(self.epochs_since(signed).map(|row| row.author));
+        signed.removed.iter().map(|removed| removed.device).find(|device| authors.contains(device))
+    }
+
+    /// Keeps the secret of an epoch that is void, so that what is sealed under it can be told from
+    /// garbage; `false` if there are too many.
+    pub(super) fn learn_void_secret(&mut self, secret: Option<&EpochSecret>) -> bool {
+        let Some(secret) = secret else { return true };
+        let not_accepted = self.keyring.iter().filter(|keys| self.epoch_row(&keys.id).is_none()).count();
+        if not_accepted >= EARLY_EPOCHS_MAX {
+            return false;
+        }
+        self.learn_secret(Some(secret));
+        self.put_identity();
+        true
     }
 
     /// An accepted epoch's row.

@@ -385,6 +385,11 @@ impl Engine {
 }
 
 impl super::relay::Relay {
+    /// Whether its log was broken off once: what it shows need not stand in the order of its writing.
+    pub(super) fn was_broken_off(&self) -> bool {
+        !(self.row.past.is_empty() && self.row.left.is_empty())
+    }
+
     /// From `agreed` on, everything is to be read and put back anew.
     pub(super) fn begin_timeline(&mut self, timeline: Timeline, agreed: Anchor, declared: bool) {
         let row = &mut self.row;

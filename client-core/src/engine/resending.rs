@@ -4,6 +4,10 @@
 //! The envelopes and allow-lists are those of the first time, out of storage; whoever was removed
 //! stays out. `Rotate` is recognised by its BlobId, so a crash or another device doing the same
 //! costs nothing.
+//!
+//! A relay that lost a removal may meet the removed device first, which knows nothing of it and changes
+//! the keys. For who knows of the removal that epoch is void; it opens the relay's door to say so, and
+//! the relay is told what it missed behind the epoch before it.
 
 use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{ClientFrame, EpochId, hello};
@@ -11,7 +15,9 @@ use zerok_sync_protocol::{ClientFrame, EpochId, hello};
 use super::Engine;
 use super::relay::{Relay, RelayAt};
 use super::rows;
+use crate::epoch::SignedEpoch;
 use crate::io::{Row, ScanId};
+use crate::keys::EpochSecret;
 
 /// Rotations on their way to a relay that missed them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +28,30 @@ pub(super) enum Resending {
     Sent { number: usize },
 }
 
+/// A void epoch that a relay goes by: a device began it whose removal the relay has lost.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Overruled {
+    epoch: EpochId,
+    /// The accepted epoch before it.
+    follows: EpochId,
+}
+
 impl Engine {
+    /// Notes that a relay goes by a void epoch, if it does. What is sealed under that is opened from then
+    /// on; it counts as anything counts that a removed device wrote.
+    pub(super) fn overrule(&mut self, at: RelayAt, signed: &SignedEpoch, secret: Option<&EpochSecret>) {
+        let (epoch, follows) = (signed.header().epoch, signed.previous_epoch);
+        let follows_ours = self.epoch_row(&follows).is_some_and(|row| row.blob_id == signed.previous_blob_id);
+        let is_void = self.removed.contains_key(&signed.sender) && self.epoch_row(&epoch).is_none();
+        let overrules = is_void && follows_ours && self.author_it_removes(signed).is_none();
+        if !(overrules && self.learn_void_secret(secret)) {
+            return;
+        }
+        let relay = &mut self.relays[at];
+        relay.overruled = Some(Overruled { epoch, follows });
+        relay.hello_epoch.take_if(|keys| keys.id == epoch);
+    }
+
     /// Whether a relay has let this device in by the newest name: only there anything is pushed.
     pub(super) fn is_at_newest_epoch(&self, at: RelayAt) -> bool {
         self.relays[at].session.admitted_by() == Some(self.keys_for_hello(at).id)
@@ -36,7 +65,8 @@ impl Engine {
         {
             return;
         }
-        if let Some(number) = self.epoch_after(&known) {
+        let void = self.relays[at].overruled.filter(|overruled| overruled.epoch == known);
+        if let Some(number) = self.epoch_after(&void.map_or(known, |overruled| overruled.follows)) {
             let key = rows::epoch_envelope_key(number as u64);
             let behind = rows::epoch_envelope_key(number as u64 + 1);
             let scan = self.scan((key, behind), 1);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use zerok_sync_chaos::sim::World;
 use zerok_sync_core::id::DeviceId;
-use zerok_sync_core::seal;
+use zerok_sync_core::{Connection, IntegrityEvent, Problem, seal};
 
 /// What is needed for delays, backoff and a round of repair.
 const SETTLE_MS: u64 = 90_000;
@@ -78,4 +78,39 @@ fn what_a_removed_device_wrote_comes_before_the_entry_that_vouches_for_it_and_is
     world.advance(SETTLE_MS);
     let read: Vec<_> = world.entries(0).into_iter().map(|entry| (entry.data, entry.missing_deps)).collect();
     assert_eq!(read, [("by who knows of no removal".into(), false), ("I have seen that".into(), false)]);
+}
+
+#[test]
+fn a_relay_that_lost_a_removal_and_goes_by_keys_of_the_removed_device_is_told_of_it_again() {
+    let mut world = World::with_group(3);
+    let gone = world.id(2);
+    world.crash(2);
+    let now = world.now_at(0);
+    world.engine(0).revoke(now, gone).expect("a member");
+    world.drain(0);
+    world.settle();
+    world.crash(0);
+    world.crash(1);
+    world.wipe_relay();
+    world.start(2);
+    world.advance(SETTLE_MS);
+    let now = world.now_at(2);
+    world.engine(2).rotate(now).expect("it knows of no removal");
+    world.drain(2);
+    world.push(2, "under keys of its own");
+    world.settle();
+    world.start(0);
+    world.start(1);
+    world.advance(SETTLE_MS);
+    for device in 0..2 {
+        let only_held_back = |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::Quarantined { .. });
+        assert!(world.findings(device).iter().all(only_held_back), "{device}: {:?}", world.findings(device));
+        let status = world.engine(device).status();
+        assert_eq!((status.connection, status.members.len()), (Connection::Live, 2), "device {device}");
+        assert!(status.relays.iter().all(|relay| relay.settled), "device {device}: {:?}", status.relays);
+    }
+    assert_eq!(world.engine(2).status().problem, Some(Problem::Revoked));
+    world.push(1, "after all");
+    world.settle();
+    assert_eq!(world.texts(0), ["after all"]);
 }

@@ -19,6 +19,7 @@ use super::comparing::{Anchor, Comparison};
 use super::connection::Session;
 use super::rechecking::{Found, Recheck, RecheckFor};
 use super::repairing::Repair;
+use super::resending::Overruled;
 use super::resetting::Reset;
 use super::rows::{ChainRow, EpochRead, ReadRun, RelayRow};
 use super::truncating::Truncation;
@@ -108,6 +109,8 @@ pub(super) struct Relay {
     pub(super) gap_wanted: bool,
     /// What it is asked about its floor.
     pub(super) truncation: Truncation,
+    /// The epoch that it goes by, where that is void.
+    pub(super) overruled: Option<Overruled>,
     /// Secrets that it handed out and no accepted epoch has: they open envelopes, and prove nothing.
     pub(super) handed_out: Vec<EpochSecret>,
     /// The folds of the latest cursors, to compare with what others observed.
@@ -239,6 +242,7 @@ impl Relay {
             reset: None,
             gap_wanted: false,
             truncation: Truncation::default(),
+            overruled: None,
             handed_out: Vec::new(),
             observed_ahead: VecDeque::new(),
             read_ahead: BTreeSet::new(),
@@ -324,6 +328,11 @@ impl Relay {
     /// Whether an epoch's envelope was ever read here.
     pub(super) fn has_epoch(&self, blob_id: BlobId) -> bool {
         self.row.epochs_read.iter().any(|epoch| epoch.blob_id == blob_id)
+    }
+
+    /// Whether it was read here in this timeline.
+    pub(super) fn has_read_epoch(&self, blob_id: BlobId) -> bool {
+        self.row.epochs_read.iter().any(|epoch| epoch.blob_id == blob_id && epoch.timeline == self.row.timeline)
     }
 
     /// Notes that an epoch's envelope was read here in this timeline; `true` if it had been before.
