@@ -97,6 +97,7 @@ impl Engine {
                 return self.find(IntegrityEvent::NotAMember { cursor: placed.cursor, sender: entry.sender });
             }
         }
+        self.relays[placed.at].showed(placed.timeline, placed.cursor, &entry.sender, entry.seq);
         let again = self.relays[placed.at].read_again(entry.sender, entry.seq);
         match self.place_in_chain(entry) {
             Place::Next => {

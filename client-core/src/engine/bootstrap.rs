@@ -22,7 +22,7 @@ use super::mirror::{self, ForApp, Record};
 use super::reading::{Placed, is_epoch};
 use super::relay::{Relay, RelayAt};
 use super::resetting::{Again, Choice, heads_of};
-use super::rows::{self, ChainRow, SnapshotRow, hot, hot_key};
+use super::rows::{self, ChainRow, CoveredRow, SnapshotRow, hot, hot_key};
 use super::snapshots::Snapshot;
 use crate::content::{Kind, SeenHash};
 use crate::error::Problem;
@@ -131,7 +131,8 @@ impl Engine {
         };
         let of_log = |floor: &&crate::snapshot::Floor| Some(floor.relay) == relay.tag() && floor.timeline == timeline;
         match manifest.floors.iter().find(of_log) {
-            Some(floor) if relay.has_read(&row.sender, row.seq) => {
+            // Where it ends is the inviter's word: what it has compared, or begun with itself.
+            Some(floor) if relay.has_read(&row.sender, row.seq) && self.knows_end(at, floor) => {
                 let (cursor, blob_id, hash) = (floor.cursor, floor.blob_id, floor.hash);
                 Some(HistoryStart { timeline, cursor, blob_id, hash, snapshot })
             }
@@ -142,6 +143,13 @@ impl Engine {
             }
             _ => None,
         }
+    }
+
+    fn knows_end(&self, at: RelayAt, floor: &crate::snapshot::Floor) -> bool {
+        let row = &self.relays[at].row;
+        let ends_there = |covered: &CoveredRow| (covered.cursor, covered.blob_id) == (floor.cursor, floor.blob_id);
+        let begun = row.claimed.as_ref().filter(|claimed| claimed.cursor == row.jumped_to);
+        row.covered.as_ref().is_some_and(ends_there) || begun.is_some_and(ends_there)
     }
 
     /// The log is to be read from where it begins for this device. Whether at this relay: not while it
@@ -287,6 +295,7 @@ impl Engine {
         relay.row.cursor = 0;
         relay.row.blob_id_at_cursor = BlobId::ZERO;
         relay.row.observed = FoldHash::start();
+        relay.row.jumped_to = 0;
         relay.changed = true;
         relay.forget_what_was_shown();
         self.end_bootstrap();
@@ -405,9 +414,9 @@ impl Engine {
         }
         let snapshot = Snapshot { row, manifest };
         if let Some(end) = in_place.filter(|_| ends_there) {
-            self.cover(at, end, &snapshot.manifest, &wanted);
+            self.claim(at, end, &snapshot.manifest, &wanted);
         }
-        self.note_covered(&snapshot);
+        self.note_covered(&snapshot, false);
         self.snapshot = Some(snapshot.clone());
         self.base = Some(snapshot);
         self.progress_changed = true;
@@ -416,7 +425,11 @@ impl Engine {
         }
         self.release_behind_base(at);
         self.relays[at].forget_reading();
-        self.stand_on_base(at);
+        // It may have been found at another relay than the one at which the grant says where it ends.
+        let begins_behind_it = |other: &RelayAt| *other == at || self.relays[*other].row.jumped_to > 0;
+        for begun in self.relays.all().filter(begins_behind_it).collect::<Vec<_>>() {
+            self.stand_on_base(begun);
+        }
         self.subscribe_others(at);
         self.event(Event::EntriesAvailable { position: self.progress.position });
         self.event(Event::StatusChanged);

@@ -402,6 +402,8 @@ impl super::relay::Relay {
         }
         // Of another log nobody has said what stands for it.
         row.covered.take_if(|covered| covered.cursor > agreed.cursor);
+        row.claimed.take_if(|claimed| claimed.cursor > agreed.cursor);
+        row.jumped_to = row.jumped_to.min(agreed.cursor);
         for past in &mut row.past {
             past.to_cursor = past.to_cursor.min(agreed.cursor);
         }

@@ -108,6 +108,19 @@ impl Engine {
         }
     }
 
+    /// A relay has shown all it has. That others were shown another order there may be what an incident
+    /// tells of, and where there are several relays that may be on its way through another: so this
+    /// waits like what is suspected later.
+    pub(super) fn judge_at_end(&mut self, at: RelayAt) {
+        let waits = |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::Forked { .. });
+        let several = !self.relays.is_alone();
+        let (later, now): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.relays[at].suspicions).into_iter().partition(|it| several && waits(it));
+        self.relays[at].suspicions = now;
+        self.judge_suspicions(at);
+        self.relays[at].suspicions = later;
+    }
+
     /// No incident explains what was suspected: it is told.
     pub(super) fn judge_suspicions(&mut self, at: RelayAt) {
         let relay = &mut self.relays[at];

@@ -185,6 +185,7 @@ impl Engine {
     /// An entry of a device that was removed: it counts up to the end of its chain, and then only
     /// once that end is here.
     pub(super) fn accept_of_removed(&mut self, placed: Placed, entry: &Authenticated) {
+        self.relays[placed.at].showed(placed.timeline, placed.cursor, &entry.sender, entry.seq);
         let again = self.relays[placed.at].read_again(entry.sender, entry.seq);
         if entry.seq <= self.seq_of(&entry.sender) {
             return self.judge_earlier(&placed, entry, again);

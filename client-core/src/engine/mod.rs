@@ -47,6 +47,7 @@ mod connection;
 mod effects;
 mod entries;
 mod epochs;
+mod floors;
 mod incident;
 mod inviting;
 mod lamport;
@@ -109,10 +110,10 @@ use relay::Relays;
 use rotating::Rotation;
 use rows::{
     ChainRow, EarlyEpochRow, EpochRow, GrantedRow, GroupRow, HeldRow, JoiningRow, LeavingRow, MemberRow, PartsRow,
-    ProgressRow, RemovedRow, SnapshotRow, hot, hot_key,
+    ProgressRow, RemovedRow, hot, hot_key,
 };
 use shrinking::Shrinking;
-use snapshots::{Snapshot, SnapshotCheck};
+use snapshots::{Candidate, Snapshot, SnapshotCheck};
 
 /// Findings that `status` lists.
 const FINDINGS_LISTED_MAX: usize = 64;
@@ -164,8 +165,8 @@ pub struct Engine {
     /// The newest snapshot that is as this device has it.
     snapshot: Option<Snapshot>,
     /// Those that are still to be compared, …
-    candidates: VecDeque<SnapshotRow>,
-    /// … and the first of them that is being.
+    candidates: VecDeque<Candidate>,
+    /// … and the one of them that is being.
     snapshot_check: Option<SnapshotCheck>,
     /// The one that this device is to begin with, until it was found …
     bootstrap: Option<Bootstrap>,
@@ -297,6 +298,7 @@ impl Engine {
         self.pump_recovery(now);
         self.pump_rotation(now);
         self.check_candidate();
+        self.compare_claims();
         self.pump_resets(now);
         self.pump_truncation(now);
         self.pump_shrinking();

@@ -23,7 +23,7 @@ use super::rows::{
     SnapshotRow, hot, hot_key, initial_rows,
 };
 use super::shrinking::Shrinking;
-use super::snapshots::Snapshot;
+use super::snapshots::{Candidate, Snapshot};
 use super::vouching::{Unsigned, UnsignedAt};
 use super::{Engine, FINDINGS_LISTED_MAX};
 use crate::certificate::DeviceName;
@@ -128,7 +128,7 @@ impl Engine {
             chains_changed: BTreeSet::new(),
             mirror: MirrorWriter::default(),
             snapshot: rows.snapshot(hot::SNAPSHOT)?,
-            candidates: rows.many(hot::CANDIDATE, "snapshot", |_| Some(()))?.into_iter().map(|((), row)| row).collect(),
+            candidates: rows.candidates()?,
             snapshot_check: None,
             compaction: None,
             bootstrap: rows.one(hot::START, "snapshot")?.map(Bootstrap::new),
@@ -242,6 +242,12 @@ impl HotRows {
     fn snapshot(&self, kind: u8) -> Result<Option<Snapshot>, OpenError> {
         let row: Option<SnapshotRow> = self.one(kind, "snapshot")?;
         row.map(Snapshot::of).transpose().map_err(|_| OpenError::Corrupt("snapshot"))
+    }
+
+    /// Snapshots that wait to be compared.
+    fn candidates(&self) -> Result<VecDeque<Candidate>, OpenError> {
+        let rows = self.many(hot::CANDIDATE, "snapshot", |_| Some(()))?;
+        rows.into_iter().map(|((), row)| Candidate::of(row).map_err(|_| OpenError::Corrupt("snapshot"))).collect()
     }
 
     /// Every row of a kind, with what `parse` makes of the rest of its key.

@@ -40,6 +40,8 @@ struct Item {
     blob_id: Option<BlobId>,
     envelope: Option<Bytes>,
     finding: Option<IntegrityEvent>,
+    /// Whose entry a stub stands for, and which.
+    entry: Option<(DeviceId, u64)>,
 }
 
 /// What became of opening it.
@@ -116,24 +118,26 @@ impl Engine {
         }
         Ok(match item {
             EntryItem::Stored { blob_id: claimed, envelope, .. } if blob_id(&envelope) == claimed => {
-                Item { blob_id: Some(claimed), envelope: Some(envelope), finding: None }
+                Item { blob_id: Some(claimed), envelope: Some(envelope), finding: None, entry: None }
             }
             EntryItem::Stored { blob_id, .. } => {
                 let finding = Some(IntegrityEvent::Corrupt { cursor, blob_id });
-                Item { blob_id: Some(blob_id), envelope: None, finding }
+                Item { blob_id: Some(blob_id), envelope: None, finding, entry: None }
             }
             EntryItem::Own { blob_id, .. } => {
                 if let Some(envelope) = self.rotation_envelope(&blob_id) {
-                    return Ok(Item { blob_id: Some(blob_id), envelope: Some(envelope), finding: None });
+                    return Ok(Item { blob_id: Some(blob_id), envelope: Some(envelope), finding: None, entry: None });
                 }
                 let Some(pushed) = self.relays[at].sending.shown(&blob_id) else {
                     return Err(Problem::ProtocolViolation("a stub for what this session did not push"));
                 };
                 let envelope = self.outbox.envelope_of(&blob_id);
-                match &pushed {
-                    Pushed::Own { seq } => self.relays[at].shown_as_stub(self.me.device(), *seq),
-                    Pushed::PutBack { entry: Some((sender, seq)), .. } => self.relays[at].shown_as_stub(*sender, *seq),
-                    Pushed::PutBack { .. } => {}
+                let entry = match &pushed {
+                    Pushed::Own { seq } => Some((self.me.device(), *seq)),
+                    Pushed::PutBack { entry, .. } => *entry,
+                };
+                if let Some((sender, seq)) = entry {
+                    self.relays[at].shown_as_stub(sender, seq);
                 }
                 match pushed {
                     Pushed::Own { .. } if envelope.is_some() => {}
@@ -151,13 +155,14 @@ impl Engine {
                         }
                     }
                 }
-                Item { blob_id: Some(blob_id), envelope, finding: None }
+                Item { blob_id: Some(blob_id), envelope, finding: None, entry }
             }
             // What the relay lost may be an own entry, whose bytes are still here.
             EntryItem::Absent { blob_id, .. } => Item {
                 blob_id,
                 envelope: blob_id.and_then(|id| self.outbox.envelope_of(&id)),
                 finding: Some(IntegrityEvent::Lost { cursor, blob_id }),
+                entry: None,
             },
         })
     }
@@ -199,6 +204,9 @@ impl Engine {
             }
             let before = self.relays[at].position();
             self.advance(at, cursor, blob_id, observed);
+            if let Some((sender, seq)) = item.entry {
+                self.relays[at].showed(timeline, cursor, &sender, seq);
+            }
             match item.finding {
                 // A row that is gone leaves a hole for ever, also once it was put back behind it.
                 Some(finding @ IntegrityEvent::Lost { blob_id: None, .. }) => self.suspect(at, finding),
@@ -264,7 +272,7 @@ impl Engine {
             open.send(&ClientFrame::Ack { cursor, receipt: None });
         }
         if first {
-            self.judge_suspicions(at);
+            self.judge_at_end(at);
             self.take_back_acks(at);
             self.list_relay(at);
         }

@@ -28,7 +28,7 @@ use crate::event::Event;
 use crate::id::{DeviceId, SenderTag};
 use crate::io::Now;
 use crate::seal::OpenFailure;
-use crate::statement::{self, Receipt};
+use crate::statement::{self, Receipt, Vouch};
 
 /// Receipts follow each other at this distance at least: soon enough for a person who waits for
 /// "all devices", seldom enough for a relay and a group of 64 under a steady stream.
@@ -45,6 +45,8 @@ wire_struct! {
         position: u64,
         /// … and its clock, Unix milliseconds; 0 before the first.
         sent_at_ms: u64,
+        /// The snapshots whose ends it has compared, by its newest receipt.
+        vouches: Vec<Vouch>,
     }
 }
 
@@ -75,6 +77,8 @@ struct News {
     sealed_seq: u64,
     ordinal: u64,
     epoch: EpochId,
+    /// How far snapshots were compared, over all relays.
+    compared: u64,
 }
 
 impl Receipts {
@@ -115,6 +119,7 @@ impl Receipts {
         let is_newer = !falls_back && (stands != (row.seq, row.position) || receipt.sent_at_ms > row.sent_at_ms);
         if is_newer {
             (row.seq, row.position, row.sent_at_ms) = (receipt.seq, receipt.position, receipt.sent_at_ms);
+            row.vouches = receipt.vouches.to_vec();
             self.changed.insert(receipt.sender);
         }
         // Heads are facts also in an older one.
@@ -131,6 +136,11 @@ impl Receipts {
         self.known.get(device).filter(|row| row.sent_at_ms > 0).map(|row| (row.seq, row.sent_at_ms))
     }
 
+    /// Whether its newest receipt says that it has compared where a snapshot ends.
+    pub(super) fn vouches(&self, device: &DeviceId, vouch: &Vouch) -> bool {
+        self.known.get(device).is_some_and(|row| row.vouches.contains(vouch))
+    }
+
     /// What rests on who is a member, or on what was acknowledged, is counted again.
     pub(super) fn recount(&mut self) {
         self.recount = true;
@@ -139,7 +149,7 @@ impl Receipts {
 
 impl KnownRow {
     fn empty() -> Self {
-        Self { heads: Vec::new(), seq: 0, position: 0, sent_at_ms: 0 }
+        Self { heads: Vec::new(), seq: 0, position: 0, sent_at_ms: 0, vouches: Vec::new() }
     }
 }
 
@@ -178,7 +188,9 @@ impl Engine {
         let is_member = self.members.contains_key(&self.me.device());
         let may = self.relays[at].caught_up() && self.is_at_newest_epoch(at) && is_member && !self.progress.copied;
         let (sealed_seq, ordinal) = (self.progress.sealed_seq, self.progress.ordinal);
-        may.then(|| News { sealed_seq, ordinal, epoch: self.keyring.current().id })
+        let covered = self.relays.iter().filter_map(|relay| relay.row.covered.as_ref());
+        let compared = covered.fold(0, |sum: u64, covered| sum.wrapping_add(covered.cursor));
+        may.then(|| News { sealed_seq, ordinal, epoch: self.keyring.current().id, compared })
     }
 
     fn send_receipt(&mut self, now: Now, at: RelayAt) {
@@ -190,6 +202,7 @@ impl Engine {
             observed: self.relays[at].observed().filter(|_| !self.relays[at].row.observed.is_zero()),
             position: self.progress.position,
             sent_at_ms: now.wall_ms,
+            vouches: List::try_from(self.vouches()).expect("cut to the limit"),
         };
         let nonce = random(&mut self.rng);
         let (group, epoch) = (self.keyring.group(), self.keyring.current());

@@ -116,7 +116,7 @@ impl Engine {
     /// A relay that has shown all it has, and in that a snapshot that stands for an entry which this
     /// device lacks.
     pub(super) fn relay_with_snapshot_for(&self, device: &DeviceId, seq: u64) -> Option<RelayAt> {
-        let compared = self.candidates.iter().any(|row| covers(&row.manifest, device, seq));
+        let compared = self.candidates.iter().any(|it| it.snapshot.manifest.covers(device, seq));
         let any = self.relays.all().filter(|_| compared);
         let held = self.held_snapshots_for(device, seq).filter_map(|row| self.relays.by_tag(row.relay));
         held.chain(any).find(|at| self.relays[*at].caught_up())
@@ -125,7 +125,7 @@ impl Engine {
     /// Whether a snapshot stands for an entry, as far as this device has heard of any.
     pub(super) fn is_stood_for(&self, device: &DeviceId, seq: u64) -> bool {
         self.snapshot.as_ref().is_some_and(|snapshot| snapshot.manifest.covers(device, seq))
-            || self.candidates.iter().any(|row| covers(&row.manifest, device, seq))
+            || self.candidates.iter().any(|it| it.snapshot.manifest.covers(device, seq))
             || self.held_snapshots_for(device, seq).next().is_some()
     }
 
@@ -350,7 +350,7 @@ impl Engine {
         for head in choice.manifest.heads.iter() {
             self.relays[at].is_there_up_to(head.device, head.seq);
         }
-        self.cover(at, choice.end, &choice.manifest, &choice.wanted);
+        self.claim(at, choice.end, &choice.manifest, &choice.wanted);
         self.stand_on_covered(at);
         self.subscribe(at);
     }
@@ -359,6 +359,7 @@ impl Engine {
     pub(super) fn jump_to(&mut self, at: RelayAt, to: Anchor) {
         let relay = &mut self.relays[at];
         (relay.row.cursor, relay.row.blob_id_at_cursor, relay.row.observed) = (to.cursor, to.blob_id, to.observed);
+        relay.row.jumped_to = to.cursor;
         relay.row.set_whole_to(Place::default());
         relay.forget_reading();
     }

@@ -24,7 +24,7 @@ use super::mirror::{self, ForApp, MirrorWriter, Place, Record, Records};
 use super::reading::is_epoch;
 use super::relay::RelayAt;
 use super::rows::{self, ProgressRow, SnapshotRow, hot, hot_key};
-use super::snapshots::Snapshot;
+use super::snapshots::{Candidate, Snapshot};
 use crate::content::{Kind, SeenHash, SeenItem};
 use crate::event::Event;
 use crate::id::DeviceId;
@@ -327,7 +327,7 @@ impl Engine {
         let SnapshotRow { sender, seq, blob_id, .. } = &snapshot.row;
         let item = |device: &DeviceId, seq, blob_id| SeenItem { tag: device.tag(), seq, hash: SeenHash::of(blob_id) };
         let heads = snapshot.manifest.heads.iter().map(|head| item(&head.device, head.seq, &head.blob_id));
-        self.another_has_all_of(heads, item(sender, *seq, blob_id))
+        self.another_has_all_of(heads, item(sender, *seq, blob_id), |_| true)
     }
 
     /// Whether these rows were asked for to shrink; goes on with them.
@@ -418,7 +418,7 @@ impl Engine {
     fn may_shed(&self) -> bool {
         let Some(base) = &self.base else { return false };
         let read = self.progress.processed >= self.progress.base_news.max(self.progress.reset_position);
-        let compared = |row: &SnapshotRow| !base.manifest.covers(&row.sender, row.seq);
+        let compared = |it: &Candidate| !base.manifest.covers(&it.snapshot.row.sender, it.snapshot.row.seq);
         read && self.bootstrap.is_none() && self.candidates.iter().all(compared)
     }
 

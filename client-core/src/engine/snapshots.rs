@@ -13,15 +13,17 @@ use zerok_sync_protocol::{BlobId, wire};
 
 use super::compaction::ControlReading;
 use super::comparing::SCAN_BYTES;
+use super::floors::Ends;
 use super::mirror::{Place, Records};
 use super::reading::is_epoch;
+use super::relay::RelayAt;
 use super::rows::{PartsRow, SnapshotRow, candidate_key, hot, hot_key};
 use super::{Engine, mirror};
 use crate::event::{Event, IntegrityEvent};
-use crate::id::DeviceId;
+use crate::id::{DeviceId, SenderTag};
 use crate::io::{Row, ScanId};
 use crate::seal::{self, Authenticated};
-use crate::snapshot::{Archived, Head, Manifest, NotASnapshot};
+use crate::snapshot::{Archived, Floor, Head, Manifest, NotASnapshot};
 
 /// Snapshots that wait to be compared: more are not made while one that is newer is under way.
 const CANDIDATES_MAX: usize = 8;
@@ -46,6 +48,26 @@ impl Snapshot {
     }
 }
 
+/// A snapshot that waits to be compared.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    /// What it says.
+    pub(super) snapshot: Snapshot,
+    /// It has an epoch that was none here as far as these: it waits for the next, and nothing for it.
+    unread: Option<usize>,
+}
+
+impl Candidate {
+    /// Of a stored row.
+    pub(super) fn of(row: SnapshotRow) -> Result<Self, NotASnapshot> {
+        Ok(Self { snapshot: Snapshot::of(row)?, unread: None })
+    }
+
+    fn is(&self, sender: &DeviceId, seq: u64) -> bool {
+        (self.snapshot.row.sender, self.snapshot.row.seq) == (*sender, seq)
+    }
+}
+
 /// A snapshot that is being compared.
 #[derive(Debug)]
 pub(super) struct SnapshotCheck {
@@ -62,8 +84,16 @@ enum Step {
     Parts { scan: ScanId, next_seq: u64, archive: Vec<u8> },
     /// This device's own control archive is read.
     Control { theirs: Theirs, reading: ControlReading },
-    /// It has an epoch that is none here, as far as these.
-    Unread { epochs: usize },
+}
+
+/// What came of a step.
+enum Compared {
+    /// Another one follows.
+    Next(Step),
+    /// It is as this device has it.
+    Sound,
+    /// It has an epoch that is none here.
+    Unread,
 }
 
 /// The envelopes of a snapshot's control archive; whether each is an epoch.
@@ -93,30 +123,34 @@ impl Engine {
             bytes: manifest.bytes,
         };
         if entry.sender == self.me.device() {
-            return self.snapshot_verified(Snapshot { row, manifest });
+            return self.snapshot_verified(Snapshot { row, manifest }, true);
         }
-        if self.candidates.len() == CANDIDATES_MAX {
-            self.forget_candidate();
+        if self.candidates.len() == CANDIDATES_MAX
+            && let Some(Candidate { snapshot, .. }) = self.candidates.front()
+        {
+            let (sender, seq) = (snapshot.row.sender, snapshot.row.seq);
+            self.forget_candidate(&sender, seq);
         }
         self.effects.put(candidate_key(&row.sender, row.seq), wire::encode(&row));
-        self.candidates.push_back(row);
+        self.candidates.push_back(Candidate { snapshot: Snapshot { row, manifest }, unread: None });
     }
 
-    /// Begins to compare a snapshot once everything that it covers is here.
+    /// Begins to compare the first snapshot of which everything that it covers is here. One that waits
+    /// holds up none behind it.
     pub(super) fn check_candidate(&mut self) {
-        let epochs = self.epochs.len();
-        self.snapshot_check.take_if(|check| matches!(check.step, Step::Unread { epochs: known } if known < epochs));
-        let Some(row) = self.candidates.front().filter(|_| self.snapshot_check.is_none()) else { return };
-        let Ok(manifest) = Manifest::parse(&row.manifest) else { return self.stop_corrupt("snapshot") };
-        let here = |head: &Head| self.seq_of(&head.device) >= head.seq;
-        if !manifest.heads.iter().all(here) {
+        if self.snapshot_check.is_some() {
             return;
         }
-        let row = row.clone();
-        if self.epoch_row(&manifest.epoch).is_none() {
-            let step = self.wait_for_epoch(&row);
-            self.snapshot_check = Some(SnapshotCheck { row, manifest, step });
+        let epochs = self.epochs.len();
+        let here = |head: &Head| self.seq_of(&head.device) >= head.seq;
+        let ready = |it: &&Candidate| {
+            it.unread.is_none_or(|known| known < epochs) && it.snapshot.manifest.heads.iter().all(here)
+        };
+        let Some(Snapshot { row, manifest }) = self.candidates.iter().find(ready).map(|it| it.snapshot.clone()) else {
             return;
+        };
+        if self.epoch_row(&manifest.epoch).is_none() {
+            return self.wait_for_epoch(&row);
         }
         match self.compare_ends(&row, &manifest) {
             Ok(rest) => {
@@ -136,11 +170,17 @@ impl Engine {
         if !self.is_possible_time(manifest.lamport) {
             return Err(Contradiction);
         }
+        let heads: BTreeMap<SenderTag, u64> = manifest.heads.iter().map(|head| (head.device.tag(), head.seq)).collect();
         for floor in manifest.floors.iter() {
             let Some(at) = self.relays.by_tag(floor.relay) else { continue };
             let relay = &mut self.relays[at];
-            if relay.row.timeline == floor.timeline && relay.contradicts(row.sender, floor.cursor, floor.hash.short()) {
+            if relay.row.timeline != floor.timeline {
+                continue;
+            }
+            if relay.contradicts(row.sender, floor.cursor, floor.hash.short()) {
                 self.suspect(at, IntegrityEvent::Forked { observer: row.sender, cursor: floor.cursor });
+            } else if self.where_it_ends(at, &floor.anchor(), &heads) == Ends::TooFar {
+                return Err(Contradiction);
             }
         }
         let chain = |head: &Head| self.chains.get(&head.device).map(|chain| (chain.seq, chain.blob_id));
@@ -173,20 +213,18 @@ impl Engine {
         let asked = |check: &mut SnapshotCheck| match &check.step {
             Step::Heads { scan, .. } | Step::Parts { scan, .. } => *scan == id,
             Step::Control { reading, .. } => reading.is_asked(id),
-            Step::Unread { .. } => false,
         };
         let Some(check) = self.snapshot_check.take_if(asked) else { return false };
         let SnapshotCheck { row, manifest, step } = check;
         let next = match step {
             Step::Heads { mut rest, .. } => {
                 let sound = rest.pop().is_none_or(|head| self.is_head(&head, rows));
-                if sound { Ok(Some(self.next_head(rest, &row))) } else { Err(Contradiction) }
+                if sound { Ok(Compared::Next(self.next_head(rest, &row))) } else { Err(Contradiction) }
             }
             Step::Parts { next_seq, archive, .. } => self.read_parts(&row, &manifest, next_seq, archive, rows),
-            Step::Unread { epochs } => Ok(Some(Step::Unread { epochs })),
             Step::Control { theirs, mut reading } => match self.control_read(&mut reading, rows.to_vec()) {
-                Ok(false) => Ok(Some(Step::Control { theirs, reading })),
-                Ok(true) => self.compare_archives(&row, &manifest, &theirs, &reading),
+                Ok(false) => Ok(Compared::Next(Step::Control { theirs, reading })),
+                Ok(true) => self.compare_archives(&manifest, &theirs, &reading),
                 Err(_) => {
                     self.stop_corrupt("control archive");
                     return true;
@@ -194,11 +232,12 @@ impl Engine {
             },
         };
         match next {
-            Ok(Some(step)) => self.snapshot_check = Some(SnapshotCheck { row, manifest, step }),
-            Ok(None) => {
-                self.forget_candidate();
-                self.snapshot_verified(Snapshot { row, manifest });
+            Ok(Compared::Next(step)) => self.snapshot_check = Some(SnapshotCheck { row, manifest, step }),
+            Ok(Compared::Sound) => {
+                self.forget_candidate(&row.sender, row.seq);
+                self.snapshot_verified(Snapshot { row, manifest }, false);
             }
+            Ok(Compared::Unread) => self.wait_for_epoch(&row),
             Err(Contradiction) => self.refuse_snapshot(&row),
         }
         true
@@ -207,12 +246,11 @@ impl Engine {
     /// Branches of the keys reach two devices in either order: so what was said has to be the same, and
     /// the epochs up to the snapshot's; an epoch besides that is none here may still come.
     fn compare_archives(
-        &mut self,
-        row: &SnapshotRow,
+        &self,
         manifest: &Manifest,
         theirs: &Theirs,
         reading: &ControlReading,
-    ) -> Result<Option<Step>, Contradiction> {
+    ) -> Result<Compared, Contradiction> {
         let ours = reading.said_before(manifest);
         let lineage = self.lineage(&manifest.epoch);
         let lineage = lineage.iter().filter_map(|id| Some(self.epoch_row(id)?.blob_id));
@@ -222,25 +260,36 @@ impl Engine {
             return Err(Contradiction);
         }
         let known = |id: &BlobId| self.epochs.iter().any(|epoch| epoch.blob_id == *id);
-        if theirs.iter().all(|(id, is_epoch)| !is_epoch || known(id)) {
-            return Ok(None);
-        }
-        Ok(Some(self.wait_for_epoch(row)))
+        let all_known = theirs.iter().all(|(id, is_epoch)| !is_epoch || known(id));
+        Ok(if all_known { Compared::Sound } else { Compared::Unread })
     }
 
-    fn wait_for_epoch(&mut self, row: &SnapshotRow) -> Step {
-        self.doubt(IntegrityEvent::FalseSnapshot { sender: row.sender, seq: row.seq });
-        Step::Unread { epochs: self.epochs.len() }
+    /// It is told if no epoch comes that cures it.
+    fn wait_for_epoch(&mut self, row: &SnapshotRow) {
+        let epochs = self.epochs.len();
+        if let Some(candidate) = self.candidates.iter_mut().find(|it| it.is(&row.sender, row.seq)) {
+            let waited = candidate.unread.replace(epochs).is_some();
+            if !waited {
+                self.doubt(IntegrityEvent::FalseSnapshot { sender: row.sender, seq: row.seq });
+            }
+        }
     }
 
     /// Whether a snapshot is being compared with what is here.
     pub(super) fn is_comparing_snapshot(&self) -> bool {
-        self.snapshot_check.as_ref().is_some_and(|check| !matches!(check.step, Step::Unread { .. }))
+        self.snapshot_check.is_some()
     }
 
     /// Whether a snapshot still waits to be compared.
     pub(super) fn is_candidate(&self, sender: &DeviceId, seq: u64) -> bool {
-        self.candidates.iter().any(|row| (row.sender, row.seq) == (*sender, seq))
+        self.candidates.iter().any(|it| it.is(sender, seq))
+    }
+
+    /// Whether a snapshot that waits names a relay's log as far as its floor goes.
+    pub(super) fn may_be_covered(&self, at: RelayAt) -> bool {
+        let relay = &self.relays[at];
+        let names = |floor: &Floor| Some(floor.relay) == relay.tag() && floor.cursor + 1 >= relay.row.floor;
+        self.candidates.iter().any(|it| it.snapshot.manifest.floors.iter().any(names))
     }
 
     /// Whether a chain has this entry there, as the index says, or what this device began with.
@@ -262,13 +311,13 @@ impl Engine {
         next_seq: u64,
         mut archive: Vec<u8>,
         rows: &[Row],
-    ) -> Result<Option<Step>, Contradiction> {
+    ) -> Result<Compared, Contradiction> {
         let archive_bytes = usize::try_from(manifest.archive_bytes).map_err(|_| Contradiction)?;
         let mut next_seq = next_seq.max(row.seq - manifest.parts);
         for record in rows.iter().flat_map(|row| Records::of(row.clone())) {
             let Ok(record) = record else {
                 self.stop_corrupt("mirror");
-                return Ok(None);
+                return Ok(Compared::Unread);
             };
             let Ok(part) = seal::open(&self.keyring, &record.envelope).map(seal::Decrypted::into_claims) else {
                 continue;
@@ -282,24 +331,24 @@ impl Engine {
             let Some(last) = rows.last() else { return Err(Contradiction) };
             let (_, to) = mirror::mirror_range();
             let scan = self.scan(([last.key.as_slice(), &[0]].concat(), to), SCAN_BYTES);
-            return Ok(Some(Step::Parts { scan, next_seq, archive }));
+            return Ok(Compared::Next(Step::Parts { scan, next_seq, archive }));
         }
         archive.truncate(archive_bytes);
         let theirs = Archived(Bytes::from(archive))
             .map(|envelope| envelope.map(|envelope| (blob_id(&envelope), is_epoch(&envelope))));
         let theirs: Theirs = theirs.collect::<Result<_, _>>().map_err(|_| Contradiction)?;
         let reading = self.read_control();
-        Ok(Some(Step::Control { theirs, reading }))
+        Ok(Compared::Next(Step::Control { theirs, reading }))
     }
 
     fn refuse_snapshot(&mut self, row: &SnapshotRow) {
-        self.forget_candidate();
+        self.forget_candidate(&row.sender, row.seq);
         self.find_once(IntegrityEvent::FalseSnapshot { sender: row.sender, seq: row.seq });
     }
 
     /// It is as this device has it: the newest one counts.
-    pub(super) fn snapshot_verified(&mut self, snapshot: Snapshot) {
-        self.note_covered(&snapshot);
+    fn snapshot_verified(&mut self, snapshot: Snapshot, made_here: bool) {
+        self.note_covered(&snapshot, made_here);
         // Two devices may have made one each: every device ends with the one that covers more.
         let worth = |it: &Snapshot| (it.row.lamport, it.row.sender, it.row.seq);
         if self.snapshot.as_ref().is_none_or(|newest| worth(newest) < worth(&snapshot)) {
@@ -312,11 +361,18 @@ impl Engine {
         self.event(Event::StatusChanged);
     }
 
-    /// The oldest of those that wait does so no more.
-    fn forget_candidate(&mut self) {
-        self.snapshot_check = None;
-        if let Some(row) = self.candidates.pop_front() {
-            self.effects.delete(candidate_key(&row.sender, row.seq));
+    /// It is not what its author said: nobody begins with it.
+    pub(super) fn forget_snapshot(&mut self, manifest: &BlobId) {
+        if self.snapshot.take_if(|snapshot| snapshot.row.blob_id == *manifest).is_some() {
+            self.effects.delete(hot_key(hot::SNAPSHOT, &[]));
+            self.event(Event::StatusChanged);
         }
+    }
+
+    /// One of those that wait does so no more.
+    pub(super) fn forget_candidate(&mut self, sender: &DeviceId, seq: u64) {
+        self.snapshot_check.take_if(|check| (check.row.sender, check.row.seq) == (*sender, seq));
+        self.candidates.retain(|it| !it.is(sender, seq));
+        self.effects.delete(candidate_key(sender, seq));
     }
 }

@@ -14,15 +14,14 @@ use super::Engine;
 use super::comparing::Anchor;
 use super::mirror::Place;
 use super::relay::{Relay, RelayAt};
-use super::rows::{CoveredRow, PastRow};
-use super::snapshots::Snapshot;
+use super::rows::CoveredRow;
 use crate::content::{SeenHash, SeenItem};
 use crate::error::Problem;
 use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
 use crate::io::Now;
-use crate::pairing::SnapshotRef;
-use crate::snapshot::{Floor, Manifest};
+use crate::observed::FoldHash;
+use crate::statement::Vouch;
 
 /// A relay raises a log's floor once an hour; who asks more often is refused.
 const TRUNCATE_EVERY_MS: u64 = 3_600_000;
@@ -71,82 +70,42 @@ impl Relay {
     /// Where what is served begins for this device: a place that it knows, and below which the relay
     /// need not have anything.
     pub(super) fn beginning(&self) -> Anchor {
-        match &self.row.covered {
-            Some(covered) if self.row.floor > 1 => covered.anchor(),
-            _ => Anchor::start(),
+        if self.row.floor <= 1 {
+            return Anchor::start();
         }
+        match (&self.row.covered, &self.row.claimed) {
+            (Some(covered), _) if covered.cursor + 1 >= self.row.floor => covered.anchor(),
+            // Only who began there has made the fold that was claimed its own.
+            (_, Some(claimed)) if claimed.cursor == self.row.jumped_to => claimed.anchor(),
+            (_, Some(claimed)) => Anchor { observed: FoldHash::ZERO, ..claimed.anchor() },
+            (Some(covered), None) => covered.anchor(),
+            (None, None) => Anchor::start(),
+        }
+    }
+
+    /// What snapshots stand for here, compared or not: their heads are as this device has the chains.
+    fn stood_for(&self) -> impl Iterator<Item = &CoveredRow> {
+        [&self.row.covered, &self.row.claimed].into_iter().flatten()
     }
 
     /// Whether it need not have an entry any more: a snapshot stands for it, and the floor was moved.
     pub(super) fn need_not_have(&self, device: &DeviceId, seq: u64) -> bool {
-        self.row.floor > 1 && self.row.covered.as_ref().is_some_and(|covered| covered.covers(device, seq))
+        self.row.floor > 1 && self.stood_for().any(|covered| covered.covers(device, seq))
     }
 
     /// The same of an epoch.
     pub(super) fn need_not_have_epoch(&self, blob_id: &BlobId) -> bool {
-        self.row.floor > 1 && self.row.covered.as_ref().is_some_and(|covered| covered.epochs.contains(blob_id))
+        self.row.floor > 1 && self.stood_for().any(|covered| covered.epochs.contains(blob_id))
     }
 
-    /// Where its floor may stand.
+    /// How far its floor may stand without withholding anything. What only another device could compare
+    /// is no reason to accuse the relay.
     pub(super) fn floor_max(&self) -> u64 {
-        self.row.covered.as_ref().map_or(1, |covered| covered.cursor + 1)
+        self.stood_for().map(|covered| covered.cursor + 1).max().unwrap_or(1)
     }
 }
 
 impl Engine {
-    /// A snapshot is as this device has it: what it stands for at each relay.
-    pub(super) fn note_covered(&mut self, snapshot: &Snapshot) {
-        self.relays.all().for_each(|at| self.note_covered_at(at, snapshot));
-    }
-
-    fn note_covered_at(&mut self, at: RelayAt, snapshot: &Snapshot) {
-        let relay = &self.relays[at];
-        let is_of_log = |floor: &&Floor| {
-            let row = &relay.row;
-            let past = |past: &PastRow| past.timeline == floor.timeline && floor.cursor <= past.to_cursor;
-            Some(floor.relay) == relay.tag() && (floor.timeline == row.timeline || row.past.iter().any(past))
-        };
-        let Some(floor) = snapshot.manifest.floors.iter().find(is_of_log) else { return };
-        let (cursor, blob_id, hash) = (floor.cursor, floor.blob_id, floor.hash);
-        let (row, manifest) = (&snapshot.row, &snapshot.manifest);
-        let (parts, bytes) = (manifest.parts, row.bytes);
-        let wanted = SnapshotRef { sender: row.sender, seq: row.seq, blob_id: row.blob_id, parts, bytes };
-        self.cover(at, Anchor { cursor, blob_id, observed: hash }, manifest, &wanted);
-    }
-
-    /// A snapshot stands for a relay's log up to there.
-    pub(super) fn cover(&mut self, at: RelayAt, end: Anchor, manifest: &Manifest, by: &SnapshotRef) {
-        if self.relays[at].row.covered.as_ref().is_some_and(|covered| covered.cursor >= end.cursor) {
-            return;
-        }
-        let heads = manifest.heads.iter().map(|head| SeenItem {
-            tag: head.device.tag(),
-            seq: head.seq,
-            hash: SeenHash::of(&head.blob_id),
-        });
-        let covered = CoveredRow {
-            cursor: end.cursor,
-            blob_id: end.blob_id,
-            hash: end.observed,
-            heads: heads.collect(),
-            epochs: self.epochs_of(manifest),
-            sender: by.sender,
-            first_seq: by.seq.saturating_sub(by.parts),
-            seq: by.seq,
-            manifest: by.blob_id,
-        };
-        self.relays[at].row.covered = Some(covered);
-        self.relays[at].changed = true;
-    }
-
-    /// The epochs that a snapshot was made in or after.
-    fn epochs_of(&self, manifest: &Manifest) -> Vec<BlobId> {
-        let lineage = self.lineage(&manifest.epoch);
-        let count = usize::try_from(manifest.epochs).unwrap_or(usize::MAX);
-        let known = self.epochs.iter().enumerate();
-        known.filter(|(n, row)| *n < count || lineage.contains(&row.id)).map(|(_, row)| row.blob_id).collect()
-    }
-
     /// Asks relays to raise their floors where it is time.
     pub(super) fn pump_truncation(&mut self, now: Now) {
         for at in self.relays.all() {
@@ -159,7 +118,7 @@ impl Engine {
             let relay = &mut self.relays[at];
             let begins_ms = now.mono_ms.max(relay.truncation.not_before_ms);
             if now.mono_ms >= *relay.truncation.due_ms.get_or_insert(begins_ms + turn_ms) {
-                let below = relay.floor_max();
+                let below = relay.row.covered.as_ref().map_or(1, |covered| covered.cursor + 1);
                 relay.truncation.due_ms = None;
                 relay.truncation.not_before_ms = now.mono_ms + TRUNCATE_EVERY_MS;
                 self.ask_floor(at, below, Asked::Raise);
@@ -210,7 +169,7 @@ impl Engine {
             && self.check_acts().is_ok()
             && relay.truncation.asked.is_none()
             && relay.has_shown(&covered.sender, covered.first_seq, covered.seq)
-            && self.another_has(covered)
+            && self.another_has(at, covered)
             && self.nobody_here_lags(covered)
     }
 
@@ -219,21 +178,30 @@ impl Engine {
         let relay = &self.relays[at];
         let busy = relay.comparison.is_some() || relay.repair.is_some() || relay.recheck.is_some();
         let busy = busy || relay.rechecked.is_some() || relay.row.rebuilding || relay.reset.is_some();
-        self.may_repair(at) && !busy && self.bootstrap.is_none() && self.candidates.is_empty() && !self.is_rotating()
+        self.may_repair(at) && !busy && self.bootstrap.is_none() && !self.is_comparing_snapshot() && !self.is_rotating()
     }
 
-    /// Whether another device has said that it has all that a snapshot stands for, and the snapshot.
-    fn another_has(&self, covered: &CoveredRow) -> bool {
+    /// Whether another device has said that it has all that a snapshot stands for, and the snapshot, and
+    /// vouches for where it ends: its author, or one that has compared that.
+    fn another_has(&self, at: RelayAt, covered: &CoveredRow) -> bool {
+        let Some(relay) = self.relays[at].tag() else { return false };
         let manifest = SeenItem { tag: covered.sender.tag(), seq: covered.seq, hash: SeenHash::of(&covered.manifest) };
-        self.another_has_all_of(covered.heads.iter().cloned(), manifest)
+        let vouched = Vouch { relay, manifest: manifest.hash };
+        let vouches = |device: &DeviceId| *device == covered.sender || self.receipts.vouches(device, &vouched);
+        self.another_has_all_of(covered.heads.iter().cloned(), manifest, vouches)
     }
 
-    /// The same of these heads and this manifest.
-    pub(super) fn another_has_all_of(&self, heads: impl Iterator<Item = SeenItem>, manifest: SeenItem) -> bool {
+    /// The same of these heads and this manifest, of those devices that count.
+    pub(super) fn another_has_all_of(
+        &self,
+        heads: impl Iterator<Item = SeenItem>,
+        manifest: SeenItem,
+        counts: impl Fn(&DeviceId) -> bool,
+    ) -> bool {
         // Its author's own head is behind it.
         let items: Vec<SeenItem> = heads.filter(|head| head.tag != manifest.tag).chain([manifest.clone()]).collect();
         let mut members = self.members.iter().filter(|(device, member)| **device != self.me.device() && !member.paper);
-        members.any(|(device, _)| self.has_all_of(device, &items))
+        members.any(|(device, _)| counts(device) && self.has_all_of(device, &items))
     }
 
     /// Whether every device that is there has what a snapshot stands for: one that reads it just now
@@ -273,13 +241,17 @@ impl Engine {
     /// What a relay need not have counts as if it stood there.
     pub(super) fn stand_on_covered(&mut self, at: RelayAt) {
         let relay = &mut self.relays[at];
-        let Some(covered) = relay.row.covered.clone().filter(|_| relay.row.floor > 1) else { return };
-        for device in self.chains.keys() {
-            if let Some(head) = covered.heads.iter().find(|head| head.tag == device.tag()) {
-                relay.is_there_up_to(*device, head.seq);
-            }
+        if relay.row.floor <= 1 {
+            return;
         }
-        covered.epochs.into_iter().for_each(|epoch| relay.epoch_stands_there(epoch));
+        for covered in relay.stood_for().cloned().collect::<Vec<_>>() {
+            for device in self.chains.keys() {
+                if let Some(head) = covered.heads.iter().find(|head| head.tag == device.tag()) {
+                    relay.is_there_up_to(*device, head.seq);
+                }
+            }
+            covered.epochs.into_iter().for_each(|epoch| relay.epoch_stands_there(epoch));
+        }
     }
 
     /// A relay will not move its floor, now or at all; whether that was asked.
@@ -307,7 +279,7 @@ impl Engine {
         let (floor, floor_max) = (relay.row.floor, relay.floor_max());
         let known = relay.truncation.judged == floor || relay.row.told_floor == floor;
         let waits = relay.truncation.asked.is_some() || known;
-        if floor <= floor_max || waits || !self.is_at_rest(at) || !self.lookups.is_empty() {
+        if floor <= floor_max || waits || !self.is_at_rest(at) || !self.lookups.is_empty() || self.may_be_covered(at) {
             return;
         }
         self.relays[at].truncation.judged = floor;

@@ -202,6 +202,7 @@ mod tests {
                     observed: None,
                     position: 2,
                     sent_at_ms: 1_700_000_000_000,
+                    vouches: List::empty(),
                 };
                 let (session, echo) = (SessionId([6; 16]), vec![SessionId([7; 16])].try_into().expect("one fits"));
                 let whisper = Whisper { sender: me.device(), session, counter: 1, echo, body: WhisperBody::Here {} };

@@ -17,7 +17,7 @@ use zerok_sync_protocol::limits::{SLOT_BYTES_MAX, WHISPER_BYTES_MAX};
 use zerok_sync_protocol::wire::{self, Wire};
 use zerok_sync_protocol::{EnvelopeHeader, EnvelopeType};
 
-pub use receipt::Receipt;
+pub use receipt::{Receipt, Vouch};
 pub use whisper::{ECHO_MAX, SessionId, WHISPER_BODY_BYTES_MAX, Whisper, WhisperBody};
 
 use crate::id::{DeviceId, GroupId};

@@ -12,6 +12,7 @@ use crate::fixtures::{Group, membership};
 use crate::id::SenderTag;
 use crate::keys::{EpochSecret, Membership};
 use crate::observed::ObservedHash;
+use crate::snapshot::FLOORS_MAX;
 
 /// The longest that can be said.
 fn receipt(sender: &Membership) -> Receipt {
@@ -25,6 +26,9 @@ fn receipt(sender: &Membership) -> Receipt {
         observed: Some(observed),
         position: u64::MAX,
         sent_at_ms: u64::MAX,
+        vouches: vec![Vouch { relay: RelayTag([4; 8]), manifest: SeenHash([3; 16]) }; FLOORS_MAX]
+            .try_into()
+            .expect("as many"),
     }
 }
 

@@ -7,7 +7,7 @@ use zerok_sync_protocol::{BlobId, NoisePublicKey, Timeline, wire};
 use crate::content::{Observed, SeenHash, SeenItem};
 use crate::fixtures::{Group, membership};
 use crate::observed::FoldHash;
-use crate::statement::{self, Receipt, SessionId, Statement, Whisper, WhisperBody};
+use crate::statement::{self, Receipt, SessionId, Statement, Vouch, Whisper, WhisperBody};
 
 pub(super) fn vectors() -> Value {
     let group = Group::new(0x67);
@@ -30,6 +30,12 @@ pub(super) fn vectors() -> Value {
         observed: Some(observed),
         position: 1,
         sent_at_ms: 1_700_000_000_000,
+        vouches: vec![Vouch {
+            relay: RelayTag::of(&NoisePublicKey([0x0a; 32])),
+            manifest: SeenHash::of(&BlobId([0xb4; 32])),
+        }]
+        .try_into()
+        .expect("one fits"),
     };
     let whisper = |counter, body| Whisper {
         sender: group.founder.device(),

@@ -6,6 +6,7 @@ mod byzantine;
 mod copies;
 mod delivery;
 mod epochs;
+mod false_floors;
 mod false_snapshots;
 mod false_words;
 mod granted;

@@ -48,6 +48,7 @@ fn receipt_of(world: &World, sender: &Membership, signer: &Membership, seq: u64)
         observed: None,
         position: 0,
         sent_at_ms: u64::MAX,
+        vouches: List::empty(),
     };
     sealed(&keyring, signer, &receipt)
 }

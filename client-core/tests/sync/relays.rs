@@ -9,7 +9,9 @@ use zerok_sync_core::seal::{Sealed, open, seal};
 use zerok_sync_core::{Connection, IntegrityEvent, RelaysError};
 use zerok_sync_protocol::{NoisePublicKey, wire};
 
+use crate::granted::let_in;
 use crate::hostile_members::{append, content};
+use crate::snapshots::{compact, state};
 
 /// What is needed for delays, backoff and a round of repair.
 const SETTLE_MS: u64 = 90_000;
@@ -371,4 +373,52 @@ fn what_one_device_had_read_of_a_removed_one_counts_for_all() {
     assert_eq!(world.texts(0), ["before", "late"]);
     assert_eq!(world.texts(1), ["before", "late"]);
     assert_eq!(world.findings(0), []);
+}
+
+#[test]
+fn who_finds_its_snapshot_at_another_relay_than_was_named_takes_both_to_have_it() {
+    let mut world = world(2);
+    compact(&mut world, 0, b"before");
+    world.advance(SETTLE_MS);
+    let joiner = let_in(&mut world);
+    world.set_up(0, false);
+    world.start(joiner);
+    world.advance(20_000);
+    assert_eq!(state(&mut world, joiner), ["before"], "out of the other relay");
+    world.set_up(0, true);
+    world.advance(60_000);
+    let relays = world.engine(joiner).status().relays;
+    assert!(relays.iter().all(|relay| relay.settled), "{relays:?}");
+}
+
+#[test]
+fn h_honest_who_meets_a_relay_that_went_back_before_the_others_do_waits_for_what_they_tell() {
+    let mut world = world(3);
+    world.crash(2);
+    for text in ["a", "b", "c", "d"] {
+        world.push(0, text);
+        world.settle();
+        world.push(1, text);
+        world.settle();
+    }
+    for device in [0, 1] {
+        world.devices[device].cut_off = true;
+        world.cut(device);
+    }
+    world.roll_back_at(0, 8, false);
+    world.start(2);
+    // Into the places of what was lost.
+    world.push(2, "e");
+    world.advance(5_000);
+    world.cut_from(2, 0, Loss::Everything);
+    world.advance(5_000);
+    assert_eq!(world.findings(2), [], "the end of a session is no verdict");
+    for device in [0, 1] {
+        world.devices[device].cut_off = false;
+    }
+    world.advance(SETTLE_MS);
+    for device in 0..3 {
+        let findings = world.findings(device);
+        assert!(matches!(findings[..], [IntegrityEvent::RolledBack { .. }]), "device {device}: {findings:?}");
+    }
 }

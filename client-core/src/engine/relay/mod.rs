@@ -8,6 +8,7 @@
 //! that a [`RelayAt`] never names another.
 
 mod sending;
+mod shown;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Index, IndexMut};
@@ -31,9 +32,8 @@ use crate::io::{LinkId, RelayAddress};
 use crate::keys::{EpochKeys, EpochSecret};
 use crate::observed::{FoldHash, ObservedHash};
 pub(crate) use sending::{IN_FLIGHT_BYTES_MAX, Lacking, Pushed, Sending, UnexpectedAck};
+use shown::Shown;
 
-/// Cursors whose fold is kept in memory, to compare with what others observed there.
-const FOLDS_MAX: usize = 1_024;
 /// Entries read beyond a hole in their sender's chain that are remembered in a run.
 const READ_AHEAD_MAX: usize = 4_096;
 
@@ -113,10 +113,12 @@ pub(super) struct Relay {
     pub(super) overruled: Option<Overruled>,
     /// Secrets that it handed out and no accepted epoch has: they open envelopes, and prove nothing.
     pub(super) handed_out: Vec<EpochSecret>,
-    /// The folds of the latest cursors, to compare with what others observed.
-    folds: VecDeque<(u64, FoldHash)>,
+    /// The latest cursors, as they were shown in this run.
+    shown: Shown,
     /// What others observed at cursors not read here yet.
     observed_ahead: VecDeque<(DeviceId, u64, ObservedHash)>,
+    /// The floor that was claimed last cannot be compared here.
+    pub(super) claim_judged: bool,
     /// Entries read here beyond a hole in what was read of their sender's chain.
     read_ahead: BTreeSet<(DeviceId, u64)>,
 }
@@ -207,10 +209,19 @@ impl IndexMut<RelayAt> for Relays {
     }
 }
 
+impl ReadRun {
+    /// What was read begins where the rest is known to stand: then it stands there as well.
+    fn join(&mut self) {
+        if self.from_seq > 0 && self.from_seq <= self.there_seq + 1 {
+            self.there_seq = self.there_seq.max(self.to_seq);
+        }
+    }
+}
+
 impl Relay {
     fn new(row: RelayRow) -> Self {
         Self {
-            folds: VecDeque::from([(row.cursor, row.observed)]),
+            shown: Shown::from_here(&row),
             row,
             changed: false,
             dropped: false,
@@ -245,6 +256,7 @@ impl Relay {
             overruled: None,
             handed_out: Vec::new(),
             observed_ahead: VecDeque::new(),
+            claim_judged: false,
             read_ahead: BTreeSet::new(),
         }
     }
@@ -283,46 +295,6 @@ impl Relay {
             Some(blob_id) if !self.row.observed.is_zero() => self.row.observed.fold(cursor, &blob_id),
             _ => FoldHash::ZERO,
         }
-    }
-
-    /// Moves the reading position by one cursor. Who observed something else there?
-    pub(super) fn advance(&mut self, cursor: u64, blob_id: BlobId, observed: FoldHash) -> Vec<DeviceId> {
-        self.row.cursor = cursor;
-        self.row.blob_id_at_cursor = blob_id;
-        self.row.observed = observed;
-        self.changed = true;
-        if let Some(open) = self.session.live() {
-            open.head = open.head.max(cursor);
-        }
-        if self.folds.len() == FOLDS_MAX {
-            self.folds.pop_front();
-        }
-        self.folds.push_back((cursor, observed));
-        let (fold, comparable) = (observed.short(), !observed.is_zero());
-        let mut forked = Vec::new();
-        self.observed_ahead.retain(|(observer, at, hash)| {
-            if *at == cursor && comparable && *hash != fold {
-                forked.push(*observer);
-            }
-            *at > cursor
-        });
-        forked
-    }
-
-    /// Whether another device was shown something else at a cursor; kept for later where this one
-    /// has not read as far.
-    pub(super) fn contradicts(&mut self, observer: DeviceId, cursor: u64, hash: ObservedHash) -> bool {
-        if cursor > self.row.cursor {
-            if self.observed_ahead.len() == FOLDS_MAX {
-                self.observed_ahead.pop_front();
-            }
-            if !self.observed_ahead.contains(&(observer, cursor, hash)) {
-                self.observed_ahead.push_back((observer, cursor, hash));
-            }
-            return false;
-        }
-        let shown = self.folds.iter().rev().find(|(at, _)| *at == cursor);
-        shown.is_some_and(|(_, fold)| !fold.is_zero() && fold.short() != hash)
     }
 
     /// Whether an epoch's envelope was ever read here.
@@ -369,10 +341,7 @@ impl Relay {
         } else if seq > run.to_seq && self.read_ahead.len() < READ_AHEAD_MAX {
             self.read_ahead.insert((sender, seq));
         }
-        // What was read begins where the rest is known to stand: then it stands there as well.
-        if run.from_seq <= run.there_seq + 1 {
-            run.there_seq = run.there_seq.max(run.to_seq);
-        }
+        run.join();
         self.changed = true;
         false
     }
@@ -407,9 +376,7 @@ impl Relay {
         let run = &mut self.row.read[at];
         if seq == run.there_seq + 1 {
             run.there_seq = seq;
-            if run.from_seq <= seq + 1 {
-                run.there_seq = run.there_seq.max(run.to_seq);
-            }
+            run.join();
             self.changed = true;
         }
     }
@@ -419,6 +386,7 @@ impl Relay {
         let at = self.run(device);
         let run = &mut self.row.read[at];
         run.there_seq = run.there_seq.max(seq);
+        run.join();
         self.changed = true;
     }
 
@@ -453,8 +421,28 @@ impl Relay {
 
     /// What was seen in this run of a timeline that has ended says nothing of the next.
     pub(super) fn forget_what_was_shown(&mut self) {
-        self.folds = VecDeque::from([(self.row.cursor, self.row.observed)]);
+        self.shown = Shown::from_here(&self.row);
         self.observed_ahead.clear();
         self.read_ahead.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_to_stand_there_goes_on_with_what_was_read_behind_it() {
+        let address = RelayAddress { url: "http://127.0.0.1:8080".into(), key: None };
+        let mut relay = Relay::new(RelayRow::new(0, address, None));
+        let device = DeviceId([1; 32]);
+        for seq in 5..=9 {
+            relay.read_again(device, seq);
+        }
+        assert_eq!(relay.there_seq(&device), 0, "nothing is known of what stands before");
+        relay.is_there_up_to(device, 3);
+        assert_eq!(relay.there_seq(&device), 3);
+        relay.is_there_up_to(device, 4);
+        assert_eq!(relay.there_seq(&device), 9);
     }
 }

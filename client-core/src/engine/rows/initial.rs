@@ -87,6 +87,7 @@ pub(crate) fn initial_rows(state: InitialState<'_>, store_key: &StoreKey, rng: &
             relay.cursor = start.cursor;
             relay.blob_id_at_cursor = start.blob_id;
             relay.observed = start.hash;
+            relay.jumped_to = start.cursor;
             batch.put(hot_key(hot::START, &[]), wire::encode(&start.snapshot));
         }
         batch.put(relay.row_key(), wire::encode(&relay));

@@ -69,8 +69,12 @@ wire_struct! {
         floor: u64,
         /// One that no snapshot stands for: that was told, and what it withheld put back.
         told_floor: u64,
-        /// What snapshots that are as this device has it stand for there.
+        /// What snapshots that are as this device has it stand for there …
         covered: Option<CoveredRow>,
+        /// … and, by their author's word alone, what a newer one does.
+        claimed: Option<CoveredRow>,
+        /// Up to here this device has not read it: it began behind a snapshot.
+        jumped_to: u64,
     }
 }
 
@@ -221,6 +225,8 @@ impl RelayRow {
             floor: 1,
             told_floor: 0,
             covered: None,
+            claimed: None,
+            jumped_to: 0,
         }
     }
 
