@@ -135,7 +135,7 @@ impl Plan {
         let mut dice = Dice::new(seed, b'q');
         let founders = 2 + dice.index(3);
         let mut plan =
-            Self::draw_with(&mut dice, [12, 2, 1, 2, 1, 3, 2, 1, 1, 1, 1, 2, 1, 5, 0, 1, 1, 1, 3, 2, 1, 3, 0, 0, 0]);
+            Self::draw_with(&mut dice, [12, 2, 1, 2, 1, 3, 2, 1, 1, 1, 1, 2, 1, 5, 0, 1, 1, 1, 3, 2, 1, 3, 2, 0, 0]);
         (plan.founders, plan.devices, plan.relays) = (founders, 5, 2);
         plan.envelope_bytes_max = [8 * 1024, ENVELOPE_BYTES_MAX_DEFAULT][Dice::new(seed, b'e').index(2)];
         plan

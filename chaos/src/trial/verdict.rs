@@ -88,8 +88,11 @@ impl Trial {
             Some(Problem::Revoked | Problem::Left) => true,
             // It got as far as its own removal before that was repeated to the relay.
             Some(Problem::EpochNotOpened) => self.may_be_unknown(),
-            // The log was made again, and knows nothing of older names.
-            Some(Problem::Refused { code: Some(ErrorCode::UnknownLog), .. }) => self.may_be_unknown(),
+            // The log was made again, and knows nothing of older names; who was let in behind a snapshot
+            // and was no member in time has nothing to make it of.
+            Some(Problem::LogGone | Problem::Refused { code: Some(ErrorCode::UnknownLog), .. }) => {
+                self.may_be_unknown()
+            }
             _ => false,
         };
         out && has_reason
@@ -169,6 +172,8 @@ impl Trial {
             findings.retain(|finding| match finding {
                 IntegrityEvent::RolledBack { .. } => !self.rolled_back,
                 IntegrityEvent::Withheld { .. } => !self.expired,
+                // Of who is removed nothing counts behind the end that its remover had read.
+                IntegrityEvent::Quarantined { sender, .. } => !(self.may_be_unknown() && self.doomed.contains(sender)),
                 _ => true,
             });
             if !findings.is_empty() {
