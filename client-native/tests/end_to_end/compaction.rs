@@ -105,8 +105,6 @@ fn the_log_shrinks_to_the_snapshot_and_the_tail_and_who_was_away_goes_on_from_th
     relay = setup.restart(&relay);
     let file = a.home.join("state");
     std::fs::write(&file, &state).unwrap();
-    // Words were seen a moment ago, and read nothing.
-    a.succeed(&["recovery", "create", "--yes"]);
     a.succeed(&["compact", "--file", file.to_str().unwrap()]);
     b.succeed(&["pull"]);
     let status = &b.json(&["status"])[0];
