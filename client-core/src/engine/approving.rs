@@ -82,7 +82,7 @@ impl Engine {
             let relay = &mut self.relays[at];
             relay.row.acked_seq =
                 relay.row.read.iter().find(|run| run.device == me).map_or(0, |run| run.to_seq).min(seq);
-            relay.sending.restart(relay.row.acked_seq);
+            relay.sending.send_behind(relay.row.acked_seq);
             relay.changed = true;
             self.set_problem(at, None);
         }

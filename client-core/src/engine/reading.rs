@@ -296,7 +296,7 @@ impl Engine {
             relay.row.read.iter().find(|run| run.device == me).map_or(0, |run| run.to_seq.max(run.there_seq));
         if read_seq < relay.row.acked_seq && !relay.row.rebuilding {
             relay.row.acked_seq = read_seq;
-            relay.sending.restart(read_seq);
+            relay.sending.send_behind(read_seq);
             relay.changed = true;
         }
     }

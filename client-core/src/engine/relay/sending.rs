@@ -86,6 +86,12 @@ impl Sending {
         *self = Self { next_push: self.next_push, next_seq: acked_seq + 1, ..Self::default() };
     }
 
+    /// Own entries are sent from behind this one, while none of them is on its way. What the session
+    /// has put back stays: its answers and stubs are still to come.
+    pub(crate) fn send_behind(&mut self, acked_seq: u64) {
+        self.next_seq = acked_seq + 1;
+    }
+
     /// Whether another push may be sent now.
     pub(crate) fn may_send(&self, in_flight_bytes_max: usize) -> bool {
         self.in_flight_bytes < in_flight_bytes_max
@@ -184,6 +190,17 @@ mod tests {
         assert_eq!(push.envelopes.iter().map(Bytes::len).collect::<Vec<_>>(), [10, 20]);
         assert!(!push.resume);
         assert_eq!(sending.next_push(&outbox, usize::MAX), None);
+    }
+
+    #[test]
+    fn what_was_put_back_is_still_expected_when_own_entries_are_sent_again() {
+        let (outbox, mut sending) = outbox([sealed(1, 10)]);
+        let blob_id = BlobId([9; 32]);
+        sending.put_back(vec![Lacking { blob_id, envelope: Bytes::from_static(&[9; 10]), entry: None }]);
+        sending.send_behind(0);
+        assert_eq!(sending.next_push(&outbox, usize::MAX).expect("the own one").push, 2);
+        assert_eq!(sending.answered(1, 1), Ok(None));
+        assert!(matches!(sending.shown(&blob_id), Some(Pushed::PutBack { .. })));
     }
 
     #[test]
