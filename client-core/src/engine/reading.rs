@@ -126,6 +126,7 @@ impl Engine {
             }
             EntryItem::Own { blob_id, .. } => {
                 if let Some(envelope) = self.rotation_envelope(&blob_id) {
+                    self.relays[at].sending.shown(&blob_id);
                     return Ok(Item { blob_id: Some(blob_id), envelope: Some(envelope), finding: None, entry: None });
                 }
                 let Some(pushed) = self.relays[at].sending.shown(&blob_id) else {

@@ -112,7 +112,7 @@ impl Engine {
         open.send(&frame);
         open.rotates_unanswered += 1;
         open.resending = Some(Resending::Sent { number });
-        relay.sending.rotation_repeated(epoch.blob_id);
+        relay.sending.rotated(epoch.blob_id);
         true
     }
 

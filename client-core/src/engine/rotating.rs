@@ -283,6 +283,9 @@ impl Engine {
         open.send(&frame);
         open.rotates_unanswered += 1;
         rotation.said = Some((open.link(), Stage::Rotating));
+        // Another relay may show it first: then it is nobody's wish any more when this one does.
+        let blob_id = sealed.blob_id;
+        self.relays[home].sending.rotated(blob_id);
     }
 
     /// The relay takes nothing more of who is to be removed: read up to here.

@@ -130,8 +130,9 @@ impl Sending {
         self.send(None, envelopes, bytes)
     }
 
-    /// A change of keys that the relay had missed: its envelope comes back like what was put back.
-    pub(crate) fn rotation_repeated(&mut self, blob_id: BlobId) {
+    /// A change of keys was sent, for the first time or again: its envelope comes back like what was put
+    /// back.
+    pub(crate) fn rotated(&mut self, blob_id: BlobId) {
         self.pushed.insert(blob_id, Pushed::PutBack { entry: None, epoch: true });
     }
 
