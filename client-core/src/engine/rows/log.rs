@@ -6,8 +6,6 @@ use zerok_sync_protocol::{BlobId, Timeline, wire_enum, wire_struct};
 
 use crate::id::DeviceId;
 use crate::observed::FoldHash;
-#[allow(unused_imports, reason = "a link in the documentation")]
-use crate::store_seal;
 
 wire_struct! {
     /// How far this device has come, whatever the relays.
@@ -140,7 +138,7 @@ wire_enum! {
         0 => Waiting {
             /// Kind of the entry.
             kind: u16,
-            /// [`store_seal`]ed body.
+            /// Body, sealed as in [`crate::store_seal`].
             body: Bytes,
         },
         /// Sealed: these bytes never change again.
