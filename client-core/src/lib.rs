@@ -65,4 +65,5 @@ pub use pairing::{Digits, Joiner, Joining};
 pub use recovery::Recovery;
 pub use recovery::restorer::{RestoreError, Restorer, Restoring};
 pub use recovery::sheet::RecoverySheet;
+pub use recovery::typing::TypedWord;
 pub use recovery::words::{LikelySlip, RecoveryDraft, RecoveryWords, UnknownWord, WordsError};

@@ -6,7 +6,7 @@
 
 use js_sys::{Array, Object, Reflect};
 use wasm_bindgen::prelude::*;
-use zerok_sync_core::{Connection, Event, IntegrityEvent, Recovery, RecoveryDraft, RecoverySheet, Status};
+use zerok_sync_core::{Connection, Event, IntegrityEvent, Recovery, RecoveryDraft, RecoverySheet, Status, TypedWord};
 
 use crate::clock::now;
 use crate::driver::js_bytes;
@@ -105,6 +105,16 @@ pub(crate) fn recovery_draft(draft: &RecoveryDraft, sheet: &RecoverySheet) -> Ob
         ("asked", asked.into()),
         ("text", sheet.text().as_str().into()),
         ("html", sheet.html().as_str().into()),
+    ])
+}
+
+/// `TypedWord`.
+pub(crate) fn typed_word(word: &TypedWord) -> Object {
+    let nearest: Array = word.nearest.iter().copied().map(JsValue::from).collect();
+    object(&[
+        ("typed", word.typed.as_str().into()),
+        ("word", word.listed.map_or(JsValue::UNDEFINED, JsValue::from)),
+        ("nearest", nearest.into()),
     ])
 }
 

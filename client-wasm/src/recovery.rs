@@ -2,11 +2,13 @@
 
 use std::rc::Rc;
 
+use js_sys::Array;
 use wasm_bindgen::prelude::*;
 use zerok_sync_core::io::{Input, RelayAddress};
-use zerok_sync_core::{RecoveryWords, Restorer, Restoring, WordsError};
+use zerok_sync_core::{RecoveryWords, Restorer, Restoring, TypedWord, WordsError};
 
 use crate::clock::now;
+use crate::convert;
 use crate::driver::Driver;
 use crate::engine::{noise_key, secrets, storage_fault};
 use crate::failure::thrown;
@@ -79,6 +81,16 @@ impl CoreRestorer {
 #[wasm_bindgen(js_name = checkWords)]
 pub fn check_words(text: &str) -> Result<(), JsValue> {
     read(text).map(drop)
+}
+
+/// The words of a text that is still being typed: `TypedWord` in `ts/recovery.ts`.
+///
+/// # Errors
+/// `invalid_words` if it is too long to be a sheet.
+#[wasm_bindgen(js_name = typedWords)]
+pub fn typed_words(text: &str) -> Result<Array, JsValue> {
+    let words = TypedWord::all_of(text).map_err(|error| thrown(&error))?;
+    Ok(words.iter().map(convert::typed_word).collect())
 }
 
 fn read(text: &str) -> Result<RecoveryWords, JsValue> {

@@ -577,6 +577,14 @@ scenario("d_rec_01: 24 words bring the group back in another browser when this o
   assert.match(wrong, /^invalid_words: word 7, "abandom".*abandon/);
   assert.equal(await attempt(b, "restore", "abandon ".repeat(23) + "art"), "unknown_words");
   assert.equal((await b.status()).state, "empty");
+  const givenUp = await b.page.evaluate(async (words) => {
+    const stopper = new AbortController();
+    const stop = client.onStatus(({ state }) => state === "open" && stopper.abort());
+    const error = await client.restore(words, { signal: stopper.signal }).catch(({ code }) => code);
+    stop();
+    return [error, client.status.state];
+  }, draft.words);
+  assert.deepEqual(givenUp, ["cancelled", "empty"], "also while the log is read");
   assert.equal(await attempt(b, "restore", draft.words.join("\n").toUpperCase()), undefined);
   await b.follow();
   assert.deepEqual(await b.texts(1), ["kept"]);

@@ -1,139 +1,28 @@
+import { Arrival } from "./arrival.js";
 import type { CoreEvent, KeyRange } from "./bridge.js";
 import { Deferred } from "./deferred.js";
 import { Emitter } from "./emitter.js";
 import { type EntriesOptions, Doorbell, readEntries } from "./entries.js";
 import type { Entry } from "./entry.js";
 import { asZerokError, callCore, ZerokError } from "./error.js";
+import type { ClientEvents } from "./events.js";
 import { type ExportOptions, restoreExport, writeExport } from "./export.js";
 import { init } from "./init.js";
 import { type Invitation, type InviteOptions, PendingInvitation } from "./invitation.js";
 import { lockDatabase } from "./lock.js";
 import { MachineHost } from "./machine-host.js";
 import { openStorage } from "./open-storage.js";
+import type { AddRelayOptions, ClientOptions, GroupOffered, JoinOptions, RestoreOptions } from "./options.js";
 import { type Pushed, Pushes } from "./pushes.js";
 import type { RecoveryDraft } from "./recovery.js";
-import type { GroupStatus, IntegrityFinding, Member, Status } from "./status.js";
+import type { GroupStatus, Member, Status } from "./status.js";
 import { randomBytes, type Storage } from "./storage.js";
 import { Tier } from "./tier.js";
 import { watchForWake } from "./wake.js";
 import { CoreEngine, CoreFormer, CoreJoiner, CoreRestorer, lockRandomBytes, lockStoreKey, unlockStoreKey } from "./zerok_sync_wasm.js";
 
-/** How to open a client. */
-export interface ClientOptions {
-  /** Origin of the relay on which `createGroup` makes a group. */
-  readonly relay: string;
-  /** What this device calls itself towards the group's other devices. */
-  readonly name?: string;
-  /** Names the local database: one group each. Default `default`. */
-  readonly database?: string;
-  /** The relay's Noise key as hex. Needed for plain http to another machine. */
-  readonly relayKey?: string;
-  /** For relays that ask for one before they take a new group. */
-  readonly token?: Uint8Array;
-  /** Opens a database that `setPassphrase` locked; one that is not locked does not look at it. */
-  readonly passphrase?: string;
-  /**
-   * How much of the log is kept in this browser: `own`, what came since the newest snapshot that
-   * another device has as well, or `full`, everything that a relay still serves. Default `own`.
-   */
-  readonly mirror?: "full" | "own";
-  /** Hears of warnings that come up while opening, too. */
-  readonly onWarning?: (warning: Warning) => void;
-}
-
-/** Something the app's user may want to know, though the client goes on. */
-export interface Warning {
-  /** `memory_only`: the browser gives no database, everything is gone with the page. */
-  readonly code: "memory_only";
-  readonly message: string;
-}
-
-/** A relay that is to carry the group's log as well. */
-export interface AddRelayOptions {
-  /** Its Noise key as hex. Needed for plain http to another machine. */
-  readonly key?: string;
-  /** For relays that ask for one before they take a new group. */
-  readonly token?: Uint8Array;
-  /** Makes it the home relay, which orders changes of keys. */
-  readonly home?: boolean;
-  /** How long it may take to be met. Default a minute. */
-  readonly timeoutMs?: number;
-}
-
-/** How to join. */
-export interface JoinOptions {
-  /** Gets the two digits to show: the person at the inviting device types them. */
-  readonly onDigits?: (digits: string) => void;
-  /**
-   * Asks this device's person whether this is the group they mean; nothing is stored before it
-   * resolved to `true`. Without it, whatever group the invitation leads to is joined.
-   */
-  readonly onConfirm?: (group: GroupOffered) => Promise<boolean> | boolean;
-  /**
-   * This client has a group in which it is alone, or which it has left: join from there, and bring
-   * along what this device wrote, as new entries of its own in their order. Until it has joined, the
-   * group stays as it is, and it is back if joining fails.
-   */
-  readonly bringData?: boolean;
-  /** Gives up. */
-  readonly signal?: AbortSignal;
-}
-
-/** How to restore. */
-export interface RestoreOptions {
-  /** Gives up. */
-  readonly signal?: AbortSignal;
-}
-
-/** Whose group a device is about to join. */
-export interface GroupOffered {
-  /** What the inviting device calls itself. Untrusted text. */
-  readonly inviter: string;
-  /** Origin of the relay that keeps the group's log. */
-  readonly relay: string;
-  /** The names of the group's devices. */
-  readonly members: readonly string[];
-}
-
-/** What `Client.on` can listen to. */
-export interface ClientEvents {
-  /** Something in `status` changed. */
-  status: Status;
-  /** A device became a member. */
-  member: Pick<Member, "device" | "name">;
-  /** A device is no member any more. */
-  removed: Pick<Member, "device" | "name">;
-  /** Another device that is there said something, which is stored nowhere: see `whisper`. */
-  whisper: Whisper;
-  /** The log has outgrown its snapshot: `compact` makes it shorter for whoever joins. */
-  compact: CompactionAdvice;
-  /**
-   * This device was away for longer than a relay keeps the log: the entry at this position is a
-   * snapshot, which replaces the app's state. What it does not hold comes behind it.
-   */
-  reset: { readonly position: number };
-  /** A relay or a member did something an honest one does not do. */
-  integrity: IntegrityFinding;
-  warning: Warning;
-}
-
-/** Something that another device said to whoever is there. */
-export interface Whisper {
-  /** Who said it: its identity in this group, as hex. */
-  readonly device: string;
-  readonly data: Uint8Array;
-}
-
 /** Bytes of rows that are read at a time while entries are brought along. */
 const BRING_BYTES = 1024 * 1024;
-
-/** Why a snapshot is worth making. */
-export interface CompactionAdvice {
-  /** Bytes that came since the last one. */
-  readonly logBytes: number;
-  /** Bytes of that. */
-  readonly snapshotBytes: number;
-}
 
 /** Ten minutes: a relay keeps no invitation longer. */
 const INVITE_TTL_MS = 600_000;
@@ -145,13 +34,6 @@ interface OpenGroup {
   readonly pushes: Pushes;
   readonly processed: Tier;
   readonly doorbell: Doorbell;
-}
-
-/** A join under way. */
-interface Joining {
-  readonly core: CoreJoiner;
-  readonly host: MachineHost<CoreJoiner>;
-  readonly joined: Deferred<void>;
 }
 
 /**
@@ -176,8 +58,7 @@ export class Client {
   #state: Status["state"] = "empty";
   #stoppedBy: ZerokError | undefined;
   #group: OpenGroup | undefined;
-  #joining: Joining | undefined;
-  #restoring: Deferred<void> | undefined;
+  #arrival: Arrival<CoreJoiner> | Arrival<CoreRestorer> | undefined;
   #invitation: PendingInvitation | undefined;
 
   private constructor(options: ClientOptions, storage: Storage, unlock: () => void) {
@@ -189,7 +70,7 @@ export class Client {
     this.#unlock = unlock;
     this.#stopWatching = watchForWake(() => {
       this.#group?.host.wake();
-      this.#joining?.host.wake();
+      this.#arrival?.wake();
     });
     if (options.onWarning !== undefined) this.on("warning", options.onWarning);
   }
@@ -268,51 +149,31 @@ export class Client {
     if (bringData) await this.#leaveForAnother();
     else this.#expectEmpty();
     this.#enter("joining");
-    const joined = new Deferred<void>();
-    const host = new MachineHost<CoreJoiner>(
-      this.#storage,
-      (events) => {
-        for (const event of events) {
-          if (event.type === "show_digits") onDigits?.(event.digits);
-          if (event.type === "confirm_join") void ask(event);
-          if (event.type === "joined") joined.resolve();
-          if (event.type === "join_failed" || event.type === "storage_failed") {
-            joined.reject(ZerokError.from(event.failure));
-          }
-        }
-      },
-      (error) => joined.reject(error),
-    );
-    const cancel = () => this.#joining?.core.cancel();
     const ask = async ({ inviter, relay, members }: GroupOffered) => {
       let confirmed: boolean;
       try {
         confirmed = onConfirm === undefined || (await onConfirm({ inviter, relay, members })) === true;
       } catch (error) {
-        joined.reject(error instanceof Error ? error : asZerokError(error));
+        joining?.fail(error instanceof Error ? error : asZerokError(error));
         confirmed = false;
       }
-      // By then it may be over: the invitation expired, or was taken back.
-      const core = this.#joining?.core;
-      if (confirmed) core?.confirm();
-      else core?.cancel();
+      joining?.answer((joiner) => (confirmed ? joiner.confirm() : joiner.cancel()));
     };
+    let joining: Arrival<CoreJoiner> | undefined;
     try {
-      signal?.throwIfAborted();
       const { relayKey } = this.#options;
       const relay = originOf(this.#options.relay);
-      const storeKey = this.#storeKey;
-      const joiner = callCore(() =>
-        CoreJoiner.open(host, storeKey, randomBytes(32), codeOrLink, relay, relayKey, this.#deviceName, bringData),
+      this.#arrival = joining = new Arrival(
+        this.#storage,
+        (host) => CoreJoiner.open(host, this.#storeKey, randomBytes(32), codeOrLink, relay, relayKey, this.#deviceName, bringData),
+        (event) => {
+          if (event.type === "show_digits") onDigits?.(event.digits);
+          if (event.type === "confirm_join") void ask(event);
+        },
       );
-      this.#joining = { core: host.attach(joiner), host, joined };
-      signal?.addEventListener("abort", cancel);
-      host.tick();
-      await joined.promise;
-      host.stop();
+      await joining.run(signal);
       await this.#openNewGroup();
     } catch (error) {
-      host.stop();
       const thrown = this.#backToEmpty(error);
       if (bringData && this.#state === "empty") {
         this.#storage.replaceNext(false);
@@ -320,8 +181,7 @@ export class Client {
       }
       throw thrown;
     } finally {
-      signal?.removeEventListener("abort", cancel);
-      this.#joining = undefined;
+      this.#arrival = undefined;
     }
   }
 
@@ -493,44 +353,22 @@ export class Client {
     this.#expectEmpty();
     this.#enter("joining");
     const text = typeof words === "string" ? words : words.join(" ");
-    const restored = new Deferred<void>();
-    const host = new MachineHost<CoreRestorer>(
-      this.#storage,
-      (events) => {
-        for (const event of events) {
-          if (event.type === "restored") restored.resolve();
-          if (event.type === "restore_failed" || event.type === "storage_failed") {
-            restored.reject(ZerokError.from(event.failure));
-          }
-        }
-      },
-      (error) => restored.reject(error),
-    );
-    let restorer: CoreRestorer | undefined;
-    const cancel = () => restorer?.cancel();
     try {
-      signal?.throwIfAborted();
       const { relayKey } = this.#options;
       const relay = originOf(this.#options.relay);
-      const opened = callCore(() =>
+      const restoring = new Arrival(this.#storage, (host) =>
         CoreRestorer.open(host, this.#storeKey, randomBytes(32), text, relay, relayKey, this.#deviceName),
       );
-      restorer = host.attach(opened);
-      this.#restoring = restored;
-      signal?.addEventListener("abort", cancel);
-      host.tick();
-      await restored.promise;
-      host.stop();
+      this.#arrival = restoring;
+      await restoring.run(signal);
       await this.#openNewGroup();
     } catch (error) {
-      host.stop();
       throw this.#backToEmpty(error);
     } finally {
-      signal?.removeEventListener("abort", cancel);
-      this.#restoring = undefined;
+      this.#arrival = undefined;
     }
     try {
-      await this.#until(() => callCore(() => this.#openOrThrow().core.restored()));
+      await this.#until(() => callCore(() => this.#openOrThrow().core.restored()), signal);
     } catch (error) {
       await this.#forgetGroup();
       throw asZerokError(error);
@@ -638,8 +476,9 @@ export class Client {
   }
 
   /** Waits for a status of the group; what the relay says against this device ends the wait. */
-  #until(reached: (status: GroupStatus) => boolean): Promise<void> {
+  #until(reached: (status: GroupStatus) => boolean, signal?: AbortSignal): Promise<void> {
     const done = new Deferred<void>();
+    const cancel = () => done.reject(new ZerokError("cancelled", "cancelled"));
     const look = () => {
       const group = this.#groupStatus();
       let ended: boolean;
@@ -653,8 +492,13 @@ export class Client {
       else if (group.problem?.code === "revoked" || group.problem?.code === "left") done.reject(group.problem);
     };
     const stop = this.on("status", look);
+    signal?.addEventListener("abort", cancel);
+    if (signal?.aborted) cancel();
     look();
-    return done.promise.finally(stop);
+    return done.promise.finally(() => {
+      signal?.removeEventListener("abort", cancel);
+      stop();
+    });
   }
 
   /**
@@ -909,8 +753,7 @@ export class Client {
     group?.pushes.end(error);
     group?.processed.refuseAll(error);
     this.#invitation?.fail(error);
-    this.#joining?.joined.reject(error);
-    this.#restoring?.reject(error);
+    this.#arrival?.fail(error);
     this.#enter(state);
   }
 

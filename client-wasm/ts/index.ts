@@ -5,26 +5,17 @@
  * @module
  */
 
-export {
-  type AddRelayOptions,
-  Client,
-  type ClientEvents,
-  type ClientOptions,
-  type GroupOffered,
-  type JoinOptions,
-  type RestoreOptions,
-  type Warning,
-  type Whisper,
-} from "./client.js";
-export type { CompactionAdvice } from "./client.js";
+export { Client } from "./client.js";
 export type { EntriesOptions } from "./entries.js";
 export type { Entry } from "./entry.js";
+export type { ClientEvents, CompactionAdvice, Warning, Whisper } from "./events.js";
 export { type ExportOptions, readExport } from "./export.js";
 export { ZerokError, type ZerokErrorCode } from "./error.js";
 export { init, type WasmSource } from "./init.js";
 export type { Invitation, InvitedDevice, InviteOptions, WaitingJoiner } from "./invitation.js";
 export { type InviteText, readInvite } from "./invite-text.js";
+export type { AddRelayOptions, ClientOptions, GroupOffered, JoinOptions, RestoreOptions } from "./options.js";
 export type { Durability, Pushed } from "./pushes.js";
 export type { QrCode } from "./qr.js";
-export { checkRecoveryWords, type RecoveryDraft } from "./recovery.js";
+export { checkRecoveryWords, type RecoveryDraft, type TypedWord, typedRecoveryWords } from "./recovery.js";
 export type { Connection, GrantedDevice, GroupStatus, IntegrityFinding, Member, RelayStatus, Status, StorageKind } from "./status.js";

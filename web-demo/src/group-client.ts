@@ -1,26 +1,31 @@
-// This browser's one client: opened again whenever the device is to have another name.
+// This browser's one client: opened again whenever the device is to have another name, or looks for
+// its group at another relay.
 
-import { Client, type ZerokError } from "@0k-sync/client";
+import { Client, type ClientOptions, type ZerokError } from "@0k-sync/client";
 
 import { loadDeviceName, saveDeviceName } from "./device-name.ts";
 
-/** The relay that serves this page is the one on which this page makes groups. */
-const RELAY = location.origin;
 const DATABASE = "notes";
 
-let current: { readonly client: Client; readonly name: string } | undefined;
+/** Where a device that is in no group looks for one. */
+export type Place = Pick<ClientOptions, "relay" | "relayKey">;
+
+/** The relay that serves this page is the one on which this page makes groups. */
+const HERE: Place = { relay: location.origin };
+
+let current: { readonly client: Client; readonly name: string; readonly place: Place } | undefined;
 
 /** Opens the client under the last used name. */
 export function openClient(onWarning: (message: string) => void): Promise<Client> {
-  return open(loadDeviceName(), onWarning);
+  return open(loadDeviceName(), HERE, onWarning);
 }
 
-/** The client under this name; only for a device that is in no group yet. */
-export async function renamedClient(name: string, onWarning: (message: string) => void): Promise<Client> {
-  if (current?.name === name) return current.client;
+/** The client under this name, at this relay; only for a device that is in no group yet. */
+export async function newcomer(name: string, onWarning: (message: string) => void, place: Place = HERE): Promise<Client> {
+  if (current?.name === name && current.place === place) return current.client;
   saveDeviceName(name);
   await current?.client.close();
-  return open(name, onWarning);
+  return open(name, place, onWarning);
 }
 
 /** The client that is open now. */
@@ -33,13 +38,13 @@ export function isOpenElsewhere(error: unknown): boolean {
   return error instanceof Error && (error as Partial<ZerokError>).code === "database_in_use";
 }
 
-async function open(name: string, onWarning: (message: string) => void): Promise<Client> {
+async function open(name: string, place: Place, onWarning: (message: string) => void): Promise<Client> {
   const client = await Client.open({
-    relay: RELAY,
+    ...place,
     database: DATABASE,
     name,
     onWarning: ({ message }) => onWarning(message),
   });
-  current = { client, name };
+  current = { client, name, place };
   return client;
 }

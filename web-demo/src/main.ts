@@ -3,11 +3,12 @@
 import { type Client, readInvite } from "@0k-sync/client";
 
 import { announce, button, byId, el, sentence } from "./dom.ts";
-import { currentClient, isOpenElsewhere, openClient, renamedClient } from "./group-client.ts";
+import { currentClient, isOpenElsewhere, newcomer, openClient } from "./group-client.ts";
 import { forgetOpenedLink, openedLink } from "./invite-fragment.ts";
 import { showConnection } from "./views/connection.ts";
 import { groupView } from "./views/group.ts";
 import { confirmJoin } from "./views/join.ts";
+import { restoreFromWords } from "./views/restore.ts";
 import { welcome } from "./views/welcome.ts";
 
 const main = byId("main");
@@ -52,11 +53,12 @@ function showWelcome(): void {
   showScreen(
     welcome({
       create: async (name) => {
-        const client = await renamedClient(name, announce);
+        const client = await newcomer(name, announce);
         await client.createGroup();
         showGroup(client);
       },
       join: showJoin,
+      restore: showRestore,
     }),
   );
 }
@@ -65,7 +67,7 @@ function showJoin(invite: string, relay: string): void {
   showScreen(
     confirmJoin(relay, {
       join: async (name, { onDigits, onConfirm, signal }) => {
-        const client = await renamedClient(name, announce);
+        const client = await newcomer(name, announce);
         await client.join(invite, { onDigits, onConfirm, signal });
         forgetOpenedLink();
         showGroup(client);
@@ -79,8 +81,22 @@ function showJoin(invite: string, relay: string): void {
   );
 }
 
-function showGroup(client: Client): void {
-  const view = groupView(client);
+function showRestore(): void {
+  showScreen(
+    restoreFromWords({
+      restore: async (name, words, place, signal) => {
+        const client = await newcomer(name, announce, place);
+        await client.restore(words, { signal });
+        showGroup(client, true);
+        announce("Your notes are back.");
+      },
+      leave: showWelcome,
+    }),
+  );
+}
+
+function showGroup(client: Client, isRestored = false): void {
+  const view = groupView(client, isRestored);
   const connection = byId("connection");
   showScreen(view.element);
   const show = () => {

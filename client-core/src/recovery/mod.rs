@@ -1,9 +1,10 @@
 //! Recovery without an account: 24 words on paper that are a device of the group.
 //!
-//! [`words`] turns entropy into words and what people type back into entropy; [`anchor`] is what the
-//! paper's slot at a relay holds, sealed under the words: the trust root of a restore; [`sheet`]
-//! prints both words and relays; [`restorer`] is a fresh machine from the words to a stored
-//! membership. Enrolling the paper is the engine's (`engine/recovering.rs`).
+//! [`words`] turns entropy into words and what people type back into entropy, [`typing`] looks at
+//! what they have typed so far; [`anchor`] is what the paper's slot at a relay holds, sealed under
+//! the words: the trust root of a restore; [`sheet`] prints both words and relays; [`restorer`] is a
+//! fresh machine from the words to a stored membership. Enrolling the paper is the engine's
+//! (`engine/recovering.rs`).
 //!
 //! Invariants: the words are the paper's membership seed and nothing else is derived from them but
 //! the anchor's key; nothing of a relay's is believed before an anchor opened; words are wiped on
@@ -14,6 +15,7 @@ pub mod anchor;
 pub(crate) mod fuzzing;
 pub mod restorer;
 pub mod sheet;
+pub mod typing;
 #[cfg(any(test, feature = "vectors"))]
 pub(crate) mod vectors;
 pub mod words;

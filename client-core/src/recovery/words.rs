@@ -225,14 +225,14 @@ impl FromStr for RecoveryWords {
 }
 
 /// The words in what was typed: numbers, dots and frames of a sheet are no words.
-fn typed_words(text: &str) -> impl Iterator<Item = String> {
+pub(super) fn typed_words(text: &str) -> impl Iterator<Item = String> {
     text.split(|c: char| c.is_whitespace() || c == ',')
         .map(|word| word.trim_matches(|c: char| !c.is_alphabetic()).to_ascii_lowercase())
         .filter(|word| !word.is_empty())
 }
 
 /// A word's place in the list, from the whole word or from its first four letters on.
-fn index_of(word: &str) -> Option<usize> {
+pub(super) fn index_of(word: &str) -> Option<usize> {
     let list = all_words();
     if let Some(index) = list.iter().position(|listed| *listed == word) {
         return Some(index);
@@ -241,12 +241,12 @@ fn index_of(word: &str) -> Option<usize> {
     list.iter().position(begins)
 }
 
-fn word_at(index: usize) -> Option<&'static str> {
+pub(super) fn word_at(index: usize) -> Option<&'static str> {
     all_words().get(index).copied()
 }
 
 /// Words of the list that `word` may have been.
-fn nearest(word: &str) -> Vec<&'static str> {
+pub(super) fn nearest(word: &str) -> Vec<&'static str> {
     let list = all_words().iter();
     let close = list.filter(|listed| listed.len().abs_diff(word.len()) <= DISTANCE_MAX);
     let mut near: Vec<_> = close

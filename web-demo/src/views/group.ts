@@ -1,13 +1,13 @@
 // The main screen: the notes, the devices that share them, and what the relay has of it.
 
-import type { Client, Entry, Member, Status } from "@0k-sync/client";
+import type { Client, Entry, Status } from "@0k-sync/client";
 
-import { announce, button, el, sentence } from "../dom.ts";
+import { announce, el, sentence } from "../dom.ts";
 import { type Change, decodeChange, encodeChange } from "../note-blob.ts";
 import { type Note, Notes } from "../notes.ts";
 import { loadWaiting, saveWaiting } from "../waiting-store.ts";
 import { problemOf } from "./connection.ts";
-import { inviteDevice } from "./invite.ts";
+import { devicesPanel, sameMembers } from "./devices.ts";
 import { noteList } from "./note-list.ts";
 import { relayPanel } from "./relay-panel.ts";
 
@@ -16,7 +16,8 @@ export interface GroupView {
   readonly show: (status: Status) => void;
 }
 
-export function groupView(client: Client): GroupView {
+/** `isRestored`: it was just brought back from recovery words. */
+export function groupView(client: Client, isRestored: boolean): GroupView {
   const notes = new Notes();
   let members = client.members;
   const list = noteList({
@@ -24,7 +25,7 @@ export function groupView(client: Client): GroupView {
     remove: (id) => void push({ kind: "remove", id }).catch((error: unknown) => announce(sentence(error))),
   });
   const panel = relayPanel();
-  const devices = el("ul", { class: "members", "aria-label": "Devices" });
+  const devices = devicesPanel(client, isRestored);
   const problem = el("p", { class: "card problem", role: "alert", hidden: true });
 
   const nameOf = ({ sender }: Note) => {
@@ -71,9 +72,9 @@ export function groupView(client: Client): GroupView {
   }
 
   const show = (status: Status) => {
+    devices.show(status);
     if (status.group !== undefined && !sameMembers(members, status.group.members)) {
       members = status.group.members;
-      devices.replaceChildren(...members.map(memberItem));
       showNotes();
     }
     const text = problemOf(status) ?? "";
@@ -82,34 +83,21 @@ export function groupView(client: Client): GroupView {
   };
 
   for (const { change, at } of loadWaiting()) notes.applyOwn(change, at);
-  devices.replaceChildren(...members.map(memberItem));
   showNotes();
   follow().catch((error: unknown) => announce(sentence(error)));
-  const invite = button("Add a device", "primary", () => void inviteDevice(client));
   const element = el(
     "div",
     { class: "group" },
     el("h1", { class: "hidden" }, "Your notes"),
     problem,
+    devices.nag,
     list.element,
     el(
       "div",
       { class: "side" },
-      el("section", { class: "card", "aria-labelledby": "devices-title" }, el("h2", { id: "devices-title" }, "Devices"), devices, invite),
+      devices.element,
       panel.element,
     ),
   );
   return { element, show };
-}
-
-function memberItem({ name, own, device }: Member): HTMLElement {
-  const short = el("code", { class: "quiet", title: "The beginning of the device's public key in this group" }, device.slice(0, 8));
-  return el("li", {}, el("span", {}, name, own ? el("span", { class: "quiet" }, " (this device)") : ""), short);
-}
-
-function sameMembers(left: readonly Member[], right: readonly Member[]): boolean {
-  return (
-    left.length === right.length &&
-    left.every(({ device, name }, index) => right[index]?.device === device && right[index].name === name)
-  );
 }

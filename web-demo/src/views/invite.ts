@@ -3,6 +3,7 @@
 
 import type { Client, Invitation, InvitedDevice, WaitingJoiner } from "@0k-sync/client";
 
+import { type Dialog, openDialog } from "../dialog.ts";
 import { announce, button, el, sentence } from "../dom.ts";
 import { pageAddress } from "../invite-fragment.ts";
 import { drawQrCode } from "../qr.ts";
@@ -11,46 +12,33 @@ type Kind = Invitation["kind"];
 
 /** Opens the dialog and sees the invitation through. */
 export async function inviteDevice(client: Client): Promise<void> {
-  const body = el("div", { class: "dialog-body", "aria-live": "polite" });
-  const close = button("Cancel", "plain", () => dialog.close());
-  const dialog = el(
-    "dialog",
-    { "aria-labelledby": "invite-title" },
-    el("h2", { id: "invite-title" }, "Add a device"),
-    body,
-    el("div", { class: "row end" }, close),
-  );
+  const dialog = openDialog("Add a device");
   // One invitation is open at a time: asking for the other kind takes this one back.
   let stopper = new AbortController();
-  dialog.addEventListener("close", () => {
-    stopper.abort();
-    dialog.remove();
-  });
-  document.body.append(dialog);
-  dialog.showModal();
+  dialog.closed.addEventListener("abort", () => stopper.abort());
 
   async function offer(kind: Kind): Promise<void> {
     const { signal } = (stopper = new AbortController());
-    body.replaceChildren(el("p", {}, "Asking the relay for a meeting place …"));
+    dialog.show(el("p", {}, "Asking the relay for a meeting place …"));
     try {
       const invitation = await client.invite({
         kind,
         baseUrl: pageAddress(),
         signal,
-        onJoiner: (joiner) => ask(body, joiner, signal),
+        onJoiner: (joiner) => ask(dialog, joiner, signal),
       });
       const change = button(kind === "link" ? "Use a code instead" : "Use a link instead", "plain", () => {
         stopper.abort();
         void invitation.done.catch(() => offer(kind === "link" ? "code" : "link"));
       });
-      body.replaceChildren(...(kind === "link" ? linkToShow(invitation) : codeToShow(invitation)), change);
+      dialog.show(...(kind === "link" ? linkToShow(invitation) : codeToShow(invitation)), change);
       welcomeIn(await invitation.done);
       dialog.close();
     } catch (error) {
       // Taken back by the person: there is nobody left to tell.
       if (signal.aborted) return;
-      body.replaceChildren(el("p", { class: "problem", role: "alert" }, sentence(error)));
-      close.textContent = "Close";
+      dialog.show(el("p", { class: "problem", role: "alert" }, sentence(error)));
+      dialog.leaveBy("Close");
     }
   }
   await offer("link");
@@ -93,7 +81,7 @@ function codeToShow({ text }: Invitation): readonly HTMLElement[] {
 }
 
 /** Resolves to the digits that the person types, or to nothing if the device is turned away. */
-function ask(body: HTMLElement, { name, entries, members }: WaitingJoiner, signal: AbortSignal): Promise<string | undefined> {
+function ask(dialog: Dialog, { name, entries, members }: WaitingJoiner, signal: AbortSignal): Promise<string | undefined> {
   return new Promise((resolve) => {
     const field = el("input", {
       id: "digits",
@@ -106,7 +94,7 @@ function ask(body: HTMLElement, { name, entries, members }: WaitingJoiner, signa
       required: true,
     });
     const answer = (digits: string | undefined) => {
-      body.replaceChildren(el("p", {}, digits === undefined ? `${name} was turned away.` : `Handing the group's keys to ${name} …`));
+      dialog.show(el("p", {}, digits === undefined ? `${name} was turned away.` : `Handing the group's keys to ${name} …`));
       resolve(digits);
     };
     signal.addEventListener("abort", () => resolve(undefined), { once: true });
@@ -127,7 +115,7 @@ function ask(body: HTMLElement, { name, entries, members }: WaitingJoiner, signa
       answer(field.value);
     });
     const notes = entries === 1 ? "1 entry" : `${entries} entries`;
-    body.replaceChildren(
+    dialog.show(
       el("p", {}, el("strong", {}, name), " wants to join."),
       el("p", {}, `It would get the group's keys: it could read ${notes}, and all that ${members.join(", ")} and others write from now on.`),
       form,

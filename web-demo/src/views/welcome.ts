@@ -1,4 +1,4 @@
-// The first screen: what this is, and the two ways to begin.
+// The first screen: what this is, and the ways to begin.
 
 import { readInvite } from "@0k-sync/client";
 
@@ -10,6 +10,8 @@ export interface WelcomeActions {
   readonly create: (deviceName: string) => Promise<void>;
   /** Goes on to joining with a link or code that has been looked at. */
   readonly join: (invite: string, relay: string, deviceName: string) => void;
+  /** Goes on to bringing a group back from its recovery words. */
+  readonly restore: () => void;
 }
 
 export function welcome(actions: WelcomeActions): HTMLElement {
@@ -60,6 +62,12 @@ export function welcome(actions: WelcomeActions): HTMLElement {
     create,
     problem,
     form,
+    el(
+      "div",
+      { class: "join-form" },
+      el("p", {}, "Are all devices gone that you had your notes on?"),
+      el("div", { class: "row" }, button("I have 24 words", "plain", actions.restore)),
+    ),
   );
 }
 

@@ -1,0 +1,47 @@
+// What a client tells an app that listens: see `Client.on`.
+
+import type { IntegrityFinding, Member, Status } from "./status.js";
+
+/** What `Client.on` can listen to. */
+export interface ClientEvents {
+  /** Something in `status` changed. */
+  status: Status;
+  /** A device became a member. */
+  member: Pick<Member, "device" | "name">;
+  /** A device is no member any more. */
+  removed: Pick<Member, "device" | "name">;
+  /** Another device that is there said something, which is stored nowhere: see `whisper`. */
+  whisper: Whisper;
+  /** The log has outgrown its snapshot: `compact` makes it shorter for whoever joins. */
+  compact: CompactionAdvice;
+  /**
+   * This device was away for longer than a relay keeps the log: the entry at this position is a
+   * snapshot, which replaces the app's state. What it does not hold comes behind it.
+   */
+  reset: { readonly position: number };
+  /** A relay or a member did something an honest one does not do. */
+  integrity: IntegrityFinding;
+  warning: Warning;
+}
+
+/** Something the app's user may want to know, though the client goes on. */
+export interface Warning {
+  /** `memory_only`: the browser gives no database, everything is gone with the page. */
+  readonly code: "memory_only";
+  readonly message: string;
+}
+
+/** Something that another device said to whoever is there. */
+export interface Whisper {
+  /** Who said it: its identity in this group, as hex. */
+  readonly device: string;
+  readonly data: Uint8Array;
+}
+
+/** Why a snapshot is worth making. */
+export interface CompactionAdvice {
+  /** Bytes that came since the last one. */
+  readonly logBytes: number;
+  /** Bytes of that. */
+  readonly snapshotBytes: number;
+}
