@@ -22,6 +22,7 @@ declare global {
   const codeOrLink: string;
   const readExport: typeof zerok.readExport;
   const checkRecoveryWords: typeof zerok.checkRecoveryWords;
+  const typedRecoveryWords: typeof zerok.typedRecoveryWords;
   const input: HTMLInputElement;
   const file: Blob;
   const blob: Uint8Array;

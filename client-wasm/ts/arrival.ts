@@ -1,15 +1,19 @@
 import type { CoreEvent, Host } from "./bridge.js";
 import { Deferred } from "./deferred.js";
 import { callCore, ZerokError } from "./error.js";
-import { MachineHost } from "./machine-host.js";
+import { type Machine, MachineHost } from "./machine-host.js";
 import type { Storage } from "./storage.js";
-import type { CoreJoiner, CoreRestorer } from "./zerok_sync_wasm.js";
+
+/** A machine that can be told to give up. */
+interface Comer extends Machine {
+  cancel(): void;
+}
 
 /**
  * A device on its way into a group, by an invitation or by recovery words: a machine in wasm that
  * runs once, until storage holds the group or it failed.
  */
-export class Arrival<M extends CoreJoiner | CoreRestorer> {
+export class Arrival<M extends Comer> {
   readonly #host: MachineHost<M>;
   readonly #machine: M;
   readonly #arrived = new Deferred<void>();

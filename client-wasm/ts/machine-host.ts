@@ -2,8 +2,8 @@ import type { CoreEvent, Host, Rows } from "./bridge.js";
 import { asZerokError, type ZerokError } from "./error.js";
 import type { Storage } from "./storage.js";
 
-/** What the engine and the joiner have in common, as seen from here. */
-interface Machine {
+/** What the machines have in common, as seen from here. */
+export interface Machine {
   tick(): void;
   wake(): void;
   committed(id: number): void;
