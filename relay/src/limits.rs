@@ -51,6 +51,10 @@ pub const COMMIT_PACE: Duration = Duration::from_millis(2);
 /// Appends in the batch before from which on much comes. Fewer may all be one device that waits for
 /// each answer, and would get it later for nothing.
 pub const COMMIT_SIBLINGS: usize = 3;
+/// Batches in a run, of which the first waits for a whole pace and so learns how many appends come
+/// in one. A larger share of such batches would slow devices that wait for each answer; a smaller one
+/// would be long in noticing that more devices push than before.
+pub const COMMIT_RUN: usize = 64;
 /// Bytes that rotations may take beyond a log's quota: a full log must not keep a device from being
 /// removed. A rotation of 65 devices takes less than 100 KiB; without an end to it a member could
 /// fill the disk by rotating.

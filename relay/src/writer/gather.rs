@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use zerok_sync_protocol::NoisePublicKey;
 
 use super::{Job, PendingAppend};
-use crate::limits::{COMMIT_BYTES_MAX, COMMIT_ENVELOPES_MAX, COMMIT_NOTES_MAX, COMMIT_SIBLINGS};
+use crate::limits::{COMMIT_BYTES_MAX, COMMIT_ENVELOPES_MAX, COMMIT_NOTES_MAX, COMMIT_RUN, COMMIT_SIBLINGS};
 use crate::metrics::Metrics;
 use crate::store::{DeviceNote, GroupKey, Result};
 
@@ -18,25 +18,49 @@ pub(super) struct Gather {
     /// Did not fit into the batch before.
     left_over: Option<Job>,
     ended: bool,
-    last: Last,
+    before: Before,
     /// [`crate::limits::COMMIT_PACE`].
     pace: Duration,
     groups_max: usize,
     metrics: Metrics,
 }
 
-/// The batch before.
-struct Last {
+/// The batches before.
+struct Before {
     taken: Option<Instant>,
+    /// Appends of the last one.
     appends: usize,
+    /// Batches of this run so far.
+    batches: usize,
+    /// The most appends in a batch of this run.
+    most: usize,
+    /// The same of the run before.
+    most_before: usize,
 }
 
-impl Last {
+impl Before {
+    fn nothing() -> Self {
+        Self { taken: None, appends: 0, batches: 0, most: 0, most_before: 0 }
+    }
+
     /// Until when a batch of so many appends waits for more, if it does.
+    ///
+    /// Devices that wait for their answers before they push again have all come once as many wait as
+    /// ever do: nobody is left to wait for. How many that is, is learnt from a batch that waits for a
+    /// whole pace, the first of each run.
     fn waits_until(&self, appends: usize, pace: Duration) -> Option<Instant> {
-        // As many again may have come meanwhile: so the size finds that of what comes in one pace.
         let until = self.taken? + pace;
-        (self.appends >= COMMIT_SIBLINGS && appends < 2 * self.appends && Instant::now() < until).then_some(until)
+        let all_came = self.batches > 0 && appends >= self.most.max(self.most_before);
+        (self.appends >= COMMIT_SIBLINGS && !all_came && Instant::now() < until).then_some(until)
+    }
+
+    fn add(&mut self, appends: usize) {
+        (self.taken, self.appends) = (Some(Instant::now()), appends);
+        self.most = self.most.max(appends);
+        self.batches += 1;
+        if self.batches == COMMIT_RUN {
+            (self.batches, self.most, self.most_before) = (0, 0, self.most);
+        }
     }
 }
 
@@ -58,7 +82,7 @@ pub(super) struct PendingNote {
 
 impl Gather {
     pub(super) fn new(jobs: mpsc::Receiver<Job>, groups_max: usize, pace: Duration, metrics: Metrics) -> Self {
-        Self { jobs, left_over: None, ended: false, last: Last { taken: None, appends: 0 }, pace, groups_max, metrics }
+        Self { jobs, left_over: None, ended: false, before: Before::nothing(), pace, groups_max, metrics }
     }
 
     /// Waits for something to do and takes all that is there, and where much comes what comes within
@@ -83,13 +107,13 @@ impl Gather {
                 self.metrics.append_queue.dec();
             }
             gathered.add(job);
-            next = match (self.jobs.try_recv(), self.last.waits_until(gathered.appends.len(), self.pace)) {
+            next = match (self.jobs.try_recv(), self.before.waits_until(gathered.appends.len(), self.pace)) {
                 (Ok(job), _) => Some(job),
                 (Err(_), Some(until)) => timeout_at(until, self.jobs.recv()).await.ok().flatten(),
                 (Err(_), None) => None,
             };
         }
-        self.last = Last { taken: Some(Instant::now()), appends: gathered.appends.len() };
+        self.before.add(gathered.appends.len());
         (!gathered.is_empty()).then_some(gathered)
     }
 }
@@ -269,34 +293,72 @@ mod tests {
         assert_eq!(batches(jobs, 1).await, [(vec![0], 0), (vec![1], 0)]);
     }
 
-    /// The size of the batch after one of `before` appends, if one append waits then and five others
-    /// come soon after.
-    async fn batch_after(before: usize, pace: Duration) -> usize {
-        let (inbox, waiting) = mpsc::channel(WRITER_INBOX_MAX);
-        let mut gather = Gather::new(waiting, 1_000, pace, Metrics::new());
-        let send = |number| inbox.try_send(append(number, number, 1, 1)).expect("there is room");
-        (0..before as u64).for_each(send);
-        gather.next().await.expect("there is something");
-        send(1_000);
-        let (gathered, ()) = tokio::join!(biased; gather.next(), async { (1_001..1_006).for_each(send) });
-        gathered.expect("there is something").appends.len()
+    const PACE: Duration = Duration::from_millis(2);
+
+    /// How many appends the last batch has, and how long it waited, after batches of `before`
+    /// appends each: `waiting` are there when it begins, `later` come while it waits.
+    async fn batch_after(before: &[usize], waiting: usize, later: usize) -> (usize, Duration) {
+        let (inbox, jobs) = mpsc::channel(WRITER_INBOX_MAX);
+        let mut gather = Gather::new(jobs, 1_000, PACE, Metrics::new());
+        let send = |count: usize| {
+            (0..count as u64).for_each(|number| {
+                inbox.try_send(append(number, number, 1, 1)).expect("there is room");
+            })
+        };
+        for &count in before {
+            send(count);
+            // As if it had come long after the one before: it waits for nobody.
+            gather.before.taken = None;
+            gather.next().await.expect("there is something");
+        }
+        send(waiting);
+        let begun = Instant::now();
+        let (gathered, ()) = tokio::join!(biased; gather.next(), async { send(later) });
+        (gathered.expect("there is something").appends.len(), begun.elapsed())
     }
 
-    const LONG: Duration = Duration::from_secs(3_600);
-
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn where_much_comes_what_comes_within_a_pace_shares_a_commit() {
-        assert_eq!(batch_after(COMMIT_SIBLINGS, LONG).await, 2 * COMMIT_SIBLINGS, "and twice as much is enough");
+        assert_eq!(batch_after(&[10, 3], 1, 5).await, (6, PACE));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn where_little_comes_nobody_waits_for_others() {
-        assert_eq!(batch_after(COMMIT_SIBLINGS - 1, LONG).await, 1);
+        assert_eq!(batch_after(&[10, COMMIT_SIBLINGS - 1], 1, 5).await, (1, Duration::ZERO));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn once_as_many_have_come_as_ever_do_nobody_waits() {
+        assert_eq!(batch_after(&[4, 6, 5], 1, 5).await, (6, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_as_ever_is_what_came_in_this_run_and_in_the_one_before() {
+        let mut before = vec![6; COMMIT_RUN];
+        before.extend([3; COMMIT_RUN - 1]);
+        assert_eq!(batch_after(&before, 1, 2).await, (3, PACE));
+        before.extend([3; 2]);
+        assert_eq!(batch_after(&before, 1, 2).await, (3, Duration::ZERO), "six came too long ago");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_batch_of_a_run_waits_whoever_has_come() {
+        assert_eq!(batch_after(&[3; COMMIT_RUN], 3, 5).await, (8, PACE));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_pace_after_the_batch_before_nobody_waits() {
-        assert_eq!(batch_after(100, Duration::ZERO).await, 1);
+        let (inbox, jobs) = mpsc::channel(WRITER_INBOX_MAX);
+        let mut gather = Gather::new(jobs, 1_000, PACE, Metrics::new());
+        for number in 0..9 {
+            inbox.try_send(append(number, number, 1, 1)).expect("there is room");
+        }
+        gather.next().await.expect("there is something");
+        tokio::time::advance(PACE).await;
+        inbox.try_send(append(1, 1, 1, 1)).expect("there is room");
+        let begun = Instant::now();
+        assert_eq!(gather.next().await.map(|gathered| gathered.appends.len()), Some(1));
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test]
