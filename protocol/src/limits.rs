@@ -45,6 +45,9 @@ pub const EPOCH_ENVELOPE_BYTES_MAX: usize = 192 * 1024;
 
 /// Devices of a group at a relay: 64 and the paper device.
 pub const ALLOW_LIST_MAX: usize = 65;
+/// In place of a cursor in `Ack`: this device never reads the log (recovery words), and no floor
+/// waits for it.
+pub const READS_NOTHING: u64 = u64::MAX;
 /// Opaque bytes a relay keeps for each device.
 pub const SLOT_BYTES_MAX: usize = 4 * 1024;
 /// Logs a relay answers for one Noise key in `Superseded`.

@@ -21,7 +21,7 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use rand_core::Rng;
 use zerok_sync_protocol::channel::StaticKey;
-use zerok_sync_protocol::limits::{ALLOW_LIST_MAX, RETRY_AFTER_MAX_MS, SLOT_BYTES_MAX};
+use zerok_sync_protocol::limits::{ALLOW_LIST_MAX, READS_NOTHING, RETRY_AFTER_MAX_MS, SLOT_BYTES_MAX};
 use zerok_sync_protocol::wire::{self, List};
 use zerok_sync_protocol::{BlobId, ClientFrame, EpochId, RelayFrame, Timeline};
 
@@ -370,6 +370,8 @@ impl Engine {
             }
             PaperRow::Anchored { anchor, .. } if !open.slot_put => {
                 open.slot_put = true;
+                // Before the slot, so that it is stored once the slot is.
+                open.send(&ClientFrame::Ack { cursor: READS_NOTHING, receipt: None });
                 open.send(&ClientFrame::SlotPut { data: anchor.slot.clone() });
                 // Its answer shows what the slot holds.
                 self.hello_as_member(at, current, false);

@@ -261,3 +261,22 @@ fn database_files(setup: &RelaySetup) -> Vec<(PathBuf, Vec<u8>)> {
     let files = files.filter(|file| file.file_name().unwrap().to_string_lossy().starts_with("relay.db"));
     files.map(|file| (file.clone(), std::fs::read(file).unwrap())).collect()
 }
+
+#[test]
+fn no_floor_waits_for_the_words() {
+    let setup = RelaySetup::sqlite();
+    let (_relay, _homes, a, b) = pair(&setup);
+    words_of(&a);
+    for text in ["one", "two", "three"] {
+        a.succeed(&["push", text]);
+    }
+    b.succeed(&["pull"]);
+    let file = a.home.join("state");
+    std::fs::write(&file, "one, two and three").expect("there is room");
+    a.succeed(&["compact", "--file", file.to_str().expect("UTF-8")]);
+
+    b.succeed(&["pull"]);
+
+    let status = &b.json(&["status"])[0];
+    assert!(status["floors"][0]["floor"].as_u64().expect("a number") > 5, "{status}");
+}

@@ -94,7 +94,7 @@ wire_enum! {
         },
         /// Says up to where this device has stored the log, with a sealed receipt for its slot.
         9 => Ack {
-            /// Highest cursor stored.
+            /// Highest cursor stored, or [`crate::limits::READS_NOTHING`].
             cursor: u64,
             /// Sealed receipt, opaque to the relay.
             receipt: Option<Bytes>,

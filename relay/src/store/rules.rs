@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::frame::{AbsentReason, LogState};
-use zerok_sync_protocol::limits::ALLOW_LIST_MAX;
+use zerok_sync_protocol::limits::{ALLOW_LIST_MAX, READS_NOTHING};
 use zerok_sync_protocol::{AuthPublicKey, BlobId, NoisePublicKey, Timeline};
 
 use super::{
@@ -177,10 +177,13 @@ impl Found {
         appends.into_iter().filter(moved_on).map(|append| append.group).collect()
     }
 
-    /// How far a device has the log, by its own word: never beyond the head.
+    /// How far a device has the log, by its own word: never beyond the head, unless it never reads.
     pub fn acked(&self, note: &DeviceNote) -> u64 {
         let head = self.groups.get(&note.group).map_or(0, |row| row.head);
-        note.acked.unwrap_or(0).min(head)
+        match note.acked {
+            Some(READS_NOTHING) => READS_NOTHING,
+            acked => acked.unwrap_or(0).min(head),
+        }
     }
 }
 

@@ -100,6 +100,7 @@ conformance! {
         a_floor_moves_at_once_and_nothing_below_it_is_read,
         a_floor_is_raised_no_further_than_every_device_seen_lately_has_acknowledged,
         a_device_not_seen_for_thirty_days_keeps_no_floor_down,
+        a_device_that_never_reads_keeps_no_floor_down,
         a_floor_is_raised_once_in_an_interval,
         a_floor_is_lowered_down_to_what_still_has_its_bytes,
         bytes_below_a_floor_go_after_their_grace_and_not_before,

@@ -232,7 +232,7 @@ pub async fn an_ack_stores_the_receipt_and_never_goes_back(store: Subject) {
     assert_eq!(ack(2, Some(b"receipt")).await, ["2"]);
     assert_eq!(ack(1, None).await, ["2"]);
     assert_eq!(log.admitted(&*store).await.slot, "receipt");
-    assert_eq!(ack(u64::MAX, None).await, ["3"], "no further than the head");
+    assert_eq!(ack(99, None).await, ["3"], "no further than the head");
 
     note(&*store, DeviceNote { acked: Some(1), ..note_of(&log.by(device(77))) }).await;
     assert_eq!(log.admitted(&*store).await.allow, [log.device]);

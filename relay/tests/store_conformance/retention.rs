@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use zerok_sync_protocol::envelope::blob_id;
+use zerok_sync_protocol::limits::READS_NOTHING;
 use zerok_sync_protocol::{BlobId, LogName, MailboxId};
 use zerok_sync_relay::gc::{self, Census, Collected, Policy};
 use zerok_sync_relay::limits::DEVICE_SEEN_MS;
@@ -125,6 +126,17 @@ pub async fn a_device_not_seen_for_thirty_days_keeps_no_floor_down(store: Subjec
     assert_eq!(log.truncate_at(&*store, 5, NOW + DEVICE_SEEN_MS + 1).await, done(5));
     let who_asks = log.by(device(9)).truncate_at(&*store, 6, NOW + DEVICE_SEEN_MS + 1 + INTERVAL).await;
     assert_eq!(who_asks, Truncated::NotReached { below_max: 1 }, "its own acknowledgement counts");
+}
+
+pub async fn a_device_that_never_reads_keeps_no_floor_down(store: Subject) {
+    let log = log_of(&*store, 1, 4).await;
+    let paper = log.by(device(9));
+    paper.admitted(&*store).await;
+    paper.ack(&*store, READS_NOTHING).await;
+    log.stored(&*store, &[envelope(9)]).await;
+    log.ack(&*store, 6).await;
+
+    assert_eq!(log.truncate(&*store, 7).await, done(7), "what came after its word as well");
 }
 
 pub async fn a_floor_is_raised_once_in_an_interval(store: Subject) {
