@@ -70,6 +70,7 @@ impl Engine {
         let relay = &mut self.relays[at];
         relay.row.claimed = Some(claimed);
         (relay.claim_judged, relay.changed) = (false, true);
+        self.stand_on_covered(at);
     }
 
     fn cover(&mut self, at: RelayAt, covered: CoveredRow) {
@@ -79,6 +80,7 @@ impl Engine {
             relay.row.covered = Some(covered);
         }
         relay.changed = true;
+        self.stand_on_covered(at);
     }
 
     fn covered_by(&self, end: Anchor, manifest: &Manifest, by: &SnapshotRef) -> CoveredRow {

@@ -451,6 +451,8 @@ impl Engine {
         if relay.gap_walks > GAP_WALKS_MAX {
             relay.gap_walks = 0;
             self.stand_on_base(at);
+            // What is there already follows on that, and was not counted before.
+            self.relays[at].row.set_whole_to(Place::default());
         }
     }
 

@@ -14,6 +14,7 @@ mod healing;
 mod hostile_members;
 mod invitations;
 mod losses;
+mod moved_floors;
 mod pages;
 mod pairing;
 mod presence;

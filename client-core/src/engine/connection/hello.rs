@@ -118,10 +118,9 @@ impl Engine {
         let relay_key = open.relay_key;
         open.log = Some(log.clone());
 
-        let floor = log.floor.clamp(1, log.head.saturating_add(1));
-        relay.changed |= relay.row.floor != floor;
-        relay.row.floor = floor;
         relay.truncation.asked = None;
+        self.set_floor(at, log.floor.min(log.head.saturating_add(1)));
+        let relay = &mut self.relays[at];
         let made_again = created && !relay.row.timeline.is_zero();
         if relay.row.key.is_none() || relay.row.creation.is_some() {
             relay.row.key = Some(relay_key);
