@@ -16,6 +16,7 @@ fn five_devices_on_two_relays_end_with_equal_members_keys_and_logs() {
     let tally = seeds::run("H-RELAYS", TIME_MAX, &OPEN);
     let happened = [
         "entries delivered",
+        "floors moved",
         "joins completed",
         "relay restarts",
         "relays healed",

@@ -11,6 +11,8 @@ use crate::sim::{Conditions, Dice, Loss};
 
 /// Longest schedule.
 const OPS_MAX: u64 = 60;
+/// Less than so many of what only concerns floors, where that is drawn by itself.
+const TRUNCATION_OPS_MAX: usize = 9;
 /// How often what is done, relative to the others; the numbers are those of [`draw_op`].
 const WEIGHTS: [u64; 25] = [12, 4, 3, 6, 1, 1, 2, 2, 2, 1, 1, 2, 1, 3, 1, 3, 1, 2, 1, 1, 1, 1, 3, 3, 2];
 /// Milliseconds in five years.
@@ -138,7 +140,20 @@ impl Plan {
             Self::draw_with(&mut dice, [12, 2, 1, 2, 1, 3, 2, 1, 1, 1, 1, 2, 1, 5, 0, 1, 1, 1, 3, 2, 1, 3, 2, 0, 0]);
         (plan.founders, plan.devices, plan.relays) = (founders, 5, 2);
         plan.envelope_bytes_max = [8 * 1024, ENVELOPE_BYTES_MAX_DEFAULT][Dice::new(seed, b'e').index(2)];
+        plan.add_truncation(&mut Dice::new(seed, b'f'));
         plan
+    }
+
+    /// Relays that remove what lies below their floors, and that take whoever is away for gone: somewhere
+    /// among the rest, which stays as it was.
+    fn add_truncation(&mut self, dice: &mut Dice) {
+        let planned = self.ops.len();
+        for _ in 0..dice.index(TRUNCATION_OPS_MAX) {
+            let at_ms = self.ops[dice.index(planned)].0;
+            let relay = dice.index(2);
+            let op = if dice.chance(500) { Op::Purge(relay) } else { Op::ForgetAway(relay, dice.chance(700)) };
+            self.ops.push((at_ms, op));
+        }
     }
 
     /// Everything but who is there.

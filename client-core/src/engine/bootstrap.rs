@@ -286,27 +286,37 @@ impl Engine {
             // What does not come again behind it is still being read.
             return if bootstrap.is_whole() { Ok(false) } else { Err(Problem::SnapshotUnusable) };
         }
-        let relay = &mut self.relays[at];
+        let relay = &self.relays[at];
         let from_the_first =
             relay.session.live_ref().and_then(|open| open.log.as_ref()).is_some_and(|log| log.floor <= 1);
         if !from_the_first {
             return Err(Problem::SnapshotUnusable);
         }
-        relay.row.cursor = 0;
-        relay.row.blob_id_at_cursor = BlobId::ZERO;
-        relay.row.observed = FoldHash::start();
-        relay.row.jumped_to = 0;
-        relay.changed = true;
-        relay.forget_what_was_shown();
-        self.end_bootstrap();
+        self.begin_at_start();
         self.subscribe_others(at);
         Ok(true)
     }
 
     /// The log begins behind the snapshot that the inviter named: the relay has moved its floor since.
     pub(super) fn search_overtaken(&mut self, at: RelayAt) {
+        self.taking_lost(at);
         if self.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.at == Some(at)) {
-            self.end_bootstrap();
+            self.begin_at_start();
+            self.subscribe_others(at);
+        }
+    }
+
+    /// Nothing stands for what lies before the place that the inviter named, at whatever relay: each is
+    /// read like one of which nothing was said.
+    fn begin_at_start(&mut self) {
+        self.end_bootstrap();
+        for relay in self.relays.iter_mut().filter(|relay| relay.row.jumped_to > 0) {
+            relay.row.cursor = 0;
+            relay.row.blob_id_at_cursor = BlobId::ZERO;
+            relay.row.observed = FoldHash::start();
+            relay.row.jumped_to = 0;
+            relay.changed = true;
+            relay.forget_what_was_shown();
         }
     }
 

@@ -548,7 +548,7 @@ impl Engine {
                 Ok(())
             }
             (Phase::Live, RelayFrame::CaughtUp { .. }) if self.searches_snapshot(at) => {
-                self.reset_searched(at);
+                self.reset_searched(now, at);
                 Ok(())
             }
             (Phase::Live, RelayFrame::CaughtUp { .. }) if self.searches(at) => {

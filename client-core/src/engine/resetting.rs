@@ -29,6 +29,7 @@ use super::mirror::{self, ForApp, Place, Record, Records};
 use super::reading::is_epoch;
 use super::relay::RelayAt;
 use super::rows::HeldRow;
+use super::snapshots::Snapshot;
 use super::truncating::Asked;
 use crate::content::Kind;
 use crate::error::Problem;
@@ -39,11 +40,17 @@ use crate::keyring::Keyring;
 use crate::observed::FoldHash;
 use crate::pairing::SnapshotRef;
 use crate::seal;
-use crate::snapshot::Manifest;
+use crate::snapshot::{Floor, Manifest};
 
 /// What comes again behind a snapshot is in memory at once: what one relay had more than another for
 /// a while, not a log.
 const AGAIN_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A relay that has lost the snapshot is given this long between two searches to get it from another
+/// device …
+const SEARCH_AGAIN_MS: u64 = 15_000;
+/// … so often, before what is gone is told: two minutes.
+const SEARCHES_MAX: u32 = 8;
 
 /// The search at one relay.
 #[derive(Debug)]
@@ -221,20 +228,12 @@ impl Engine {
         }
         let Ok(entry) = entry.verify() else { return };
         let Ok(manifest) = Manifest::parse(&entry.body) else { return };
-        let relay = &self.relays[at];
-        let Some(Reset { step: Step::Searching { below, .. }, gap }) = &relay.reset else { return };
-        let stands_for = |floor: &&crate::snapshot::Floor| {
-            let same_log = floor.timeline == relay.row.timeline && floor.cursor >= below.cursor;
-            // Made before the relay began another history: it must end exactly here.
-            let same_end = (floor.cursor, floor.blob_id) == (below.cursor, below.blob_id);
-            Some(floor.relay) == relay.tag() && (same_log || same_end)
-        };
-        let floor = manifest.floors.iter().find(stands_for).filter(|_| !gap);
-        let end = floor.map(|it| Anchor { cursor: it.cursor, blob_id: it.blob_id, observed: it.hash });
+        let Some(&Reset { step: Step::Searching { below, .. }, gap }) = self.relays[at].reset.as_ref() else { return };
+        let end = self.end_behind(at, &below, &manifest).filter(|_| !gap);
         if end.is_none() && (!gap || self.has_all_that(&manifest)) {
             return;
         }
-        let (end, ends_there) = (end.unwrap_or(*below), end.is_some());
+        let (end, ends_there) = (end.unwrap_or(below), end.is_some());
         let wanted = SnapshotRef {
             sender: entry.sender,
             seq: entry.seq,
@@ -251,6 +250,31 @@ impl Engine {
         }
     }
 
+    /// Where a snapshot ends in a relay's log that begins behind this place, if it stands for what is
+    /// gone there.
+    fn end_behind(&self, at: RelayAt, below: &Anchor, manifest: &Manifest) -> Option<Anchor> {
+        let relay = &self.relays[at];
+        let stands_for = |floor: &&Floor| {
+            let same_log = floor.timeline == relay.row.timeline && floor.cursor >= below.cursor;
+            // Made before the relay began another history: it must end exactly here.
+            let same_end = (floor.cursor, floor.blob_id) == (below.cursor, below.blob_id);
+            Some(floor.relay) == relay.tag() && (same_log || same_end)
+        };
+        manifest.floors.iter().find(stands_for).map(Floor::anchor)
+    }
+
+    /// The newest snapshot here that stands for what is gone at a relay: of one that has lost it, this
+    /// device has it from another.
+    fn known_to_stand_for(&self, at: RelayAt, below: &Anchor) -> Option<Choice> {
+        let known = [&self.snapshot, &self.base].into_iter().flatten();
+        let ends = known.filter_map(|snapshot| Some((snapshot, self.end_behind(at, below, &snapshot.manifest)?)));
+        let (Snapshot { row, manifest }, end) =
+            ends.max_by_key(|(it, _)| (it.row.lamport, it.row.sender, it.row.seq))?;
+        let (parts, bytes) = (manifest.parts, row.bytes);
+        let wanted = SnapshotRef { sender: row.sender, seq: row.seq, blob_id: row.blob_id, parts, bytes };
+        Some(Choice { wanted, manifest: manifest.clone(), end, ends_there: true })
+    }
+
     /// Whether a device may be a member: whoever its inviter named, to one that is new. Otherwise the
     /// archive tells.
     fn may_be_of_group(&self, device: &DeviceId) -> bool {
@@ -261,25 +285,39 @@ impl Engine {
     }
 
     /// All of the log was read.
-    pub(super) fn reset_searched(&mut self, at: RelayAt) {
+    pub(super) fn reset_searched(&mut self, now: Now, at: RelayAt) {
         let (cursor, row_cursor) = (self.relays[at].row.floor, self.relays[at].row.cursor);
         let Some(Reset { step: Step::Searching { below, best, .. }, gap }) = self.relays[at].reset.take() else {
             return;
         };
-        let step = match best {
+        let known = || self.known_to_stand_for(at, &below).filter(|choice| self.has_all_that(&choice.manifest));
+        let step = match best.or_else(|| known().filter(|_| !gap)) {
             Some(choice) => Step::Chosen { below, choice },
             // The doubt goes on.
             None if gap => return self.subscribe(at),
+            None if self.may_still_come(at) => {
+                self.relays[at].searches += 1;
+                return self.lose(now, at, None, SEARCH_AGAIN_MS);
+            }
             None => {
                 self.find_once(IntegrityEvent::Withheld { from_cursor: row_cursor + 1, to_cursor: cursor - 1 });
                 Step::TakingBack { below }
             }
         };
+        self.relays[at].searches = 0;
         let asks_back = matches!(step, Step::TakingBack { .. });
         self.relays[at].reset = Some(Reset { step, gap });
         if asks_back {
             self.ask_floor(at, row_cursor + 1, Asked::TakeBack);
         }
+    }
+
+    /// Whether a snapshot that a relay has not may be put back there: others have it from another relay,
+    /// or this one has lost a part of its log.
+    fn may_still_come(&self, at: RelayAt) -> bool {
+        let relay = &self.relays[at];
+        let lost = relay.was_broken_off() || !relay.row.heard.is_empty();
+        (lost || !self.relays.is_alone()) && relay.searches < SEARCHES_MAX
     }
 
     /// The floor that was asked back, if it was for this: it is low enough now, or what is gone is gone

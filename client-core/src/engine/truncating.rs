@@ -156,11 +156,6 @@ impl Engine {
 
     /// Whether a relay's floor may be raised, and this device may say so.
     fn may_raise(&self, at: RelayAt) -> bool {
-        // Where another relay may lose what stands behind this one's floor, who joins meanwhile could
-        // not tell that from a floor that withholds.
-        if !self.relays.is_alone() {
-            return false;
-        }
         let relay = &self.relays[at];
         let Some(covered) = relay.row.covered.as_ref().filter(|covered| covered.cursor >= relay.row.floor) else {
             return false;

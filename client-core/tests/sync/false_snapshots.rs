@@ -24,7 +24,7 @@ fn granted() -> (World, usize) {
     let mut world = World::with_group(2);
     push_all(&mut world, 0, &["a", "b"]);
     compact(&mut world, 1, b"a b");
-    let joiner = let_in(&mut world);
+    let joiner = let_in(&mut world, 0);
     (world, joiner)
 }
 
@@ -191,7 +191,7 @@ fn b_fork_who_begins_with_a_snapshot_compares_the_order_behind_it_as_its_inviter
     compact(&mut world, 1, b"a");
     push_all(&mut world, 0, &["b"]);
     push_all(&mut world, 1, &["c"]);
-    let joiner = let_in(&mut world);
+    let joiner = let_in(&mut world, 0);
     assert_forked_by_a_swap(&mut world, joiner);
 }
 

@@ -380,7 +380,7 @@ fn who_finds_its_snapshot_at_another_relay_than_was_named_takes_both_to_have_it(
     let mut world = world(2);
     compact(&mut world, 0, b"before");
     world.advance(SETTLE_MS);
-    let joiner = let_in(&mut world);
+    let joiner = let_in(&mut world, 0);
     world.set_up(0, false);
     world.start(joiner);
     world.advance(20_000);

@@ -239,21 +239,6 @@ fn b_expire_what_a_relay_has_given_up_is_put_back_from_the_mirror() {
 }
 
 #[test]
-fn in_a_group_with_several_relays_floors_stay_where_they_are() {
-    let mut world = World::with_group(3);
-    let second = world.add_relay();
-    world.list_relay(0, second);
-    world.advance(20_000);
-    push_all(&mut world, 0, &["a"]);
-    compact(&mut world, 0, b"a");
-    world.advance(AWAY_MS);
-    assert_eq!(floor(&world), 1);
-    for device in [0, 1, 2] {
-        assert_sound(&mut world, device);
-    }
-}
-
-#[test]
 fn a_truncated_relay_is_verified_and_repaired_from_its_floor_on() {
     let mut world = truncated();
     push_all(&mut world, 1, &["d"]);

@@ -105,6 +105,8 @@ pub(super) struct Relay {
     pub(super) repair: Option<Repair>,
     /// Its floor is above what this device has read: a snapshot is looked for.
     pub(super) reset: Option<Reset>,
+    /// How often it was looked for in vain, although another device may put it back.
+    pub(super) searches: u32,
     /// It has a snapshot that stands for what this device lacks, and nobody has brought.
     pub(super) gap_wanted: bool,
     /// What it is asked about its floor.
@@ -251,6 +253,7 @@ impl Relay {
             suspected_ms: None,
             repair: None,
             reset: None,
+            searches: 0,
             gap_wanted: false,
             truncation: Truncation::default(),
             overruled: None,
