@@ -1,35 +1,30 @@
-//! Epochs that do not simply follow the current one: those that came early, and branches.
+//! Epochs that do not simply follow the current one: branches.
 //!
-//! A relay that lost something is told its rotations before the rest is put back, and one that was
-//! wiped begins with the newest epoch: an epoch may stand before what it rests on. It is kept, on
-//! disk and bounded, until that came. And what a relay loses may be a rotation that some devices
-//! have read, while others start another one from the epoch before: two *branches*.
+//! What a relay loses may be a rotation that some devices have read, while others start another one
+//! from the epoch before: two *branches*. Those that came before what they follow wait in
+//! [`super::early`].
 //!
 //! Every device that knows both takes the same one for its own (the longer one; of equals the one
 //! with the smaller BlobId), applies the removals of both, and wants a third epoch, before which it
 //! seals nothing. What cannot be united is that each removed the other's author.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use zerok_sync_protocol::limits::ALLOW_LIST_MAX;
 use zerok_sync_protocol::{BlobId, EpochId, wire};
 
 use super::Engine;
+use super::early::EARLY_EPOCHS_MAX;
 use super::reading::Placed;
 use super::relay::RelayAt;
 use super::repairing::SUSPICION_MS;
-use super::rows::{EarlyEpochRow, EpochRow, HeldRow, early_epoch_key, epoch_key};
+use super::rows::{EarlyEpochRow, EpochRow, epoch_key};
 use crate::epoch::{AcceptedEpoch, Predecessor, Removed, SignedEpoch};
 use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
 use crate::io::Now;
 use crate::keys::{EpochSecret, MemberKeys};
 use crate::one_by_one::set_of;
-
-/// Epochs that wait for what they rest on; more than these no repair leaves open. They wait for as long
-/// as it takes, so where there is no room fairness decides: one by an author whom nobody here has let
-/// in gives way to one by a member, and the latest of who has most to one of who has fewer.
-const EARLY_EPOCHS_MAX: usize = 32;
 
 /// What waits to be cured; more is no accident.
 const DOUBTS_MAX: usize = 4_096;
@@ -46,8 +41,19 @@ pub(super) struct Doubt {
     filled: bool,
 }
 
+impl Doubt {
+    /// About an epoch that waits for what it follows.
+    pub(super) fn of_early(blob_id: BlobId, finding: IntegrityEvent) -> Self {
+        Self { finding, early: Some(blob_id), since_ms: None, filled: false }
+    }
+
+    pub(super) fn is_of_early(&self, blob_id: &BlobId) -> bool {
+        self.early.as_ref() == Some(blob_id)
+    }
+}
+
 /// How an epoch stands to those that were accepted.
-enum Relation {
+pub(super) enum Relation {
     /// It follows the current one.
     Next,
     /// It follows one that another follows already.
@@ -80,7 +86,7 @@ impl Engine {
         }
     }
 
-    fn relation(&self, signed: &SignedEpoch) -> Relation {
+    pub(super) fn relation(&self, signed: &SignedEpoch) -> Relation {
         if self.progress.epoch_blob_id.is_zero() {
             return if signed.previous_epoch.is_zero() { Relation::Next } else { Relation::Early };
         }
@@ -98,7 +104,7 @@ impl Engine {
 
     /// Whether the epoch follows the current one, whose branch perhaps knew nothing of a removal in the
     /// other one; it is entered then. What was removed there is shut out by the next.
-    fn follow_next(&mut self, placed: &Placed, signed: &SignedEpoch, secret: Option<&EpochSecret>) -> bool {
+    pub(super) fn follow_next(&mut self, placed: &Placed, signed: &SignedEpoch, secret: Option<&EpochSecret>) -> bool {
         self.follow(placed, signed, secret)
             || (!self.removed_elsewhere().is_empty() && self.follow_branch(placed, signed, secret, true))
     }
@@ -142,7 +148,7 @@ impl Engine {
     }
 
     /// Whether the epoch is the other branch of one that is known; it is united then.
-    fn follow_branch(
+    pub(super) fn follow_branch(
         &mut self,
         placed: &Placed,
         signed: &SignedEpoch,
@@ -289,84 +295,6 @@ impl Engine {
             .collect()
     }
 
-    /// Keeps it, and its secret: what is sealed under it comes behind it.
-    fn keep_early(&mut self, placed: &Placed, signed: &SignedEpoch, secret: Option<&EpochSecret>) {
-        let Some(relay) = self.relays[placed.at].tag() else { return };
-        let finding = IntegrityEvent::NotAMember { cursor: placed.cursor, sender: signed.sender };
-        if self.early_epochs.contains_key(&placed.blob_id) {
-            return;
-        }
-        if self.early_epochs.len() >= EARLY_EPOCHS_MAX && !self.make_room_for_early(&signed.sender) {
-            return self.find(finding);
-        }
-        let held = HeldRow {
-            relay,
-            timeline: placed.timeline,
-            cursor: placed.cursor,
-            observed: placed.observed,
-            envelope: placed.envelope.clone(),
-        };
-        let row = EarlyEpochRow { held, united: self.keyring.get(&signed.header().epoch).is_some() };
-        self.learn_secret(secret);
-        self.put_identity();
-        self.relays[placed.at].epoch_read_again(placed.blob_id);
-        self.effects.put(early_epoch_key(&placed.blob_id), wire::encode(&row));
-        self.early_epochs.insert(placed.blob_id, row);
-        self.doubts.push(Doubt { finding, early: Some(placed.blob_id), since_ms: None, filled: false });
-    }
-
-    /// Whether one of the epochs that wait has given way to another one, by this author.
-    fn make_room_for_early(&mut self, author: &DeviceId) -> bool {
-        let is_known = |device: &DeviceId| self.members.contains_key(device) || self.removed.contains_key(device);
-        let mut by_author: BTreeMap<DeviceId, Vec<(u64, BlobId)>> = BTreeMap::new();
-        for (blob_id, EarlyEpochRow { held, .. }) in &self.early_epochs {
-            let Ok(Some((signed, _))) = self.open_signed(&held.envelope) else { continue };
-            by_author.entry(signed.sender).or_default().push((held.cursor, *blob_id));
-        }
-        let worth = |author: &DeviceId, waiting: usize| (!is_known(author), waiting);
-        let own = worth(author, by_author.get(author).map_or(0, Vec::len) + 1);
-        let most = by_author.iter().max_by_key(|(author, waiting)| worth(author, waiting.len()));
-        let Some((sender, waiting)) = most.filter(|(author, waiting)| worth(author, waiting.len()) > own) else {
-            return false;
-        };
-        let Some(&(cursor, blob_id)) = waiting.iter().max() else { return false };
-        let sender = *sender;
-        self.early_epochs.remove(&blob_id);
-        self.effects.delete(early_epoch_key(&blob_id));
-        // Shown once more, by another relay or in another timeline, it is looked at again.
-        for relay in self.relays.iter_mut() {
-            relay.row.epochs_read.retain(|read| read.blob_id != blob_id);
-            relay.changed = true;
-        }
-        self.find_once(IntegrityEvent::NotAMember { cursor, sender });
-        true
-    }
-
-    /// Something came that an early epoch may have waited for.
-    pub(super) fn try_early_epochs(&mut self) {
-        let waiting: Vec<(BlobId, EarlyEpochRow)> =
-            self.early_epochs.iter().map(|(id, row)| (*id, row.clone())).collect();
-        for (blob_id, EarlyEpochRow { held: row, united }) in waiting {
-            let Ok(Some((signed, secret))) = self.open_signed(&row.envelope) else { continue };
-            if !self.early_epochs.contains_key(&blob_id) || matches!(self.relation(&signed), Relation::Early) {
-                continue;
-            }
-            let at = self.relays.by_tag(row.relay).unwrap_or(self.relays.home());
-            let HeldRow { timeline, cursor, observed, envelope, .. } = row;
-            let placed = Placed { at, timeline, cursor, observed, blob_id, envelope };
-            let followed = match self.relation(&signed) {
-                Relation::Next => self.follow_next(&placed, &signed, secret.as_ref()),
-                Relation::Branch => self.follow_branch(&placed, &signed, secret.as_ref(), united),
-                Relation::Early | Relation::Void => false,
-            };
-            if followed {
-                self.early_epochs.remove(&blob_id);
-                self.effects.delete(early_epoch_key(&blob_id));
-                return self.try_early_epochs();
-            }
-        }
-    }
-
     /// Told unless it is cured soon: an entry of a removed device from behind its end, by whoever
     /// vouches for it; one whose sender's inviter is unknown, and a gap, by another relay.
     pub(super) fn doubt(&mut self, finding: IntegrityEvent) {
@@ -382,7 +310,7 @@ impl Engine {
         for (blob_id, EarlyEpochRow { held: row, .. }) in &self.early_epochs {
             if let Ok(Some((signed, _))) = self.open_signed(&row.envelope) {
                 let finding = IntegrityEvent::NotAMember { cursor: row.cursor, sender: signed.sender };
-                self.doubts.push(Doubt { finding, early: Some(*blob_id), since_ms: None, filled: false });
+                self.doubts.push(Doubt::of_early(*blob_id, finding));
             }
         }
         for ((sender, seq), row) in &self.held {

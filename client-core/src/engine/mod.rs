@@ -26,7 +26,7 @@
 //! | [`rotating`], [`membership`], [`resending`] | changing the keys, removing and leaving, telling relays that missed it |
 //! | [`recovering`] | enrolling recovery words |
 //! | [`refounding`] | taking the group back from a device that changed the keys first |
-//! | [`branching`] | epochs that came early, and two that follow the same one |
+//! | [`branching`], [`early`] | epochs that follow the same one; epochs that came before what they follow |
 //! | [`audit`] | verifying everything stored, again |
 //!
 //! Invariants: what is in memory may be ahead of disk, but nothing that rests on it gets out
@@ -44,6 +44,7 @@ pub(crate) mod bringing;
 mod compaction;
 mod comparing;
 mod connection;
+mod early;
 mod effects;
 mod entries;
 mod epochs;

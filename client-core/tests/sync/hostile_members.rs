@@ -1,21 +1,19 @@
 //! A member that signs what no honest device does: it hurts its own chain and nothing else.
 
 use bytes::Bytes;
-use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
 use zerok_sync_chaos::sim::World;
 use zerok_sync_chaos::sim::relay::Stored;
 use zerok_sync_core::certificate::{Card, JoinCertificate};
 use zerok_sync_core::content::{Content, Kind};
-use zerok_sync_core::epoch::{EpochBody, MemberDigest, Removed, seal_epoch};
-use zerok_sync_core::keys::{EpochSecret, Membership, MembershipSeed};
+use zerok_sync_core::epoch::Removed;
+use zerok_sync_core::keys::{Membership, MembershipSeed};
 use zerok_sync_core::seal::{Sealed, seal};
 use zerok_sync_core::{Connection, Engine, Event, IntegrityEvent};
 use zerok_sync_protocol::id::RelayTag;
 use zerok_sync_protocol::wire::{self, List};
-use zerok_sync_protocol::{BlobId, EpochId, NoisePublicKey, Timeline, wire_struct};
+use zerok_sync_protocol::{BlobId, NoisePublicKey, Timeline, wire_struct};
 
-use crate::epochs::{everybody, rotate, rotation};
+use crate::epochs::{rotate, rotation};
 
 /// What an entry of a device says at a place of its chain; nothing about others.
 pub fn content(sender: &Membership, seq: u64, prev: BlobId, kind: Kind, body: impl AsRef<[u8]>) -> Content {
@@ -169,54 +167,6 @@ wire_struct! {
         /// ... and is still in common.
         to_cursor: u64,
     }
-}
-
-/// A change of keys by nobody's device that rests on an epoch that never was.
-fn epoch_on_nothing(world: &World, number: u8) -> Sealed {
-    let (_, keyring) = world.keys(0);
-    let nobody = Membership::from_seed(&MembershipSeed::from_bytes([number; 32]));
-    let members = everybody(world, 2);
-    let body = EpochBody {
-        sender: nobody.device(),
-        seq: 1,
-        prev: BlobId::ZERO,
-        seen: List::empty(),
-        previous_epoch: EpochId([number; 8]),
-        previous_blob_id: BlobId([number; 32]),
-        removed: List::empty(),
-        member_digest: MemberDigest::of(members.iter().map(|member| member.device)),
-        allow: members.iter().map(|member| member.noise).collect::<Vec<_>>().try_into().expect("few"),
-        keyring: List::empty(),
-        lamport: 9,
-        sent_at_ms: 0,
-        genesis: Bytes::new(),
-    };
-    let secret = EpochSecret::from_bytes([number; 32]);
-    let mut rng = ChaCha20Rng::from_seed([number; 32]);
-    seal_epoch(keyring.group(), &secret, &nobody.signing, &members, &body, &mut rng).expect("few members")
-}
-
-#[test]
-fn epochs_that_rest_on_nothing_leave_room_for_one_that_came_before_what_it_follows() {
-    let mut world = World::with_group(2);
-    world.crash(1);
-    for _ in 0..2 {
-        let now = world.now_at(0);
-        world.engine(0).rotate(now).expect("a member");
-        world.settle();
-    }
-    let epoch = world.engine(0).status().epoch;
-    world.crash(0);
-    let head = world.relay.entries().len();
-    world.relay.entries_mut().swap(head - 2, head - 1);
-    for number in 1..=40 {
-        let sealed = epoch_on_nothing(&world, number);
-        let stored = Stored { blob_id: sealed.blob_id, envelope: Some(sealed.envelope) };
-        world.relay.entries_mut().insert(head - 2, stored);
-    }
-    restart(&mut world, 1);
-    assert_eq!(world.engine(1).status().epoch, epoch);
-    assert_goes_on(&mut world, 1);
 }
 
 #[test]

@@ -18,6 +18,8 @@ wire_struct! {
         held: HeldRow,
         /// Its secret was in an accepted keyring before: somebody has united it already.
         united: bool,
+        /// How many changes of keys were accepted since.
+        passed_over: u64,
     }
 }
 
