@@ -388,6 +388,9 @@ impl Engine {
         let commit = seal::open(keyring, &commit.envelope).ok().and_then(|commit| commit.verify().ok());
         let commit = commit.filter(|commit| commit.kind == Kind::SNAPSHOT).ok_or(NotASnapshot("no manifest"))?;
         let manifest = Manifest::parse(&commit.body)?;
+        if !self.is_possible_time_of(&manifest) {
+            return Err(NotASnapshot("time"));
+        }
         if (manifest.parts, manifest.bytes) != (wanted.parts, bodies.len() as u64) {
             return Err(NotASnapshot("parts"));
         }

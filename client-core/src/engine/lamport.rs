@@ -6,8 +6,9 @@
 //! behind the latest one, and what a member has settled another one can settle anew.
 
 use super::Engine;
+use crate::snapshot::Manifest;
 
-/// How far behind an entry's time this device's may be. Nobody writes so many entries; and from there
+/// How far behind an entry's time this device's may be: a step. Nobody writes so many entries; and from there
 /// to the end of all time it takes as many steps of that length.
 const LAMPORT_AHEAD_MAX: u64 = 1 << 32;
 
@@ -20,6 +21,18 @@ impl Engine {
     /// Whether an honest device can have written at that time.
     pub(super) fn is_possible_time(&self, lamport: u64) -> bool {
         lamport <= self.progress.lamport.saturating_add(LAMPORT_AHEAD_MAX)
+    }
+
+    /// Whether a snapshot can have been made at the time that it says: each entry and each epoch that it
+    /// has and this device has not is a step at most, and so is what only its author has read, of a
+    /// device that does not count. A clock that it sets skips those steps, so one from
+    /// the end of all time would leave none.
+    pub(super) fn is_possible_time_of(&self, manifest: &Manifest) -> bool {
+        let epochs = manifest.epochs.saturating_sub(self.epochs.len() as u64);
+        let more = manifest.heads.iter().map(|head| head.seq.saturating_sub(self.seq_of(&head.device)));
+        let steps = more.fold(epochs, u64::saturating_add).saturating_add(1);
+        let ahead = steps.saturating_mul(LAMPORT_AHEAD_MAX);
+        manifest.lamport <= self.progress.lamport.saturating_add(ahead)
     }
 
     /// Something of that time was accepted.

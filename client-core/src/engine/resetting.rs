@@ -228,6 +228,9 @@ impl Engine {
         }
         let Ok(entry) = entry.verify() else { return };
         let Ok(manifest) = Manifest::parse(&entry.body) else { return };
+        if !self.is_possible_time_of(&manifest) {
+            return;
+        }
         let Some(&Reset { step: Step::Searching { below, .. }, gap }) = self.relays[at].reset.as_ref() else { return };
         let end = self.end_behind(at, &below, &manifest).filter(|_| !gap);
         if end.is_none() && (!gap || self.has_all_that(&manifest)) {

@@ -167,7 +167,7 @@ impl Engine {
             return Err(Contradiction);
         }
         // All that it covers is here: of the sound ones the latest counts.
-        if !self.is_possible_time(manifest.lamport) {
+        if !self.is_possible_time_of(manifest) {
             return Err(Contradiction);
         }
         let heads: BTreeMap<SenderTag, u64> = manifest.heads.iter().map(|head| (head.device.tag(), head.seq)).collect();

@@ -2,22 +2,28 @@
 //! member forged in its author's name, one whose author lies. Nothing of it is kept.
 
 use bytes::Bytes;
-use zerok_sync_chaos::sim::World;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 use zerok_sync_chaos::sim::relay::Stored;
+use zerok_sync_chaos::sim::{Defect, World};
 use zerok_sync_core::certificate::{Card, JoinCertificate};
-use zerok_sync_core::content::Kind;
+use zerok_sync_core::content::{Content, Kind};
+use zerok_sync_core::epoch::{EpochBody, MemberDigest, seal_epoch};
 use zerok_sync_core::keyring::Keyring;
-use zerok_sync_core::keys::{Membership, MembershipSeed};
+use zerok_sync_core::keys::{EpochSecret, Membership, MembershipSeed};
 use zerok_sync_core::observed::FoldHash;
 use zerok_sync_core::pairing::SnapshotRef;
 use zerok_sync_core::seal::{Sealed, open, seal};
 use zerok_sync_core::snapshot::{self, Archived, Manifest};
-use zerok_sync_core::{CompactError, Engine, IntegrityEvent, Problem};
-use zerok_sync_protocol::{BlobId, wire};
+use zerok_sync_core::{CompactError, Connection, Engine, IntegrityEvent, Problem};
+use zerok_sync_protocol::envelope::blob_id;
+use zerok_sync_protocol::wire::{self, List};
+use zerok_sync_protocol::{BlobId, EnvelopeHeader};
 
+use crate::epochs::{everybody, rotate, rotation};
 use crate::granted::{assert_forked_by_a_swap, let_in};
 use crate::hostile_members::{append, content};
-use crate::snapshots::{compact, newest, push_all, try_compact};
+use crate::snapshots::{compact, newest, push_all, state, try_compact};
 
 /// Device 1 has made a snapshot, and a new device holds a grant that names it and has read nothing.
 fn granted() -> (World, usize) {
@@ -136,11 +142,16 @@ fn write(world: &mut World, change: fn(&mut Written)) -> SnapshotRef {
 /// A new device is to begin with what the author wrote otherwise.
 fn written_otherwise(change: fn(&mut Written)) -> (World, usize) {
     let (mut world, joiner) = granted();
-    let named = write(&mut world, change);
+    write_for(&mut world, joiner, change);
+    (world, joiner)
+}
+
+/// The same, of a device that holds a grant.
+fn write_for(world: &mut World, joiner: usize, change: fn(&mut Written)) {
+    let named = write(world, change);
     let start = [Engine::HOT_FROM, b"a"].concat();
     let row = world.devices[joiner].storage.get_mut(&start).expect("the grant names a snapshot");
     *row = wire::encode(&named);
-    (world, joiner)
 }
 
 #[test]
@@ -185,6 +196,39 @@ fn who_lacks_an_entry_or_changes_the_keys_makes_no_snapshot() {
 }
 
 #[test]
+fn who_has_not_heard_a_relay_out_or_has_entries_under_way_makes_no_snapshot() {
+    let mut world = World::with_group(2);
+    push_all(&mut world, 0, &["a"]);
+    world.devices[1].cut_off = true;
+    world.cut(1);
+    world.advance(1_000);
+    assert_eq!(try_compact(&mut world, 1, b"a"), Err(CompactError::NotCaughtUp), "no relay is there");
+    world.devices[1].cut_off = false;
+    world.advance(10_000);
+    world.push(1, "b");
+    assert_eq!(try_compact(&mut world, 1, b"a b"), Err(CompactError::NotCaughtUp), "not read back");
+    world.settle();
+    assert_eq!(try_compact(&mut world, 1, b"a b"), Ok(()));
+}
+
+#[test]
+fn who_was_handed_keys_that_the_log_does_not_show_makes_no_snapshot() {
+    let mut world = World::with_group(2);
+    push_all(&mut world, 0, &["a"]);
+    let sealed = rotation(&world, 0, &everybody(&world, 2), &[]);
+    rotate(&mut world, sealed);
+    let withheld = world.relay.entries_mut().pop().expect("the change of keys");
+    world.cut(1);
+    world.advance(10_000);
+    assert!(world.engine(1).status().relays[0].connection == Connection::Live, "let in by the new keys");
+    assert_eq!(try_compact(&mut world, 1, b"a"), Err(CompactError::NotCaughtUp));
+    world.relay.entries_mut().push(withheld);
+    world.cut(1);
+    world.advance(10_000);
+    assert_eq!(try_compact(&mut world, 1, b"a"), Ok(()));
+}
+
+#[test]
 fn b_fork_who_begins_with_a_snapshot_compares_the_order_behind_it_as_its_inviter_had_it() {
     let mut world = World::with_group(2);
     push_all(&mut world, 0, &["a"]);
@@ -223,15 +267,42 @@ fn what_an_author_writes_as_it_should_be_is_begun_with() {
     assert_eq!(world.texts(joiner), ["a b"]);
 }
 
+/// An epoch of a device's own making, for itself.
+fn stray_epoch(keyring: &Keyring, author: &Membership) -> Bytes {
+    let body = EpochBody {
+        sender: author.device(),
+        seq: 1,
+        prev: BlobId::ZERO,
+        seen: List::empty(),
+        previous_epoch: keyring.current().id,
+        previous_blob_id: BlobId([1; 32]),
+        removed: List::empty(),
+        member_digest: MemberDigest::of([author.device()]),
+        allow: List::empty(),
+        keyring: List::empty(),
+        lamport: 9,
+        sent_at_ms: 0,
+        genesis: Bytes::new(),
+    };
+    let (secret, mut rng) = (EpochSecret::from_bytes([7; 32]), ChaCha20Rng::from_seed([7; 32]));
+    let members = [author.keys.clone()];
+    let sealed = seal_epoch(keyring.group(), &secret, &author.signing, &members, &body, &mut rng);
+    sealed.expect("one member").envelope
+}
+
 #[test]
 fn a_snapshot_whose_author_lies_lets_nobody_begin() {
     type Lie = fn(&mut Written);
-    let lies: [(&str, Lie); 8] = [
+    let lies: [(&str, Lie); 10] = [
         ("more epochs than there are", |it| it.manifest.epochs += 1),
         ("another envelope of its epoch", |it| it.manifest.epoch_blob_id = BlobId([9; 32])),
         ("an author who is not in the archive", |it| {
             let kept = it.archive.iter().filter(|envelope| !it.is_of(envelope, &it.author)).cloned().collect();
             it.archive = kept;
+        }),
+        ("a change of keys by nobody, which is not wrapped to all", |it| {
+            let other = Membership::from_seed(&MembershipSeed::from_bytes([0x77; 32]));
+            it.archive.push(stray_epoch(&it.keyring, &other));
         }),
         ("words that their sender did not sign", |it| {
             let other = Membership::from_seed(&MembershipSeed::from_bytes([0x77; 32]));
@@ -248,9 +319,98 @@ fn a_snapshot_whose_author_lies_lets_nobody_begin() {
         ("more bytes than there are", |it| it.bytes_too_many = 1),
         ("an end that is none", |it| it.kind = Kind::APP),
         ("parts that are none", |it| it.part_kind = Kind::APP),
+        ("a time that no entry can have brought", |it| it.manifest.lamport = u64::MAX),
     ];
     for (what, lie) in lies {
         let (mut world, joiner) = written_otherwise(lie);
         assert_refused(&mut world, joiner, what);
     }
+}
+
+#[test]
+fn who_was_away_goes_on_from_no_snapshot_of_the_end_of_all_time() {
+    let mut world = World::with_group(3);
+    world.relay.forgets_who_is_away = true;
+    push_all(&mut world, 2, &["a"]);
+    world.advance(10_000);
+    world.crash(2);
+    push_all(&mut world, 0, &["b"]);
+    world.advance(10_000);
+    compact(&mut world, 1, b"a b");
+    world.advance(180_000);
+    assert!(world.relay.log.as_ref().expect("created").floor > 1);
+    world.relay.purge();
+    world.crash(1);
+    let SnapshotRef { sender, seq, .. } = write(&mut world, |it| it.manifest.lamport = u64::MAX);
+    world.start(2);
+    world.push(2, "late");
+    world.advance(60_000);
+    assert_eq!(state(&mut world, 2), ["a", "b", "late"]);
+    let last = world.entries(2).pop().expect("its own").lamport;
+    assert!(last < 1 << 32, "there is a time behind it: {last}");
+    assert_eq!(world.findings(2), [IntegrityEvent::FalseSnapshot { sender, seq }]);
+}
+
+#[test]
+fn a_snapshot_of_keys_that_its_own_archive_has_replaced_lets_nobody_begin() {
+    let mut world = World::with_group(2);
+    let now = world.now_at(0);
+    world.engine(0).rotate(now).expect("a member");
+    world.drain(0);
+    world.settle();
+    compact(&mut world, 1, b"");
+    let joiner = let_in(&mut world);
+    write_for(&mut world, joiner, |it| {
+        let genesis = it.archive.first().expect("it begins with that");
+        it.manifest.epoch = EnvelopeHeader::parse(genesis).expect("an envelope").0.epoch;
+        it.manifest.epoch_blob_id = blob_id(genesis);
+    });
+    assert_refused(&mut world, joiner, "keys of before");
+}
+
+#[test]
+fn a_joiner_whose_snapshot_is_gone_reads_no_log_that_does_not_begin_with_its_first_entry() {
+    let (mut world, joiner) = granted();
+    world.relay.entries_mut().pop();
+    world.relay.log.as_mut().expect("created").move_floor(2);
+    assert_refused(&mut world, joiner, "the snapshot is not there, nor the first entry");
+}
+
+#[test]
+fn who_begins_with_a_snapshot_is_in_the_groups_time_however_far_members_have_moved_it() {
+    let mut world = World::with_group(2);
+    world.crash(0);
+    let (me, keyring) = world.keys(0);
+    let mut prev = world.relay.entries()[1].blob_id;
+    for (seq, lamport) in [(3, 1 << 32), (4, 1 << 33)] {
+        let late = Content { lamport, ..content(&me, seq, prev, Kind::APP, b"late") };
+        let nonce = [seq.to_le_bytes()[0]; 24];
+        let sealed = seal(keyring.group(), keyring.current(), &me.signing, nonce, &late).expect("small");
+        prev = sealed.blob_id;
+        append(&mut world, sealed);
+    }
+    world.cut(1);
+    world.advance(10_000);
+    compact(&mut world, 1, b"late");
+    let later = world.pair(1, "later");
+    push_all(&mut world, later, &["in time"]);
+    let last = world.entries(1).pop().expect("pushed");
+    assert!(last.data == "in time" && last.lamport > 1 << 33, "{}", last.lamport);
+    assert_eq!(world.findings(later), []);
+}
+
+#[test]
+fn a_cursor_that_is_left_out_while_a_snapshot_is_looked_for_ends_the_session() {
+    let mut world = World::with_group(2);
+    push_all(&mut world, 0, &["a"]);
+    compact(&mut world, 1, b"a");
+    push_all(&mut world, 0, &["b"; 10]);
+    let joiner = let_in(&mut world);
+    write_for(&mut world, joiner, |_| {});
+    world.relay.defect = Some(Defect::RelaySkipsEntry);
+    world.start(joiner);
+    world.settle();
+    let findings = world.findings(joiner);
+    assert!(matches!(findings[..], [IntegrityEvent::CursorJump { .. }]), "{findings:?}");
+    assert_eq!(world.texts(joiner), [""; 0]);
 }
