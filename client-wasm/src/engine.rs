@@ -41,13 +41,6 @@ impl CoreEngine {
         key_range(&from, &to)
     }
 
-    /// Below this position a snapshot stands for everything.
-    #[wasm_bindgen(js_name = firstPosition)]
-    #[must_use]
-    pub fn first_position(&self) -> f64 {
-        self.driver.read(Engine::first_position) as f64
-    }
-
     /// Keeps as much of the log as a `full` or an `own` mirror does.
     ///
     /// # Errors
@@ -374,6 +367,13 @@ impl CoreInParts {
     #[must_use]
     pub fn position(&self) -> f64 {
         self.position as f64
+    }
+
+    /// Which entry it is.
+    #[wasm_bindgen(getter, js_name = blobId)]
+    #[must_use]
+    pub fn blob_id(&self) -> String {
+        self.batch.blob_id().to_string()
     }
 
     /// Whether the app's state lacks it.

@@ -342,6 +342,46 @@ scenario("a snapshot is what the next device is given first, and then what came 
   for (const one of [a, b, c]) assert.deepEqual((await one.status()).group.integrity, []);
 });
 
+scenario("a mirror keeps what is behind the newest snapshot, or, where the app says so, all that a relay still serves", async () => {
+  const [a, b] = await pairOfDevices();
+  // Away before it has read the rest: so the relay goes on serving all of it.
+  const c = await device("tablet");
+  await pair(a, c);
+  await c.page.evaluate(() => client.close());
+  const reopen = (mirror) =>
+    b.page.evaluate(
+      async ([relay, mirror]) => {
+        const { Client } = await import("/client/index.js");
+        await client.close();
+        try {
+          globalThis.client = await Client.open({ relay, name: "phone", mirror });
+        } catch (error) {
+          return error.code;
+        }
+      },
+      [rig.relay.url, mirror],
+    );
+  assert.equal(await reopen("none"), "invalid_argument");
+  assert.equal(await reopen("full"), undefined);
+  await a.pushToRelay("one");
+  await b.follow();
+  await b.texts(1);
+  await b.page.evaluate(() => client.processed(received[0].position));
+  await a.page.evaluate(async () => (await client.compact(new TextEncoder().encode("all of it"))).atRelay);
+  await a.pushToRelay("two");
+  await b.texts(2);
+  await b.page.evaluate(() => client.processed(received[1].position));
+
+  const firstIs = async (text) => {
+    for await (const { data } of client.entries({ after: 0, own: true })) return new TextDecoder().decode(data) === text;
+  };
+  await a.page.waitForFunction(firstIs, "all of it", { timeout: 30_000 });
+  assert.ok(await b.page.evaluate(firstIs, "one"), "it keeps all of it");
+  assert.equal(await reopen(undefined), undefined);
+  await b.page.waitForFunction(firstIs, "all of it", { timeout: 30_000 });
+  for (const one of [a, b]) assert.deepEqual((await one.status()).group.integrity, []);
+});
+
 scenario("an unreachable relay does not stop work: the push is durable here and the status says why it waits", async () => {
   const cable = await newCable();
   cable.pull();

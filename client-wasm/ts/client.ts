@@ -278,7 +278,6 @@ export class Client {
         const { from, to } = core.entryRange(after);
         return this.#storage.scan(from, to, bytesMax);
       },
-      firstPosition: () => core.firstPosition(),
       read: (key: Uint8Array, value: Uint8Array, after: number) =>
         callCore(() => core.readEntries(key, value, after)),
       rows: ({ from, to }: KeyRange, bytesMax: number) => this.#storage.scan(from, to, bytesMax),

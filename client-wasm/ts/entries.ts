@@ -25,8 +25,6 @@ export interface EntrySource {
   page(after: number, bytesMax: number): Promise<Rows>;
   /** The entries behind a position in one such row, packed, but for those in parts. */
   read(key: Uint8Array, value: Uint8Array, after: number): (Uint8Array | InParts)[];
-  /** Below it a snapshot stands for everything. */
-  firstPosition(): number;
   /** Any rows. */
   rows(range: KeyRange, bytesMax: number): Promise<Rows>;
   readonly doorbell: Doorbell;
@@ -35,6 +33,8 @@ export interface EntrySource {
 /** An entry that lies in several rows; it says which it wants next until it has all. */
 export interface InParts {
   readonly position: number;
+  /** See `Entry.blobId`. */
+  readonly blobId: string;
   /** See `Entry.news`. */
   readonly news: boolean;
   wants(): KeyRange | undefined;
@@ -124,6 +124,8 @@ async function* generate(
   signal: AbortSignal,
 ): AsyncGenerator<Entry, undefined> {
   const { doorbell } = source;
+  /** An entry that lacked some of its parts. */
+  let notWhole: string | undefined;
   reading: while (doorbell.isOpen(signal)) {
     // Taken before reading: what is stored while the page is read rings once more.
     const highest = doorbell.highest;
@@ -140,8 +142,14 @@ async function* generate(
           if (!doorbell.isOpen(signal)) return;
           after = stored.position;
           if (!own && !stored.news) continue;
-          const entry = "wants" in stored ? await whole(source, stored, signal).catch(gone(source, after)) : stored;
-          if (entry === "gone") {
+          let entry: Entry | undefined;
+          try {
+            entry = "wants" in stored ? await whole(source, stored, signal) : stored;
+          } catch (error) {
+            // Its parts may have gone since its row was read, for a snapshot in its place or behind it:
+            // that comes next. An entry that is there again and lacks them again is damaged.
+            if (stored.blobId === notWhole) throw error;
+            notWhole = stored.blobId;
             after = stored.position - 1;
             continue reading;
           }
@@ -152,14 +160,6 @@ async function* generate(
     }
     if (keys.length === 0) await doorbell.waitBehind(highest, signal);
   }
-}
-
-/** Its parts went meanwhile if it stands where a snapshot stands for everything: that comes next. */
-function gone(source: EntrySource, position: number): (error: unknown) => "gone" {
-  return (error) => {
-    if (position < source.firstPosition()) return "gone";
-    throw error;
-  };
 }
 
 /** Puts an entry together; nothing if reading ends meanwhile. */

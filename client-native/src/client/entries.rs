@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use futures_util::stream::{self, BoxStream, Stream};
 use zerok_sync_core::io::Row;
 use zerok_sync_core::{Engine, Entry, EntryReader, Stored, StoredEntries};
+use zerok_sync_protocol::BlobId;
 
 use super::Client;
 use crate::error::ClientError;
@@ -52,7 +53,7 @@ impl Client {
     pub fn entries_with(&self, options: EntriesOptions) -> Entries {
         let after = options.after.unwrap_or_else(|| self.watched.status.borrow().processed);
         let (page, row) = (VecDeque::new(), None);
-        let reader = Reader { client: self.clone(), options, after, page, row, failed: false };
+        let reader = Reader { client: self.clone(), options, after, page, row, not_whole: None, failed: false };
         Entries(Box::pin(stream::unfold(reader, |mut reader| async move {
             let item = reader.next().await.transpose()?;
             reader.failed = item.is_err();
@@ -70,6 +71,8 @@ struct Reader {
     page: VecDeque<(EntryReader, Row)>,
     /// The row that is being read. Envelopes are opened here, in the app's own task, one at a time.
     row: Option<StoredEntries>,
+    /// An entry that lacked some of its parts.
+    not_whole: Option<BlobId>,
     /// An error was given; nothing comes behind it.
     failed: bool,
 }
@@ -79,15 +82,17 @@ impl Reader {
         while !self.failed {
             if let Some(entry) = self.row.as_mut().and_then(StoredEntries::next) {
                 let entry = entry?;
-                let position = entry.position();
+                let (position, blob_id) = (entry.position(), entry.blob_id());
                 self.after = position;
                 if !self.options.own && !entry.is_news() {
                     continue;
                 }
                 return match self.whole(entry).await {
                     Err(ClientError::Closed) => Ok(None),
-                    // Its parts went meanwhile: the snapshot that stands for them comes next.
-                    Err(_) if position < self.first_position() => {
+                    // Its parts may have gone since its row was read, for a snapshot in its place or behind
+                    // it: that comes next. An entry that is there again and lacks them again is damaged.
+                    Err(_) if self.not_whole != Some(blob_id) => {
+                        self.not_whole = Some(blob_id);
                         self.after = position.saturating_sub(1);
                         (self.page, self.row) = (VecDeque::new(), None);
                         continue;

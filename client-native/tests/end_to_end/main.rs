@@ -19,5 +19,6 @@ mod receipts;
 mod recovery;
 mod relays;
 mod secrecy;
+mod shrinking;
 mod support;
 mod suspicion;
