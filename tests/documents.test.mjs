@@ -46,7 +46,7 @@ const defects = JSON.parse(readFileSync(join(root, "tests/defects.json"), "utf8"
 test("each row about devices and hostile relays has a test and a planted defect, where the document says", () => {
   const rows = [
     ...["A-PROTO-01", "A-PROTO-02", "A-PROTO-03", "A-PROTO-04", "B-DOWN", "B-DROP", "B-EXPIRE", "B-FORK", "B-FRAME", "B-HEAL", "B-KEY"],
-    ...["B-MEMBER", "B-ROLL", "B-ROLL-02", "B-ROLL-03", "B-WIPE", "C-COLL-02", "D-KEY-01", "D-PAIR-01", "D-PAIR-02", "D-PAIR-03"],
+    ...["B-MEMBER", "B-ROLL", "B-ROLL-02", "B-ROLL-03", "B-WIPE", "C-COLL-02", "C-STOR-03", "D-KEY-01", "D-PAIR-01", "D-PAIR-02", "D-PAIR-03"],
     ...["D-REC-01", "D-REV-01", "D-REV-02", "D-REV-03", "D-REV-04", "D-REV-05", "H-HONEST"],
   ];
   assert.deepEqual(rows.filter((row) => !defects.some((one) => one.row === row)), []);

@@ -1,10 +1,10 @@
 //! Truncation: a relay gives up what a snapshot stands for, and who was away goes on from that.
 
 use bytes::Bytes;
-use zerok_sync_chaos::sim::World;
+use zerok_sync_chaos::sim::{Loss, World};
 use zerok_sync_core::{Connection, Engine, Event, IntegrityEvent};
 
-use crate::snapshots::{assert_sound, compact, names, push_all, state};
+use crate::snapshots::{assert_sound, compact, names, newest, push_all, state, try_compact};
 
 /// Long enough that the others take a device for gone, and truncate without it.
 const AWAY_MS: u64 = 180_000;
@@ -212,10 +212,10 @@ fn b_expire_a_floor_that_no_snapshot_stands_for_is_told_and_taken_back() {
 #[test]
 fn b_expire_what_a_relay_has_given_up_is_put_back_from_the_mirror() {
     let mut world = World::with_group(3);
+    world.crash(2);
     push_all(&mut world, 0, &["a"]);
     push_all(&mut world, 1, &["b"]);
     world.advance(10_000);
-    world.crash(2);
     push_all(&mut world, 1, &["c"]);
     let head = world.relay.entries().len() as u64;
     world.relay.log.as_mut().expect("created").move_floor(head);
@@ -234,7 +234,9 @@ fn b_expire_what_a_relay_has_given_up_is_put_back_from_the_mirror() {
         let status = world.engine(device).status();
         assert_eq!((status.connection, status.problem), (Connection::Live, None), "device {device}");
         assert!(status.relays.iter().all(|relay| relay.settled), "device {device}");
-        assert_eq!(world.findings(device).len(), 1, "{:?}", world.findings(device));
+        let told = |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::Withheld { .. });
+        let findings = world.findings(device);
+        assert!(!findings.is_empty() && findings.iter().all(told), "device {device}: {findings:?}");
     }
 }
 
@@ -335,4 +337,29 @@ fn a_batch_that_is_still_coming_is_not_cut_in_two_by_a_snapshot() {
     let has = |entry: &zerok_sync_core::Entry| entry.data.len() == large.len() || entry.data == "with it";
     assert!(read.iter().any(has), "the batch is there, or in the snapshot");
     assert_sound(&mut world, later);
+}
+
+#[test]
+fn who_was_away_goes_on_from_the_snapshot_that_covers_most_whichever_was_pushed_last() {
+    let mut world = truncated();
+    // Made, and not sent before the next one was.
+    try_compact(&mut world, 1, b"a b c").expect("complete");
+    world.devices[1].cut_off = true;
+    world.cut_losing(1, Loss::Everything);
+    world.advance(1_000);
+    push_all(&mut world, 0, &["d"]);
+    compact(&mut world, 0, b"a b c d");
+    world.devices[1].cut_off = false;
+    world.advance(20_000);
+    assert!(newest(&world).0.concat().ends_with(b"a b c"), "it came last");
+    let counts = world.engine(0).status().snapshot.map(|snapshot| snapshot.device);
+    assert_eq!(counts, Some(world.id(0)));
+    let later = world.pair(0, "later");
+    world.start(2);
+    world.advance(60_000);
+    for device in [2, later] {
+        let snapshot = world.entries(device).into_iter().rfind(|entry| entry.snapshot).expect("it goes on from one");
+        assert_eq!(snapshot.data, "a b c d", "device {device}");
+        assert_sound(&mut world, device);
+    }
 }
