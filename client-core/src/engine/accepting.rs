@@ -4,6 +4,9 @@
 //! by the same sender is stored. Until then it is held, on disk and bounded; other senders never
 //! wait for it. Accepted entries get a stable local position and are what the app may read.
 
+#[cfg(test)]
+mod tests;
+
 use zerok_sync_protocol::limits::ALLOW_LIST_MAX;
 use zerok_sync_protocol::wire;
 use zerok_sync_protocol::{BlobId, Timeline};

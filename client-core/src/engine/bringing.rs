@@ -195,7 +195,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::engine::rows::{LeavingRow, MemberRow};
+    use crate::engine::rows::{LeavingRow, MemberRow, ProgressRow};
     use crate::engine::{Founding, Secrets};
     use crate::fixtures::membership;
     use crate::io::{Batch, Change, Input, Machine, Output, RelayAddress};
@@ -328,6 +328,16 @@ mod tests {
         assert_eq!(with(&[(2, true)], false), Ok(()), "a paper waits for nobody");
         assert_eq!(with(&[(2, false)], false), Err(JoinError::AlreadyInGroup));
         assert_eq!(with(&[(2, false)], true), Ok(()));
+    }
+
+    #[test]
+    fn a_group_is_not_gone_from_whose_own_entries_only_a_snapshot_stands_for() {
+        let mut disk = founded();
+        let progress = disk.get_mut(&hot_key(hot::PROGRESS, &[])).expect("written with the group");
+        let shrunk = ProgressRow { base_position: 1, ..wire::decode(progress).expect("its own") };
+        *progress = wire::encode(&shrunk);
+        let group = FormerGroup::open(key(), hot_rows(&disk)).expect("a group");
+        assert_eq!(group.check_free(), Err(JoinError::OnlyInSnapshot));
     }
 
     #[test]

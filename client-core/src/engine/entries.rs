@@ -205,6 +205,15 @@ impl Stored {
         }
     }
 
+    /// Which entry it is.
+    #[must_use]
+    pub fn blob_id(&self) -> BlobId {
+        match self {
+            Self::Whole(entry) => entry.blob_id,
+            Self::InParts(batch) => batch.blob_id(),
+        }
+    }
+
     /// Whether the app's state lacks it.
     #[must_use]
     pub fn is_news(&self) -> bool {
@@ -237,6 +246,12 @@ impl InParts {
     #[must_use]
     pub fn position(&self) -> u64 {
         self.entry.position
+    }
+
+    /// Which entry it is.
+    #[must_use]
+    pub fn blob_id(&self) -> BlobId {
+        self.entry.blob_id
     }
 
     /// Whether the app's state lacks it.

@@ -121,10 +121,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Tells the group of a relay that was met, and is new.
+    /// Tells the group of a relay that is new. It was met, and has shown all it has: its key is known.
     pub(super) fn list_relay(&mut self, at: RelayAt) {
         let relay = &mut self.relays[at];
-        if relay.row.unlisted && relay.caught_up() && relay.row.key.is_some() {
+        if relay.row.unlisted {
             relay.row.unlisted = false;
             relay.changed = true;
             if std::mem::take(&mut relay.becomes_home) {

@@ -137,13 +137,13 @@ fn an_epoch_that_follows_another_envelope_than_the_one_that_came_is_told_and_wai
     insert(&mut world, head - 1, sealed);
     world.crash(0);
     restart(&mut world, 1);
-    let told = IntegrityEvent::NotAMember { cursor: head as u64, sender: author.device() };
+    let told = [IntegrityEvent::NotAMember { cursor: head as u64, sender: author.device() }];
     assert_eq!(world.engine(1).status().epoch, header.epoch, "what it was to follow is accepted");
-    assert_eq!(world.findings(1), [told.clone()]);
+    assert_eq!(world.findings(1), told);
     assert_eq!(waiting(&world, 1), 0);
     restart(&mut world, 1);
     world.advance(IN_DOUBT_MS);
-    assert_eq!(world.findings(1), [told]);
+    assert_eq!(world.findings(1), told);
 }
 
 #[test]

@@ -148,3 +148,33 @@ fn a_rotation_by_somebody_who_is_no_member_changes_nothing() {
     let last = world.relay.entries().last().and_then(|stored| stored.envelope.clone()).expect("pushed");
     assert_eq!(EnvelopeHeader::parse(&last).expect("an envelope").0.epoch, keyring.current().id);
 }
+
+#[test]
+fn who_has_joined_and_is_unknown_to_the_author_of_the_next_epoch_is_no_member_any_more() {
+    let mut world = World::with_group(3);
+    let unknown = world.id(2);
+    world.crash(1);
+    world.crash(2);
+    let sealed = rotation(&world, 0, &everybody(&world, 2), &[]);
+    rotate(&mut world, sealed);
+    world.start(1);
+    world.advance(5_000);
+    assert_eq!(world.engine(1).status().epoch, new_epoch(&world), "its certificate hung on being confirmed");
+    let members = world.engine(1).status().members;
+    assert_eq!((members.len(), members.iter().any(|member| member.device == unknown)), (2, false));
+    assert_eq!(world.findings(1), []);
+}
+
+#[test]
+fn an_epoch_that_leaves_out_who_needs_no_confirmation_is_not_followed() {
+    let mut world = World::with_group(3);
+    let left = [world.keys(1).0.keys, world.keys(2).0.keys];
+    let before = world.engine(2).status().epoch;
+    world.crash(2);
+    let sealed = rotation(&world, 1, &left, &[]);
+    rotate(&mut world, sealed);
+    world.start(2);
+    world.advance(5_000);
+    let status = world.engine(2).status();
+    assert_eq!((status.epoch, status.members.len()), (before, 3), "the founder has no certificate");
+}

@@ -74,6 +74,46 @@ fn a_members_snapshot_that_ends_behind_an_entry_it_does_not_have_is_false() {
     assert_eq!(state(&mut world, later), ["a", "b", "c"], "nobody begins behind it");
 }
 
+/// A device's last entry in the log.
+fn head_of(world: &World, device: usize) -> Head {
+    let (me, keyring) = world.keys(device);
+    let device = me.device();
+    let opened = world.relay.entries().iter().filter_map(|stored| {
+        let opened = seal::open(&keyring, stored.envelope.as_ref()?).ok()?;
+        (opened.claims().sender == device).then(|| Head { device, seq: opened.claims().seq, blob_id: stored.blob_id })
+    });
+    opened.last().expect("it has written")
+}
+
+#[test]
+fn nothing_is_given_up_for_a_snapshot_that_ends_behind_a_change_of_keys_that_it_does_not_have() {
+    for stopped_in_between in [false, true] {
+        let mut world = covered();
+        let now = world.now_at(0);
+        world.engine(0).rotate(now).expect("a member");
+        world.drain(0);
+        world.advance(10_000);
+        world.crash(1);
+        if stopped_in_between {
+            world.crash(0);
+            world.start(0);
+            world.settle();
+        }
+        let head = world.relay.entries().len() as u64;
+        write_again(&mut world, |world, manifest| {
+            // Every entry up to there, and the keys of before.
+            manifest.heads = vec![head_of(world, 0), head_of(world, 1)].try_into().expect("two");
+            let end = end_at(world, &manifest.floors[0], head);
+            with_floor(manifest, end);
+        });
+        world.cut(0);
+        world.advance(2 * OVER_AN_HOUR_MS);
+        assert_eq!(world.findings(0), [], "stopped in between: {stopped_in_between}");
+        let floor = world.relay.log.as_ref().expect("created").floor;
+        assert!(floor <= head, "who joins would lack the keys, stopped in between: {stopped_in_between}");
+    }
+}
+
 #[test]
 fn what_a_device_cannot_compare_any_more_it_does_not_vouch_for() {
     for stopped_in_between in [false, true] {

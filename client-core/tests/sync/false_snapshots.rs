@@ -359,7 +359,7 @@ fn a_snapshot_of_keys_that_its_own_archive_has_replaced_lets_nobody_begin() {
     world.drain(0);
     world.settle();
     compact(&mut world, 1, b"");
-    let joiner = let_in(&mut world);
+    let joiner = let_in(&mut world, 0);
     write_for(&mut world, joiner, |it| {
         let genesis = it.archive.first().expect("it begins with that");
         it.manifest.epoch = EnvelopeHeader::parse(genesis).expect("an envelope").0.epoch;
@@ -405,7 +405,7 @@ fn a_cursor_that_is_left_out_while_a_snapshot_is_looked_for_ends_the_session() {
     push_all(&mut world, 0, &["a"]);
     compact(&mut world, 1, b"a");
     push_all(&mut world, 0, &["b"; 10]);
-    let joiner = let_in(&mut world);
+    let joiner = let_in(&mut world, 0);
     write_for(&mut world, joiner, |_| {});
     world.relay.defect = Some(Defect::RelaySkipsEntry);
     world.start(joiner);

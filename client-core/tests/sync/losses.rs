@@ -7,6 +7,8 @@ use zerok_sync_chaos::sim::World;
 use zerok_sync_core::id::DeviceId;
 use zerok_sync_core::{Connection, IntegrityEvent, Problem, seal};
 
+use crate::epochs::{everybody, rotate, rotation};
+
 /// What is needed for delays, backoff and a round of repair.
 const SETTLE_MS: u64 = 90_000;
 
@@ -113,4 +115,40 @@ fn a_relay_that_lost_a_removal_and_goes_by_keys_of_the_removed_device_is_told_of
     world.push(1, "after all");
     world.settle();
     assert_eq!(world.texts(0), ["after all"]);
+}
+
+#[test]
+fn a_relay_that_had_shown_a_removal_answers_for_keys_of_the_removed_device_that_it_goes_by() {
+    // Whether its log was broken off once, whether it goes by those keys; whether that is told.
+    for (broken_off, goes_by_it, told) in [(true, true, true), (true, false, false), (false, false, true)] {
+        let mut world = World::with_group(3);
+        world.push(0, "before");
+        world.settle();
+        let gone = world.keys(2).0.device();
+        world.crash(2);
+        // It may know of no removal.
+        let sealed = rotation(&world, 2, &everybody(&world, 3), &[]);
+        if broken_off {
+            world.roll_back_relay(3, true);
+            world.advance(SETTLE_MS);
+        }
+        let now = world.now_at(0);
+        world.engine(0).revoke(now, gone).expect("a member");
+        world.drain(0);
+        world.advance(SETTLE_MS);
+        let (auth, epoch) = (world.relay.log.as_ref().expect("created").auth, world.relay.epoch_envelope.clone());
+        rotate(&mut world, sealed);
+        let cursor = world.relay.entries().len() as u64;
+        if !goes_by_it {
+            world.relay.log.as_mut().expect("created").auth = auth;
+            world.relay.epoch_envelope = epoch;
+        }
+        world.crash(0);
+        world.cut(1);
+        world.advance(5_000);
+        let finding = IntegrityEvent::NotAMember { cursor, sender: gone };
+        let expected = if told { vec![finding] } else { vec![] };
+        assert_eq!(world.findings(1), expected, "broken off: {broken_off}, goes by it: {goes_by_it}");
+        assert_eq!(world.engine(1).status().members.len(), 2);
+    }
 }
