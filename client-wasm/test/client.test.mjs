@@ -376,6 +376,14 @@ scenario("a mirror keeps what is behind the newest snapshot, or, where the app s
     for await (const { data } of client.entries({ after: 0, own: true })) return new TextDecoder().decode(data) === text;
   };
   await a.page.waitForFunction(firstIs, "all of it", { timeout: 30_000 });
+  // And b knows that a has all of it, too.
+  await b.pushToRelay("three");
+  await b.until(() => {
+    const { storedPush, members } = client.status.group;
+    return members.some(({ name, hasPush }) => name === "laptop" && hasPush === storedPush);
+  });
+  await a.pushToRelay("four");
+  await b.texts(4);
   assert.ok(await b.page.evaluate(firstIs, "one"), "it keeps all of it");
   assert.equal(await reopen(undefined), undefined);
   await b.page.waitForFunction(firstIs, "all of it", { timeout: 30_000 });
