@@ -6,9 +6,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use litemap::LiteMap;
+
 /// The last of equal keys counts, as with `collect`.
 pub(crate) fn map_of<K: Ord, V>(pairs: impl IntoIterator<Item = (K, V)>) -> BTreeMap<K, V> {
     let mut map = BTreeMap::new();
+    for (key, value) in pairs {
+        map.insert(key, value);
+    }
+    map
+}
+
+/// The same, for a map of the group's devices or of other things that there are few of: a sorted
+/// vector, whose code is a fraction of a B-tree's.
+pub(crate) fn few_of<K: Ord, V>(pairs: impl IntoIterator<Item = (K, V)>) -> LiteMap<K, V> {
+    let mut map = LiteMap::new();
     for (key, value) in pairs {
         map.insert(key, value);
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use litemap::LiteMap;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{BlobId, EnvelopeHeader, EnvelopeType};
 
@@ -14,17 +15,17 @@ use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
 use crate::io::Row;
 use crate::keyring::Keyring;
-use crate::one_by_one::map_of;
+use crate::one_by_one::few_of;
 use crate::seal;
 
 /// An audit under way: hand it every row of [`Engine::mirror_range`] in key order, then finish it.
 #[derive(Debug)]
 pub struct Audit {
     keyring: Arc<Keyring>,
-    names: BTreeMap<DeviceId, String>,
+    names: LiteMap<DeviceId, String>,
     entries: BTreeMap<(DeviceId, u64), Link>,
     /// Where the chains begin here, if not with their first entries.
-    base: BTreeMap<DeviceId, (u64, BlobId)>,
+    base: LiteMap<DeviceId, (u64, BlobId)>,
     envelopes: u64,
     findings: Vec<IntegrityEvent>,
 }
@@ -65,9 +66,9 @@ impl Engine {
     pub fn audit(&self) -> Audit {
         Audit {
             keyring: self.keyring.clone(),
-            names: map_of(self.members.iter().map(|(device, member)| (*device, member.name.clone()))),
+            names: few_of(self.members.iter().map(|(device, member)| (*device, member.name.clone()))),
             entries: BTreeMap::new(),
-            base: map_of(
+            base: few_of(
                 self.base
                     .iter()
                     .flat_map(|base| base.manifest.heads.iter())
@@ -124,7 +125,7 @@ impl Audit {
     /// Checks the chains and reports.
     #[must_use]
     pub fn finish(mut self) -> AuditReport {
-        let mut senders: BTreeMap<DeviceId, AuditedSender> = BTreeMap::new();
+        let mut senders: LiteMap<DeviceId, AuditedSender> = LiteMap::new();
         let mut last: Option<(DeviceId, u64, BlobId)> = None;
         for (&(device, seq), link) in &self.entries {
             let (have, at) = match last {
@@ -148,6 +149,10 @@ impl Audit {
             sender.entries += 1;
             sender.last_seq = seq;
         }
-        AuditReport { entries: self.envelopes, senders: senders.into_values().collect(), findings: self.findings }
+        AuditReport {
+            entries: self.envelopes,
+            senders: senders.into_iter().map(|(_, sender)| sender).collect(),
+            findings: self.findings,
+        }
     }
 }

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use litemap::LiteMap;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::frame::EntryItem;
 use zerok_sync_protocol::wire;
@@ -102,7 +103,7 @@ impl Bootstrap {
     }
 
     /// Where it ends in each chain, of one that takes the place of what is here.
-    pub(super) fn heads(&self) -> BTreeMap<DeviceId, u64> {
+    pub(super) fn heads(&self) -> LiteMap<DeviceId, u64> {
         self.in_place.as_ref().map(|choice| heads_of(&choice.manifest)).unwrap_or_default()
     }
 

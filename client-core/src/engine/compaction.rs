@@ -235,7 +235,7 @@ impl Engine {
         }
         let snapshot_bytes = snapshot.map_or(0, |snapshot| snapshot.row.bytes);
         let limit = ADVISED_BYTES_MIN.max(snapshot_bytes.saturating_mul(ADVISED_FACTOR));
-        let turn = self.members.range(..self.me.device()).count() as u64;
+        let turn = self.members.keys().take_while(|device| **device < self.me.device()).count() as u64;
         if log_bytes >= limit + limit / ADVISED_TURN * turn && self.is_complete() && self.check_acts().is_ok() {
             self.advised = true;
             self.event(Event::CompactionAdvised { log_bytes, snapshot_bytes });

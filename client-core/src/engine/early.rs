@@ -8,8 +8,7 @@
 //! the group has gone on without it for long. That it waits proves nothing; it is told if nobody cures
 //! it soon ([`super::branching`]).
 
-use std::collections::BTreeMap;
-
+use litemap::LiteMap;
 use zerok_sync_protocol::{BlobId, wire};
 
 use super::Engine;
@@ -62,7 +61,7 @@ impl Engine {
     /// Whether one of the epochs that wait has given way to another one, by this author.
     fn make_room_for_early(&mut self, author: &DeviceId) -> bool {
         let is_known = |device: &DeviceId| self.members.contains_key(device) || self.removed.contains_key(device);
-        let mut by_author: BTreeMap<DeviceId, Vec<(u64, BlobId)>> = BTreeMap::new();
+        let mut by_author: LiteMap<DeviceId, Vec<(u64, BlobId)>> = LiteMap::new();
         for (blob_id, EarlyEpochRow { held, .. }) in &self.early_epochs {
             let Ok(Some((signed, _))) = self.open_signed(&held.envelope) else { continue };
             by_author.entry(signed.sender).or_default().push((held.cursor, *blob_id));

@@ -7,7 +7,7 @@
 //! was stopped in between, or began behind it) accuses nobody, and nothing is built upon it: this
 //! device does not vouch for it, asks no relay to give anything up and lets nobody begin there.
 
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 
 use super::Engine;
 use super::comparing::Anchor;
@@ -17,6 +17,7 @@ use super::snapshots::Snapshot;
 use crate::content::{SeenHash, SeenItem};
 use crate::event::IntegrityEvent;
 use crate::id::SenderTag;
+use crate::one_by_one::few_of;
 use crate::pairing::SnapshotRef;
 use crate::snapshot::{FLOORS_MAX, Floor, Manifest};
 use crate::statement::Vouch;
@@ -112,7 +113,7 @@ impl Engine {
             let relay = &self.relays[at];
             let may_judge = |claimed: &&CoveredRow| !relay.claim_judged && claimed.cursor <= relay.row.cursor;
             let Some(claimed) = relay.row.claimed.as_ref().filter(may_judge).cloned() else { continue };
-            let heads: BTreeMap<SenderTag, u64> = claimed.heads.iter().map(|head| (head.tag, head.seq)).collect();
+            let heads: LiteMap<SenderTag, u64> = few_of(claimed.heads.iter().map(|head| (head.tag, head.seq)));
             match self.where_it_ends(at, &claimed.anchor(), &heads) {
                 Ends::Here if self.has_epochs_up_to(at, &claimed) => self.cover(at, claimed),
                 Ends::Here | Ends::Unknown => self.relays[at].claim_judged = true,
@@ -127,7 +128,7 @@ impl Engine {
     }
 
     /// Compares where a snapshot says that it ends with what this device was shown.
-    pub(super) fn where_it_ends(&self, at: RelayAt, end: &Anchor, heads: &BTreeMap<SenderTag, u64>) -> Ends {
+    pub(super) fn where_it_ends(&self, at: RelayAt, end: &Anchor, heads: &LiteMap<SenderTag, u64>) -> Ends {
         let relay = &self.relays[at];
         if !relay.has_come_to(end) {
             return Ends::Unknown;

@@ -265,7 +265,7 @@ impl Engine {
 
     /// A change of keys voids what was handed out and not used.
     pub(super) fn void_grants(&mut self) {
-        for device in std::mem::take(&mut self.granted).into_keys() {
+        for (device, _) in std::mem::take(&mut self.granted) {
             self.effects.delete(hot_key(hot::GRANTED, &device.0));
         }
     }

@@ -8,9 +8,8 @@
 //! first segment at or behind a [`Place`] is the one that holds it. Every record says its own
 //! numbers, so a segment may be written again with some of them left out, under the same key.
 
-use std::collections::BTreeMap;
-
 use bytes::{Buf, BufMut, Bytes};
+use litemap::LiteMap;
 use zerok_sync_protocol::{BlobId, Timeline};
 
 use super::rows::{self, MIRROR};
@@ -87,7 +86,7 @@ pub(crate) struct MirrorWriter {
     segment: Vec<u8>,
     /// Of the segment's last record.
     last: Place,
-    runs: BTreeMap<DeviceId, IndexRun>,
+    runs: LiteMap<DeviceId, IndexRun>,
     closed: Vec<Row>,
 }
 

@@ -80,6 +80,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use litemap::LiteMap;
 use rand_chacha::ChaCha20Rng;
 use zerok_sync_protocol::{BlobId, NoisePublicKey, wire};
 
@@ -147,22 +148,22 @@ pub struct Engine {
     farewell_ms: Option<u64>,
     /// Every epoch accepted, genesis first.
     epochs: Vec<EpochRow>,
-    removed: BTreeMap<DeviceId, RemovedRow>,
+    removed: LiteMap<DeviceId, RemovedRow>,
     /// Let in here and not heard of yet.
-    granted: BTreeMap<DeviceId, GrantedRow>,
+    granted: LiteMap<DeviceId, GrantedRow>,
     /// Admitted by a relay and no member's, at the last look.
     unknown_at_relay: Vec<NoisePublicKey>,
     progress: ProgressRow,
     progress_changed: bool,
-    members: BTreeMap<DeviceId, MemberRow>,
-    chains: BTreeMap<DeviceId, ChainRow>,
+    members: LiteMap<DeviceId, MemberRow>,
+    chains: LiteMap<DeviceId, ChainRow>,
     /// Whose row differs from `chains`.
     chains_changed: BTreeSet<DeviceId>,
     /// What was accepted and is not in a batch yet.
     mirror: MirrorWriter,
 
     /// Parts at the end of a device's chain whose commit has not come.
-    parts: BTreeMap<DeviceId, PartsRow>,
+    parts: LiteMap<DeviceId, PartsRow>,
     /// The newest snapshot that is as this device has it.
     snapshot: Option<Snapshot>,
     /// Those that are still to be compared, …
@@ -181,23 +182,23 @@ pub struct Engine {
     advised: bool,
     held: BTreeMap<(DeviceId, u64), HeldRow>,
     /// Epochs that wait for what they rest on.
-    early_epochs: BTreeMap<BlobId, EarlyEpochRow>,
+    early_epochs: LiteMap<BlobId, EarlyEpochRow>,
     /// What looks wrong and may be cured soon.
     doubts: Vec<Doubt>,
     held_bytes: usize,
     /// Entries whose own signature is bad and whose successor may vouch for them.
     unsigned: BTreeMap<vouching::UnsignedAt, vouching::Unsigned>,
     /// Highest seq of each device that some entry named in `seen`, where it is not stored yet.
-    wanted: BTreeMap<DeviceId, u64>,
+    wanted: LiteMap<DeviceId, u64>,
     /// Gaps reported in this run, so that each is reported once.
-    gaps_reported: BTreeMap<DeviceId, u64>,
+    gaps_reported: LiteMap<DeviceId, u64>,
 
     outbox: Outbox,
     /// The scan under way, and the seq it begins at.
     outbox_scan: Option<(ScanId, u64)>,
     /// Seqs below this are in the window, or done.
     outbox_loaded: u64,
-    lookups: BTreeMap<ScanId, reading::Lookup>,
+    lookups: LiteMap<ScanId, reading::Lookup>,
     scans: u64,
 
     /// What other devices have, by their own word.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use bytes::Bytes;
+use litemap::LiteMap;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use zerok_sync_protocol::BlobId;
@@ -35,7 +36,7 @@ use crate::id::{DeviceId, GroupId};
 use crate::io::{Batch, Now, RelayAddress, Row};
 use crate::keyring::Keyring;
 use crate::keys::{EpochSecret, Membership, MembershipSeed, StoreKey};
-use crate::one_by_one::map_of;
+use crate::one_by_one::{few_of, map_of};
 use crate::store_seal;
 
 /// What a machine is started with besides its storage.
@@ -120,11 +121,11 @@ impl Engine {
             paper: rows.sealed(hot::PAPER, "recovery words", &secrets.store_key)?.map(Paper::stored),
             farewell_ms: None,
             epochs: rows.many(hot::EPOCH, "epoch", |_| Some(()))?.into_iter().map(|((), epoch)| epoch).collect(),
-            removed: map_of(rows.many(hot::REMOVED, "removed device", DeviceId::from_slice)?),
-            granted: map_of(rows.many(hot::GRANTED, "granted device", DeviceId::from_slice)?),
+            removed: few_of(rows.many(hot::REMOVED, "removed device", DeviceId::from_slice)?),
+            granted: few_of(rows.many(hot::GRANTED, "granted device", DeviceId::from_slice)?),
             unknown_at_relay: Vec::new(),
-            members: map_of(rows.many::<MemberRow, _>(hot::MEMBER, "member", DeviceId::from_slice)?),
-            chains: map_of(rows.many::<ChainRow, _>(hot::CHAIN, "chain", DeviceId::from_slice)?),
+            members: few_of(rows.many::<MemberRow, _>(hot::MEMBER, "member", DeviceId::from_slice)?),
+            chains: few_of(rows.many::<ChainRow, _>(hot::CHAIN, "chain", DeviceId::from_slice)?),
             chains_changed: BTreeSet::new(),
             mirror: MirrorWriter::default(),
             snapshot: rows.snapshot(hot::SNAPSHOT)?,
@@ -135,21 +136,21 @@ impl Engine {
             base: rows.snapshot(hot::BASE)?,
             shrinking: Shrinking::restore(&progress, rows.0.contains_key(&hot_key(hot::SHEDDING, &[]))),
             advised: false,
-            parts: map_of(rows.many(hot::PARTS, "parts", DeviceId::from_slice)?),
+            parts: few_of(rows.many(hot::PARTS, "parts", DeviceId::from_slice)?),
             unsigned: rows.unsigned()?,
             held_bytes: held.values().map(|row| row.envelope.len()).sum(),
             held,
-            early_epochs: map_of(rows.many(hot::EARLY_EPOCH, "early epoch", BlobId::from_slice)?),
+            early_epochs: few_of(rows.many(hot::EARLY_EPOCH, "early epoch", BlobId::from_slice)?),
             doubts: Vec::new(),
-            wanted: BTreeMap::new(),
-            gaps_reported: BTreeMap::new(),
+            wanted: LiteMap::new(),
+            gaps_reported: LiteMap::new(),
             outbox: Outbox::default(),
             outbox_scan: None,
             progress,
             progress_changed: false,
-            lookups: BTreeMap::new(),
+            lookups: LiteMap::new(),
             scans: 0,
-            receipts: Receipts::restore(map_of(rows.many::<KnownRow, _>(
+            receipts: Receipts::restore(few_of(rows.many::<KnownRow, _>(
                 hot::KNOWN,
                 "receipt",
                 DeviceId::from_slice,

@@ -7,7 +7,7 @@
 //! `observed`; it is reported once and never stalls the stream.
 
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use zerok_sync_protocol::envelope::{EnvelopeHeader, blob_id};
 use zerok_sync_protocol::frame::EntryItem;
 use zerok_sync_protocol::{BlobId, ClientFrame, EnvelopeType, EpochId, Timeline};
@@ -308,7 +308,7 @@ impl Engine {
         if self.relays.iter().any(|relay| relay.session.is_under_way()) {
             return;
         }
-        let mut missing: BTreeMap<DeviceId, u64> = self.wanted.clone();
+        let mut missing: LiteMap<DeviceId, u64> = self.wanted.clone();
         for (sender, seq) in self.held.keys() {
             let last = missing.entry(*sender).or_default();
             *last = (*last).max(seq - 1);
@@ -429,7 +429,7 @@ pub(super) fn is_epoch(envelope: &[u8]) -> bool {
 /// signature.
 fn authenticate(page: Vec<Opened>) -> Vec<Outcome> {
     // From the end, each sender's earliest so far, by its place in `outcomes`.
-    let mut next: BTreeMap<DeviceId, usize> = BTreeMap::new();
+    let mut next: LiteMap<DeviceId, usize> = LiteMap::new();
     let mut outcomes: Vec<Outcome> = Vec::with_capacity(page.len());
     for opened in page.into_iter().rev() {
         let outcome = match opened {

@@ -12,9 +12,10 @@
 //! receipt coming back from a relay is a witness: if it is ahead of this device, this device is a
 //! copy (a restored backup, a cloned disk) and writes no more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use litemap::LiteMap;
 use zerok_sync_protocol::limits::{ALLOW_LIST_MAX, SLOT_BYTES_MAX};
 use zerok_sync_protocol::wire::{self, List};
 use zerok_sync_protocol::{ClientFrame, EpochId, NoisePublicKey, wire_struct};
@@ -53,11 +54,11 @@ wire_struct! {
 /// What other devices have.
 #[derive(Debug, Default)]
 pub(super) struct Receipts {
-    known: BTreeMap<DeviceId, KnownRow>,
+    known: LiteMap<DeviceId, KnownRow>,
     /// Whose row differs from `known`.
     changed: BTreeSet<DeviceId>,
     /// Receipts whose author or epoch was not read yet: the newest of each, by the relay's word.
-    ahead: BTreeMap<NoisePublicKey, Bytes>,
+    ahead: LiteMap<NoisePublicKey, Bytes>,
     /// Something changed on which [`Engine::everywhere_seq`] rests.
     recount: bool,
     /// The highest own seq of which was told that all devices have it.
@@ -82,7 +83,7 @@ struct News {
 }
 
 impl Receipts {
-    pub(super) fn restore(known: BTreeMap<DeviceId, KnownRow>) -> Self {
+    pub(super) fn restore(known: LiteMap<DeviceId, KnownRow>) -> Self {
         Self { known, recount: true, ..Self::default() }
     }
 

@@ -12,8 +12,9 @@
 //! mirror: every session begins with one while there is such a stretch, so that a device does not
 //! say that it has everything before it has what others have healed since.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use litemap::LiteMap;
 use zerok_sync_protocol::BlobId;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::frame::EntryItem;
@@ -54,7 +55,7 @@ pub(super) struct Recheck {
     /// What of the damaged stretch is still damaged.
     damaged: Option<DamagedRow>,
     /// The highest entry of each chain so far.
-    chains: BTreeMap<DeviceId, u64>,
+    chains: LiteMap<DeviceId, u64>,
     found: Found,
 }
 
@@ -115,7 +116,7 @@ impl Found {
 
 impl Recheck {
     fn new(purpose: RecheckFor, place: Anchor, to_cursor: u64) -> Self {
-        Self { place, to_cursor, damaged: None, chains: BTreeMap::new(), found: Found::new(purpose) }
+        Self { place, to_cursor, damaged: None, chains: LiteMap::new(), found: Found::new(purpose) }
     }
 }
 

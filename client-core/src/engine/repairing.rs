@@ -8,9 +8,10 @@
 //! is read back afterwards is the proof. New pushes wait behind the walk by themselves: the window
 //! begins behind what is not there yet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
+use litemap::LiteMap;
 use rand_core::Rng;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::frame::PushResult;
@@ -319,7 +320,7 @@ impl Engine {
         if self.base.is_none() || self.relays[at].rechecked.is_some() {
             return out;
         }
-        let mut there: BTreeMap<DeviceId, u64> = BTreeMap::new();
+        let mut there: LiteMap<DeviceId, u64> = LiteMap::new();
         let mut missing = out.into_iter().peekable();
         let mut may_go = Vec::new();
         for (index, piece) in batch.iter().enumerate() {

@@ -14,8 +14,9 @@
 //! that lost everything is given the snapshot, and not what every device has given up. Who lacks that,
 //! and was brought it by nobody, goes the same way, and reads the log from its beginning.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use litemap::LiteMap;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::frame::EntryItem;
 use zerok_sync_protocol::wire::List;
@@ -38,6 +39,7 @@ use crate::id::DeviceId;
 use crate::io::{Now, Row, ScanId};
 use crate::keyring::Keyring;
 use crate::observed::FoldHash;
+use crate::one_by_one::few_of;
 use crate::pairing::SnapshotRef;
 use crate::seal;
 use crate::snapshot::{Floor, Manifest};
@@ -468,13 +470,13 @@ fn covers(body: &[u8], device: &DeviceId, seq: u64) -> bool {
 }
 
 /// Where a snapshot ends in each chain.
-pub(super) fn heads_of(manifest: &Manifest) -> BTreeMap<DeviceId, u64> {
-    manifest.heads.iter().map(|head| (head.device, head.seq)).collect()
+pub(super) fn heads_of(manifest: &Manifest) -> LiteMap<DeviceId, u64> {
+    few_of(manifest.heads.iter().map(|head| (head.device, head.seq)))
 }
 
 /// What the app is given again: parts only where their commit follows, each entry once.
 fn whole_batches(entries: Vec<(DeviceId, Record)>) -> Vec<(DeviceId, Record)> {
-    let mut in_batch: BTreeMap<DeviceId, bool> = BTreeMap::new();
+    let mut in_batch: LiteMap<DeviceId, bool> = LiteMap::new();
     let mut seen = BTreeSet::new();
     let mut kept: Vec<_> = Vec::with_capacity(entries.len());
     for (sender, record) in entries.into_iter().rev() {

@@ -5,9 +5,8 @@
 //! contradicts the log is reported and never used. What the app's own part says is between the
 //! members, as with any entry: who may write may write that.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
+use litemap::LiteMap;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{BlobId, wire};
 
@@ -22,6 +21,7 @@ use super::{Engine, mirror};
 use crate::event::{Event, IntegrityEvent};
 use crate::id::{DeviceId, SenderTag};
 use crate::io::{Row, ScanId};
+use crate::one_by_one::few_of;
 use crate::seal::{self, Authenticated};
 use crate::snapshot::{Archived, Floor, Head, Manifest, NotASnapshot};
 
@@ -97,7 +97,7 @@ enum Compared {
 }
 
 /// The envelopes of a snapshot's control archive; whether each is an epoch.
-pub(super) type Theirs = BTreeMap<BlobId, bool>;
+pub(super) type Theirs = LiteMap<BlobId, bool>;
 
 /// It says what this device knows to be otherwise, or says nothing sensible.
 struct Contradiction;
@@ -170,7 +170,7 @@ impl Engine {
         if !self.is_possible_time_of(manifest) {
             return Err(Contradiction);
         }
-        let heads: BTreeMap<SenderTag, u64> = manifest.heads.iter().map(|head| (head.device.tag(), head.seq)).collect();
+        let heads: LiteMap<SenderTag, u64> = few_of(manifest.heads.iter().map(|head| (head.device.tag(), head.seq)));
         for floor in manifest.floors.iter() {
             let Some(at) = self.relays.by_tag(floor.relay) else { continue };
             let relay = &mut self.relays[at];

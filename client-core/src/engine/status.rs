@@ -9,7 +9,7 @@ use crate::error::{MembershipError, Problem};
 use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
 use crate::io::RelayAddress;
-use crate::one_by_one::map_of;
+use crate::one_by_one::few_of;
 use crate::recovery::Recovery;
 use crate::recovery::restorer::RestoreError;
 
@@ -360,7 +360,7 @@ impl Engine {
             paper: member.paper,
         };
         // What was read counts.
-        let members = map_of(granted.chain(self.members.iter().map(listed)).map(|member| (member.device, member)));
-        members.into_values().collect()
+        let members = few_of(granted.chain(self.members.iter().map(listed)).map(|member| (member.device, member)));
+        members.into_iter().map(|(_, member)| member).collect()
     }
 }

@@ -150,7 +150,7 @@ impl Engine {
     /// How many others that are there may do it before this device.
     fn turn_to_truncate(&self, at: RelayAt) -> u64 {
         let author = self.relays[at].row.covered.as_ref().map(|covered| covered.sender);
-        let before_me = self.members.range(..self.me.device());
+        let before_me = self.members.iter().take_while(|(device, _)| **device < self.me.device());
         before_me.filter(|(device, _)| Some(**device) != author && self.is_online(device)).count() as u64
     }
 

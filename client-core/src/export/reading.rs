@@ -1,8 +1,7 @@
 //! From an export file to its records, and to the entries in them.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
+use litemap::LiteMap;
 use zeroize::Zeroizing;
 use zerok_sync_protocol::{EnvelopeHeader, EnvelopeType, EpochId};
 
@@ -136,7 +135,7 @@ impl Reader {
 pub struct Archive {
     group: ExportedGroup,
     /// Of each device the parts at the end of its chain so far.
-    parts: BTreeMap<DeviceId, Vec<u8>>,
+    parts: LiteMap<DeviceId, Vec<u8>>,
 }
 
 impl Archive {
@@ -149,7 +148,7 @@ impl Archive {
         if genesis.group() != group.group {
             return Err(ExportError::Malformed("another group's genesis"));
         }
-        Ok(Self { group, parts: BTreeMap::new() })
+        Ok(Self { group, parts: LiteMap::new() })
     }
 
     /// Whose entries these are.

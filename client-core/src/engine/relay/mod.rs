@@ -10,9 +10,10 @@
 mod sending;
 mod shown;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::{Index, IndexMut};
 
+use litemap::LiteMap;
 use zerok_sync_protocol::BlobId;
 use zerok_sync_protocol::id::RelayTag;
 
@@ -407,7 +408,7 @@ impl Relay {
     }
 
     /// Whether something this device has accepted is not known to stand here.
-    pub(super) fn lacks(&self, chains: &BTreeMap<DeviceId, ChainRow>, epoch: BlobId) -> bool {
+    pub(super) fn lacks(&self, chains: &LiteMap<DeviceId, ChainRow>, epoch: BlobId) -> bool {
         let epoch_there = epoch.is_zero() || self.row.epochs_there.contains(&epoch);
         !epoch_there || chains.iter().any(|(device, chain)| chain.seq > self.there_seq(device))
     }
