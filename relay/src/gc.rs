@@ -450,6 +450,17 @@ mod tests {
         assert!(!rig.has_the_log().await);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn after_each_step_others_have_more_time_than_it_took() {
+        let begun = Instant::now();
+        let work = async {
+            sleep(Duration::from_millis(10)).await;
+            Ok(())
+        };
+        paced(GC_PAUSE_FACTOR, work).await.expect("it is only sleep");
+        assert_eq!(begun.elapsed(), Duration::from_millis(10 + 10 * u64::from(GC_PAUSE_FACTOR)));
+    }
+
     #[tokio::test]
     async fn a_round_says_how_much_there_is() {
         let mut rig = Rig::new().await;

@@ -97,6 +97,21 @@ async fn one_mailbox_per_session() {
 }
 
 #[tokio::test]
+async fn a_guest_that_has_joined_tries_no_other_mailbox() {
+    let (relay, mut inviter) = inviter().await;
+    let (id, _) = open(&mut inviter, false).await;
+    let mut other = relay.member(&Group::new(1), &device(3)).await;
+    let (another, _) = open(&mut other, false).await;
+    let mut joiner = guest(&relay, 2).await;
+    join(&mut joiner, &id).await;
+
+    joiner.send(ClientFrame::MailboxJoin { mailbox: another }).await;
+
+    assert_eq!(joiner.error().await, ErrorCode::MailboxGone);
+    assert_eq!(inviter.next().await, RelayFrame::MailboxClosed {}, "its session ended with the question");
+}
+
+#[tokio::test]
 async fn a_mailbox_holds_sixteen_messages() {
     let (relay, mut inviter) = inviter().await;
     let (id, _) = open(&mut inviter, false).await;

@@ -183,6 +183,15 @@ pub async fn a_closed_mailbox_still_gives_its_last_messages(store: Subject) {
     assert!(!send(&*store, &mailbox, MailboxSide::Inviter, "too late").await);
 }
 
+pub async fn closing_lets_no_mailbox_last_longer(store: Subject) {
+    let mailbox = opened(&*store, 1).await;
+
+    store.mailbox_close(&mailbox, END + 60_000).await.unwrap();
+
+    assert_eq!(store.mailbox_sweep(END - 1).await.unwrap(), 0);
+    assert_eq!(store.mailbox_sweep(END).await.unwrap(), 1);
+}
+
 pub async fn an_expired_mailbox_is_over(store: Subject) {
     let mailbox = opened(&*store, 1).await;
 

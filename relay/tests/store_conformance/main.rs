@@ -118,6 +118,8 @@ conformance! {
         a_members_hello_brings_a_deleted_log_back,
         a_hello_with_an_old_key_does_not_bring_it_back,
         a_deleted_log_is_removed_after_its_grace_with_all_its_names,
+        a_log_that_a_member_brought_back_is_not_removed,
+        a_log_of_many_names_is_removed_in_small_steps,
         a_removal_that_has_begun_is_not_undone,
         an_idle_log_is_evicted_and_one_in_use_is_not,
         a_log_noted_as_in_use_is_not_idle,
@@ -137,6 +139,7 @@ conformance! {
         a_mailbox_takes_sixteen_messages,
         concurrent_messages_are_all_kept,
         a_closed_mailbox_still_gives_its_last_messages,
+        closing_lets_no_mailbox_last_longer,
         an_expired_mailbox_is_over,
         a_sweep_forgets_only_what_expired,
     }

@@ -226,6 +226,8 @@ pub async fn a_floor_never_stands_on_a_lost_row(store: Subject) {
     assert_eq!(log.blob_ids(&*store, &[3]).await, ids(&[envelope(2)]).into_iter().map(Some).collect::<Vec<_>>());
 
     assert_eq!(log.truncate_at(&*store, 6, NOW + INTERVAL).await, done(4), "no further, and not back");
+    store.sql("DELETE FROM entries WHERE cursor = 3").await;
+    assert_eq!(log.truncate_at(&*store, 6, NOW + 2 * INTERVAL).await, done(4), "nor below what was lost since");
 }
 
 pub async fn the_whole_log_can_be_truncated_and_goes_on(store: Subject) {
@@ -366,6 +368,40 @@ pub async fn a_deleted_log_is_removed_after_its_grace_with_all_its_names(store: 
     }
     assert_eq!(stays.everything(&*store).await.len(), 3);
     found(&*store, 1).await;
+}
+
+pub async fn a_log_that_a_member_brought_back_is_not_removed(store: Subject) {
+    let log = log_of(&*store, 1, 2).await;
+    log.delete(&*store).await;
+    log.admitted(&*store).await;
+    let mut collector = store.collector().await.unwrap().expect("nobody else collects");
+    let budget = Budget { entries_max: 2, bytes_max: u64::MAX };
+
+    let surveyed_before = collector.remove(log.group, Removal::Deleted, budget, NOW + GRACE).await.unwrap();
+
+    assert_eq!(surveyed_before, Step::default());
+    assert_eq!(log.everything(&*store).await.len(), 3);
+    collector.finish().await.unwrap();
+}
+
+pub async fn a_log_of_many_names_is_removed_in_small_steps(store: Subject) {
+    let mut log = log_of(&*store, 1, 0).await;
+    for next in 2..=6 {
+        log = log.rotated(&*store, next, &[log.device]).await;
+    }
+    log.delete(&*store).await;
+    let mut collector = store.collector().await.unwrap().expect("nobody else collects");
+    let budget = Budget { entries_max: 2, bytes_max: u64::MAX };
+    let mut left = vec![6];
+
+    while collector.remove(log.group, Removal::Deleted, budget, NOW + GRACE).await.unwrap().then == Then::Continue {
+        left.push(store.texts("SELECT 'row' FROM names").await.len());
+    }
+
+    left.dedup();
+    assert_eq!(left, [6, 4, 2], "two with each step, and the last with the log");
+    assert!(store.texts("SELECT 'row' FROM names").await.is_empty());
+    collector.finish().await.unwrap();
 }
 
 pub async fn a_removal_that_has_begun_is_not_undone(store: Subject) {
