@@ -78,6 +78,8 @@ pub(super) struct Found {
     pub(super) to_cursor: u64,
     /// How much was wrong.
     pub(super) anomalies: u64,
+    /// Of that, entries that stand where an incident has told of it.
+    explained: u64,
 }
 
 impl Found {
@@ -93,7 +95,19 @@ impl Found {
             reordered: false,
             to_cursor: 0,
             anomalies: 0,
+            explained: 0,
         }
+    }
+
+    /// An entry stands where its sender's chain does not have it.
+    fn note_out_of_place(&mut self, explained: bool) {
+        self.anomalies += 1;
+        self.explained += u64::from(explained);
+    }
+
+    /// Whether nothing is wrong but what the group was told of.
+    fn is_as_told(&self) -> bool {
+        self.anomalies == self.explained
     }
 
     /// Whether it is only told.
@@ -188,7 +202,7 @@ impl Engine {
     fn recheck_all(&mut self, now: Now, purpose: RecheckFor) {
         for at in self.relays.all() {
             self.relays[at].recheck_wanted = Some(purpose);
-            self.relays[at].unhealed = false;
+            (self.relays[at].unhealed, self.relays[at].verified) = (false, false);
             // Nothing else is to be looked for then.
             (self.relays[at].looks_left, self.relays[at].recheck_soon) = (0, false);
             self.relays[at].recheck_at_ms = None;
@@ -253,6 +267,7 @@ impl Engine {
 
     fn recheck_item(&mut self, at: RelayAt, cursor: u64, item: EntryItem) -> Result<(), Problem> {
         let timeline = self.relays[at].row.timeline;
+        let explained = self.relays[at].is_explained();
         let was_damaged = self.relays[at].row.damaged.as_ref().is_some_and(|damaged| damaged.holds(cursor));
         let Some(mut recheck) = self.relays[at].recheck.take() else { return Ok(()) };
         let before = recheck.place;
@@ -289,7 +304,7 @@ impl Engine {
         let mut accepted = Ok(());
         if let (Some(blob_id), Some(envelope)) = (id, envelope) {
             if !recheck.found.sound.insert(blob_id) {
-                recheck.found.anomalies += 1;
+                recheck.found.note_out_of_place(explained);
                 self.suspect(at, IntegrityEvent::Replayed { cursor, blob_id });
             } else if is_epoch(&envelope) {
                 if let Some(founder) = self.genesis_author(&envelope) {
@@ -302,7 +317,7 @@ impl Engine {
                 let (sender, seq) = (entry.claims().sender, entry.claims().seq);
                 let last = recheck.chains.entry(sender).or_default();
                 if seq <= *last && !self.is_stood_for(&sender, seq) {
-                    recheck.found.anomalies += 1;
+                    recheck.found.note_out_of_place(explained);
                     recheck.found.reordered = true;
                     self.suspect(at, IntegrityEvent::Reordered { cursor, sender });
                 }
@@ -399,6 +414,10 @@ impl Engine {
         if found.purpose != RecheckFor::Verify && !self.relays.iter().any(waits) {
             self.forget_what_is_healed();
         }
+        self.relays[at].verified = found.purpose == RecheckFor::Verify && found.is_as_told();
+        if self.relays.iter().all(|relay| relay.verified) {
+            self.forget_what_reads_well();
+        }
         if found.purpose == RecheckFor::Proof && self.relays[at].leave_order {
             // Before anything is read in the next session.
             return self.reconnect(now, at);
@@ -411,6 +430,26 @@ impl Engine {
     fn is_order_in_doubt(&self, at: RelayAt, found: &Found) -> bool {
         let differs = |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::Forked { .. });
         found.other_order || (found.reordered && !self.relays[at].is_explained()) || self.findings.iter().any(differs)
+    }
+
+    /// What stood wrong in a log that every relay now shows whole was put right by another device. It
+    /// was told when it was found; what only a repair looks for stays.
+    fn forget_what_reads_well(&mut self) {
+        let read_again = |finding: &IntegrityEvent| {
+            matches!(
+                finding,
+                IntegrityEvent::Corrupt { .. }
+                    | IntegrityEvent::Lost { .. }
+                    | IntegrityEvent::Replayed { .. }
+                    | IntegrityEvent::Reordered { .. }
+                    | IntegrityEvent::CursorJump { .. }
+                    | IntegrityEvent::RolledBack { .. }
+            )
+        };
+        let kept: Vec<IntegrityEvent> = self.findings.iter().filter(|finding| !read_again(finding)).cloned().collect();
+        if kept.len() < self.findings.len() {
+            self.replace_findings(kept);
+        }
     }
 
     /// Findings about relays end with the repair; those about members stay.

@@ -421,6 +421,24 @@ fn a_verification_of_a_sound_relay_finds_nothing() {
 }
 
 #[test]
+fn what_another_device_has_healed_is_on_record_until_a_verification_finds_the_relay_whole() {
+    let (mut world, index) = world_with_b();
+    rot(&mut world, index);
+    let verify = |world: &mut World| {
+        let now = world.now_at(1);
+        world.engine(1).verify_relays(now);
+        world.settle();
+        world.engine(1).status().integrity
+    };
+    assert!(matches!(verify(&mut world)[..], [IntegrityEvent::Corrupt { .. }]));
+    assert!(matches!(verify(&mut world)[..], [IntegrityEvent::Corrupt { .. }]), "it is still so");
+    repair(&mut world, 0);
+
+    assert_eq!(verify(&mut world), []);
+    assert_eq!(world.findings(1).len(), 1, "told once");
+}
+
+#[test]
 fn a_relay_that_keeps_what_has_rotted_is_told_again_and_not_taken_for_healed() {
     let (mut world, index) = world_with_b();
     rot(&mut world, index);

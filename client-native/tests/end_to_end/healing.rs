@@ -151,6 +151,7 @@ fn a_proto_02_swapped_rows_are_told_and_are_history_after_a_repair() {
     group.b.succeed(&["repair"]);
     // It was there, too.
     group.a.fail(4, &["pull"]);
+    group.a.succeed(&["verify"]);
     group.assert_whole();
 }
 

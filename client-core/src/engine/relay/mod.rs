@@ -84,6 +84,8 @@ pub(super) struct Relay {
     pub(super) rechecked: Option<Found>,
     /// What was put back did not stand afterwards.
     pub(super) unhealed: bool,
+    /// The verification under way, or the last one, found it whole.
+    pub(super) verified: bool,
     /// How often it is looked again by itself whether another device has put back what this one lacks.
     pub(super) looks_left: u32,
     /// That something of it is damaged was told in this run.
@@ -245,6 +247,7 @@ impl Relay {
             recheck: None,
             rechecked: None,
             unhealed: false,
+            verified: false,
             looks_left: 0,
             damage_told: false,
             looked: false,

@@ -22,8 +22,11 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
         eprintln!("zerok: no relay could be compared; only what this device has was checked");
     }
     let report = session.client.verify().await;
+    // What was found on the way here is told also if it has been put right since.
+    let mut findings = session.client.findings();
     session.client.close().await;
     let report = report?;
+    findings.extend(report.findings.into_iter().filter(|finding| !findings.contains(finding)).collect::<Vec<_>>());
     global.output.line(
         || {
             let senders = report.senders.iter().map(|sender| {
@@ -31,7 +34,7 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
                 format!("\n{}  {name}: {} entries, last {}", sender.device, sender.entries, sender.last_seq)
             });
             let relays = if compared { "\nthe relays have what this device has read there" } else { "" };
-            let relays = if report.findings.is_empty() { relays } else { "" };
+            let relays = if findings.is_empty() { relays } else { "" };
             format!("{} entries examined{}{relays}", report.entries, senders.collect::<String>())
         },
         || {
@@ -44,9 +47,9 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
                     "entries": sender.entries,
                     "last_seq": sender.last_seq,
                 })).collect::<Vec<_>>(),
-                "findings": report.findings.iter().map(describe).collect::<Vec<_>>(),
+                "findings": findings.iter().map(describe).collect::<Vec<_>>(),
             })
         },
     )?;
-    if report.findings.is_empty() { Ok(()) } else { Err(Failure::integrity(&report.findings)) }
+    if findings.is_empty() { Ok(()) } else { Err(Failure::integrity(&findings)) }
 }
