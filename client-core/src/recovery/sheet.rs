@@ -44,9 +44,10 @@ impl RecoverySheet {
             text,
             "\nWhoever has these words has everything in the group. Keep the sheet where you keep\n\
              papers that matter, and nowhere online.\n\n\
-             If every device is lost: install zerok on a new one and run\n\n  \
+             If every device is lost: on a new one open the app and choose \"restore\", with an\n\
+             address above and its key; or install zerok there and run\n\n  \
              zerok recovery restore --relay {}\n\n\
-             type the words, and revoke the lost devices. The first four letters of a word are enough.\n",
+             Type the words, and remove the lost devices. The first four letters of a word are enough.\n",
             self.relays.first().map_or("URL", |relay| &relay.url)
         );
         Zeroizing::new(text)
@@ -62,7 +63,9 @@ impl RecoverySheet {
             "<title>0k-Sync recovery words</title>\n<style>\n",
             "body { font: 12pt/1.5 serif; margin: 2cm; color: #000; background: #fff }\n",
             "ol { columns: 3; padding-left: 2em } li { font: 14pt/1.9 monospace; break-inside: avoid }\n",
-            "code { overflow-wrap: anywhere }\n</style>\n<h1>Recovery words</h1>\n<ol>\n",
+            "code { overflow-wrap: anywhere }\n</style>\n<h1>Recovery words</h1>\n",
+            // A browser that translates the page would send the words away, and print others.
+            "<ol translate=\"no\" class=\"notranslate\">\n",
         ));
         for word in self.words.list() {
             let _ = writeln!(page, "<li>{word}</li>");
@@ -78,9 +81,9 @@ impl RecoverySheet {
         }
         page.push_str(concat!(
             "</ul>\n<p>Whoever has these words has everything in the group. Keep this sheet where you keep papers ",
-            "that matter, and nowhere online.</p>\n<p>If every device is lost: on a new one choose <em>restore</em>, or ",
-            "run <code>zerok recovery restore</code>, with one of the addresses above; type the words, and revoke the ",
-            "lost devices. The first four letters of a word are enough.</p>\n</html>\n",
+            "that matter, and nowhere online.</p>\n<p>If every device is lost: on a new one open the app and choose ",
+            "<em>restore</em>, or run <code>zerok recovery restore</code>, with an address above and its key. Type the ",
+            "words, and remove the lost devices. The first four letters of a word are enough.</p>\n</html>\n",
         ));
         Zeroizing::new(page)
     }
@@ -125,6 +128,13 @@ mod tests {
         let text = sheet().text();
         let table: Vec<&str> = text.lines().skip(2).take(WORDS / COLUMNS).collect();
         assert_eq!(table.join("\n").parse(), Ok(sheet().words));
+    }
+
+    #[test]
+    fn no_browser_is_to_translate_the_words() {
+        let page = sheet().html();
+        let (_, list) = page.split_once("<ol ").expect("a list");
+        assert!(list.starts_with("translate=\"no\" class=\"notranslate\">"), "{list}");
     }
 
     #[test]
