@@ -7,7 +7,7 @@ use js_sys::{Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 use zerok_sync_core::io::{Input, RelayAddress, Row, StorageFault};
 use zerok_sync_core::keys::StoreKey;
-use zerok_sync_core::{Engine, FormerEntry, Founding, InParts, InviteKind, MirrorPolicy, Secrets, Stored, WordsError};
+use zerok_sync_core::{Engine, FormerEntry, Founding, InParts, InviteKind, MirrorPolicy, Secrets, Stored};
 use zerok_sync_protocol::NoisePublicKey;
 
 use crate::clock::now;
@@ -16,6 +16,7 @@ use crate::driver::{Driver, js_bytes, read_rows, write_batch};
 use crate::failure::{InvalidArgument, thrown};
 use crate::host::{CoreRecoveryDraft, CoreStatus, Host, KeyRange, Rows, StoredEntries};
 use crate::packed::{Packed, packed};
+use crate::recovery::read_words;
 
 /// One membership of one group, driven by JavaScript's event loop.
 #[wasm_bindgen]
@@ -228,14 +229,25 @@ impl CoreEngine {
         convert::recovery_draft(&draft, &sheet).unchecked_into()
     }
 
-    /// Makes words good; `status` tells when they are.
+    /// Makes words good; `status` tells when they are. Returns the identity of the paper that they
+    /// make a member.
     ///
     /// # Errors
     /// `invalid_words`, `words_used`, `busy`, `group_full`, `not_yet`, `left`, `stopped`.
     #[wasm_bindgen(js_name = enrolRecovery)]
-    pub fn enrol_recovery(&self, words: &str) -> Result<(), JsValue> {
-        let words = words.parse().map_err(|error: WordsError| thrown(&error))?;
-        self.driver.call(|engine, now| engine.enrol_recovery(now, words)).map_err(|error| thrown(&error))
+    pub fn enrol_recovery(&self, words: String) -> Result<String, JsValue> {
+        let words = read_words(words)?;
+        let paper = words.membership().device();
+        self.driver.call(|engine, now| engine.enrol_recovery(now, words)).map_err(|error| thrown(&error))?;
+        Ok(paper.to_string())
+    }
+
+    /// Whether storage holds the beginning of a restore whose log was not read so far that the words
+    /// vouch for it.
+    #[wasm_bindgen(js_name = isRestoring)]
+    #[must_use]
+    pub fn is_restoring(&self) -> bool {
+        self.driver.read(Engine::is_restoring)
     }
 
     /// Whether a restored group's log was read to its end; `false` for not yet.

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use js_sys::Array;
 use wasm_bindgen::prelude::*;
+use zeroize::Zeroizing;
 use zerok_sync_core::io::{Input, RelayAddress};
 use zerok_sync_core::{RecoveryWords, Restorer, Restoring, TypedWord, WordsError};
 
@@ -31,12 +32,12 @@ impl CoreRestorer {
         host: Host,
         store_key: &[u8],
         seed: &[u8],
-        words: &str,
+        words: String,
         relay: String,
         relay_key: Option<String>,
         device_name: String,
     ) -> Result<CoreRestorer, JsValue> {
-        let words = read(words)?;
+        let words = read_words(words)?;
         let relay = RelayAddress { url: relay, key: relay_key.as_deref().map(noise_key).transpose()? };
         let restorer = Restorer::new(now(), secrets(store_key, seed)?, Restoring { words, relay, device_name });
         Ok(Self { driver: Driver::new(restorer, host) })
@@ -79,8 +80,8 @@ impl CoreRestorer {
 /// # Errors
 /// `invalid_words`, which names the word that is wrong where it can.
 #[wasm_bindgen(js_name = checkWords)]
-pub fn check_words(text: &str) -> Result<(), JsValue> {
-    read(text).map(drop)
+pub fn check_words(text: String) -> Result<(), JsValue> {
+    read_words(text).map(drop)
 }
 
 /// The words of a text that is still being typed: `TypedWord` in `ts/recovery.ts`.
@@ -88,11 +89,12 @@ pub fn check_words(text: &str) -> Result<(), JsValue> {
 /// # Errors
 /// `invalid_words` if it is too long to be a sheet.
 #[wasm_bindgen(js_name = typedWords)]
-pub fn typed_words(text: &str) -> Result<Array, JsValue> {
-    let words = TypedWord::all_of(text).map_err(|error| thrown(&error))?;
+pub fn typed_words(text: String) -> Result<Array, JsValue> {
+    let words = TypedWord::all_of(&Zeroizing::new(text)).map_err(|error| thrown(&error))?;
     Ok(words.iter().map(convert::typed_word).collect())
 }
 
-fn read(text: &str) -> Result<RecoveryWords, JsValue> {
-    text.parse().map_err(|error: WordsError| thrown(&error))
+/// Reads words, and wipes the text: what JavaScript passes by reference would only be freed.
+pub(crate) fn read_words(text: String) -> Result<RecoveryWords, JsValue> {
+    Zeroizing::new(text).parse().map_err(|error: WordsError| thrown(&error))
 }

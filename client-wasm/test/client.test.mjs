@@ -625,20 +625,73 @@ scenario("d_rec_01: 24 words bring the group back in another browser when this o
   assert.match(wrong, /^invalid_words: word 7, "abandom".*abandon/);
   assert.equal(await attempt(b, "restore", "abandon ".repeat(23) + "art"), "unknown_words");
   assert.equal((await b.status()).state, "empty");
-  const givenUp = await b.page.evaluate(async (words) => {
-    const stopper = new AbortController();
-    const stop = client.onStatus(({ state }) => state === "open" && stopper.abort());
-    const error = await client.restore(words, { signal: stopper.signal }).catch(({ code }) => code);
-    stop();
-    return [error, client.status.state];
-  }, draft.words);
-  assert.deepEqual(givenUp, ["cancelled", "empty"], "also while the log is read");
+  await oneMoreLink(b);
+  const cutOff = await b.page.evaluate(
+    (words) =>
+      new Promise((resolve) => {
+        client.onStatus(({ state }) => state === "open" && resolve(pushText("too early").catch(({ code }) => code)));
+        void client.restore(words);
+      }),
+    draft.words,
+  );
+  assert.equal(cutOff, "not_yet", "what may be dropped is not taken");
+  await b.reload();
+  assert.equal((await b.status()).state, "empty", "a page that goes while the log is read keeps nothing of it");
+  for (const closes of [false, true]) {
+    const givenUp = await b.page.evaluate(
+      async ([words, closes]) => {
+        const stopper = new AbortController();
+        client.onStatus(({ state }) => {
+          if (state === "open") stopper.abort();
+          else if (closes && stopper.signal.aborted && state === "joining") void client.close();
+        });
+        const error = await client.restore(words, { signal: stopper.signal }).catch(({ code }) => code);
+        return [error, client.status.state];
+      },
+      [draft.words, closes],
+    );
+    assert.deepEqual(givenUp, ["cancelled", closes ? "closed" : "empty"], "also while the log is read");
+    await b.reload();
+    assert.equal((await b.status()).state, "empty");
+  }
   assert.equal(await attempt(b, "restore", draft.words.join("\n").toUpperCase()), undefined);
   await b.follow();
   assert.deepEqual(await b.texts(1), ["kept"]);
   assert.equal(await attempt(b, "revoke", "laptop"), undefined);
   assert.deepEqual((await b.status()).group.integrity, []);
 });
+
+scenario("words that another device removes before they are good are not called good", async () => {
+  const [a, b] = await pairOfDevices();
+  await a.until(() => client.status.group.connection === "live");
+  await oneMoreLink(a);
+  const made = a.page.evaluate(async () => {
+    const { words } = client.draftRecovery();
+    return client.createRecovery(words).catch(({ code }) => code);
+  });
+  await b.until(() => client.members.some(({ paper }) => paper));
+  assert.equal(await attempt(b, "revoke", "recovery words"), undefined);
+  await a.page.evaluate(() => {
+    restoreLinks();
+    window.dispatchEvent(new Event("online"));
+  });
+  assert.equal(await made, "words_replaced");
+  assert.equal((await a.status()).group.recovery, "none");
+});
+
+/** Lets the page open one more connection; further ones break until it calls `restoreLinks`. */
+const oneMoreLink = ({ page }) =>
+  page.evaluate(() => {
+    const Whole = WebSocket;
+    let opened = 0;
+    globalThis.WebSocket = class extends Whole {
+      constructor(...where) {
+        super(...where);
+        if (++opened > 1) this.close();
+      }
+    };
+    globalThis.restoreLinks = () => (globalThis.WebSocket = Whole);
+  });
 
 scenario("nothing in these pages failed uncaught", async () => {
   const [a, b] = await pairOfDevices();

@@ -60,6 +60,8 @@ export class Client {
   #group: OpenGroup | undefined;
   #arrival: Arrival<CoreJoiner> | Arrival<CoreRestorer> | undefined;
   #invitation: PendingInvitation | undefined;
+  /** A restore is not over: what is here may be dropped yet. */
+  #isReadingBack = false;
 
   private constructor(options: ClientOptions, storage: Storage, unlock: () => void) {
     // Not kept: the key is here.
@@ -104,6 +106,8 @@ export class Client {
         // What an import left that came to nothing.
         return storage?.clear();
       });
+      // A restore that was cut off: nothing was written in its name, and nothing vouches for what is here.
+      if (client.#group?.core.isRestoring()) await client.#forgetGroup();
       return client;
     } catch (error) {
       if (client !== undefined) client.#stopWatching();
@@ -250,6 +254,7 @@ export class Client {
   async push(blob: Uint8Array): Promise<Pushed> {
     const { core, pushes } = this.#openOrThrow();
     if (!(blob instanceof Uint8Array)) throw new ZerokError("invalid_argument", "push takes a Uint8Array");
+    if (this.#isReadingBack) throw new ZerokError("not_yet", "the group is being restored: push once that is done");
     return pushes.stored(callCore(() => core.push(blob)));
   }
 
@@ -330,7 +335,8 @@ export class Client {
   /**
    * Makes words good: from then on they bring the group back when every device is lost. Words made
    * before are void then. Resolves when the relay has what a restore needs; until it can be reached
-   * the wish stays stored and is carried out by itself.
+   * the wish stays stored and is carried out by itself. Rejects with `words_replaced` if another
+   * device made newer words meanwhile, or removed these: then they are void.
    *
    * @example
    * const { words, asked, html } = client.draftRecovery();
@@ -339,16 +345,27 @@ export class Client {
    */
   async createRecovery(words: string | readonly string[]): Promise<void> {
     const text = typeof words === "string" ? words : words.join(" ");
-    callCore(() => this.#openOrThrow().core.enrolRecovery(text));
-    await this.#until((status) => status.recovery === "ready");
+    const paper = callCore(() => this.#openOrThrow().core.enrolRecovery(text));
+    await this.#until(({ recovery, members }) => {
+      if (recovery === "under_way") return false;
+      if (recovery === "ready" && members.some(({ device }) => device === paper)) return true;
+      throw new ZerokError("words_replaced", "another device made newer recovery words, or removed these: they are void");
+    });
   }
 
   /**
    * Brings a group back from its words, as a new device of it, from this client's relay. Resolves
-   * when the whole log was read. On any failure nothing was stored, and the words are as good as
-   * before. The lost devices are still members: `revoke` them.
+   * when the whole log was read; `push` rejects with `not_yet` until then. On any failure nothing is
+   * kept, also if the page goes meanwhile, and the words are as good as before. The lost devices are
+   * still members: `revoke` them.
    */
-  async restore(words: string | readonly string[], { signal }: RestoreOptions = {}): Promise<void> {
+  restore(words: string | readonly string[], { signal }: RestoreOptions = {}): Promise<void> {
+    // Nothing here holds the words while the log is read, which may take long.
+    return this.#comeByWords(words, signal).then(() => this.#readBack(signal));
+  }
+
+  /** Stores a new membership that the words vouch for, and goes online with it. */
+  async #comeByWords(words: string | readonly string[], signal: AbortSignal | undefined): Promise<void> {
     this.#expectEmpty();
     this.#enter("joining");
     const text = typeof words === "string" ? words : words.join(" ");
@@ -360,30 +377,40 @@ export class Client {
       );
       this.#arrival = restoring;
       await restoring.run(signal);
+      this.#isReadingBack = true;
       await this.#openNewGroup();
     } catch (error) {
+      this.#isReadingBack = false;
       throw this.#backToEmpty(error);
     } finally {
       this.#arrival = undefined;
     }
+  }
+
+  /** Waits until the log has shown all that the words vouch for, and has this device. */
+  async #readBack(signal: AbortSignal | undefined): Promise<void> {
     try {
       await this.#until(() => callCore(() => this.#openOrThrow().core.restored()), signal);
     } catch (error) {
-      await this.#forgetGroup();
+      // If that fails, this client must not take the storage for empty.
+      await this.#forgetGroup().catch((failure: unknown) => this.#stop(asZerokError(failure)));
       throw asZerokError(error);
+    } finally {
+      this.#isReadingBack = false;
     }
   }
 
-  /** Empties the storage: what was stored is not the group that was meant. */
+  /** Empties the storage: what was stored is not known to be the group that was meant. */
   async #forgetGroup(): Promise<void> {
     const group = this.#group;
     if (group === undefined) return;
-    this.#group = undefined;
+    this.#end("joining", new ZerokError("closed", "the restore failed: nothing of it was kept"));
     group.core.close();
     await group.host.settle();
-    const { keys } = await this.#storage.scan(new Uint8Array([0]), new Uint8Array([255]), Number.MAX_SAFE_INTEGER);
-    await this.#storage.commit(keys, keys.map(() => undefined));
-    this.#enter("empty");
+    // Whoever closed the client meanwhile finds this left over, and dropped, at the next opening.
+    if (this.#state !== "joining") return;
+    await this.#storage.clear();
+    if (this.#state === "joining") this.#enter("empty");
   }
 
   /**
@@ -745,7 +772,7 @@ export class Client {
   }
 
   /** Tells everybody who waits for something that it will not come. */
-  #end(state: "stopped" | "closed" | "empty", error: ZerokError): void {
+  #end(state: Exclude<Status["state"], "open">, error: ZerokError): void {
     const group = this.#group;
     this.#group = undefined;
     group?.doorbell.end(state === "stopped" ? error : undefined);

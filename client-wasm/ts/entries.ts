@@ -140,7 +140,9 @@ async function* generate(
       for (const found of source.read(key, value, after)) {
         for (const stored of found instanceof Uint8Array ? unpackEntries(found) : [found]) {
           if (!doorbell.isOpen(signal)) return;
-          after = stored.position;
+          // Of one in parts nothing can be asked any more once it is put together.
+          const { position, blobId } = stored;
+          after = position;
           if (!own && !stored.news) continue;
           let entry: Entry | undefined;
           try {
@@ -148,9 +150,9 @@ async function* generate(
           } catch (error) {
             // Its parts may have gone since its row was read, for a snapshot in its place or behind it:
             // that comes next. An entry that is there again and lacks them again is damaged.
-            if (stored.blobId === notWhole) throw error;
-            notWhole = stored.blobId;
-            after = stored.position - 1;
+            if (blobId === notWhole) throw error;
+            notWhole = blobId;
+            after = position - 1;
             continue reading;
           }
           if (entry === undefined) return;

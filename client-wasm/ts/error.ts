@@ -32,6 +32,7 @@ export type ZerokErrorCode =
   | "invalid_words"
   | "unknown_words"
   | "words_used"
+  | "words_replaced"
   | "anchor_lost"
   | "not_your_group"
   | "older_state"

@@ -26,7 +26,8 @@ export interface TypedWord {
 
 /**
  * The words in a text so far, for showing which are good while a person types: at most one more than
- * a sheet has. Whether 24 of them belong together says `checkRecoveryWords`.
+ * a sheet has. Whether 24 of them belong together says `checkRecoveryWords`. Rejects with
+ * `invalid_words` if the text is too long to be a sheet.
  *
  * @example
  * const words = await typedRecoveryWords(input.value);

@@ -140,6 +140,15 @@ impl Engine {
         }
     }
 
+    /// Whether this device came by recovery words, and the log was not read so far that the words
+    /// vouch for what is here. Nothing was written in its name until then; a driver that finds this at
+    /// opening drops what is stored, for whoever restored was told that nothing is.
+    #[must_use]
+    pub fn is_restoring(&self) -> bool {
+        // An inviter names no epoch; an anchor always does.
+        self.joining.as_ref().is_some_and(|joining| !joining.epoch_blob_id.is_zero())
+    }
+
     fn is_enrolling(&self) -> bool {
         matches!(&self.paper, Some(Paper { row: PaperRow::Enrolling { .. }, .. }))
     }
