@@ -20,9 +20,20 @@ export function openClient(onWarning: (message: string) => void): Promise<Client
   return open(loadDeviceName(), HERE, onWarning);
 }
 
+/** What was asked for last: who asks next waits for it, for two cannot have the database at once. */
+let last: Promise<unknown> = Promise.resolve();
+
 /** The client under this name, at this relay; only for a device that is in no group yet. */
-export async function newcomer(name: string, onWarning: (message: string) => void, place: Place = HERE): Promise<Client> {
-  if (current?.name === name && current.place === place) return current.client;
+export function newcomer(name: string, onWarning: (message: string) => void, place: Place = HERE): Promise<Client> {
+  const next = last.then(() => reopen(name, onWarning, place));
+  last = next.catch(() => {});
+  return next;
+}
+
+async function reopen(name: string, onWarning: (message: string) => void, place: Place): Promise<Client> {
+  // One that was stopped, or is still giving up, brings nobody in any more.
+  const isFree = current?.client.status.state === "empty";
+  if (isFree && current?.name === name && current.place === place) return current.client;
   saveDeviceName(name);
   await current?.client.close();
   return open(name, place, onWarning);

@@ -14,7 +14,10 @@ import { welcome } from "./views/welcome.ts";
 const main = byId("main");
 
 function showScreen(screen: HTMLElement): void {
+  const isFirst = !main.hasChildNodes();
   main.replaceChildren(screen);
+  // What had the focus is gone, and who hears the page is to hear the new screen.
+  if (!isFirst) main.focus({ preventScroll: true });
 }
 
 async function start(): Promise<void> {
@@ -86,13 +89,20 @@ function showRestore(): void {
     restoreFromWords({
       restore: async (name, words, place, signal) => {
         const client = await newcomer(name, announce, place);
-        await client.restore(words, { signal });
+        const connection = byId("connection");
+        const stopShowing = client.onStatus((status) => showConnection(connection, status));
+        try {
+          await client.restore(words, { signal });
+        } finally {
+          stopShowing();
+        }
         showGroup(client, true);
         announce("Your notes are back.");
       },
       leave: showWelcome,
     }),
   );
+  byId("words").focus({ preventScroll: true });
 }
 
 function showGroup(client: Client, isRestored = false): void {

@@ -5,7 +5,8 @@ import type { Client, Member, Status } from "@0k-sync/client";
 import { openDialog } from "../dialog.ts";
 import { announce, button, el, sentence } from "../dom.ts";
 import { inviteDevice } from "./invite.ts";
-import { makeRecoveryWords } from "./make-words.ts";
+import { loadLost, saveLost } from "../lost-devices.ts";
+import { makeRecoveryWords, WORDS_ON_PAPER } from "./make-words.ts";
 
 export interface DevicesPanel {
   readonly element: HTMLElement;
@@ -14,7 +15,7 @@ export interface DevicesPanel {
   readonly show: (status: Status) => void;
 }
 
-/** `isRestored`: the devices that wrote what is here may all be lost. */
+/** `isRestored`: it was just brought back from recovery words, so all other devices may be lost. */
 export function devicesPanel(client: Client, isRestored: boolean): DevicesPanel {
   const list = el("ul", { class: "members", "aria-label": "Devices" });
   const recovery = el("p", { class: "quiet", role: "status" });
@@ -27,19 +28,23 @@ export function devicesPanel(client: Client, isRestored: boolean): DevicesPanel 
     button("Make recovery words", "primary", () => makeRecoveryWords(client)),
   );
   let members: readonly Member[] = [];
+  let missing = isRestored ? client.members.filter(({ own, paper }) => !own && !paper).map(({ device }) => device) : loadLost();
+  if (isRestored) saveLost(missing);
 
   const show = ({ group }: Status) => {
     if (group === undefined) return;
     if (!sameMembers(members, group.members)) {
       members = group.members;
       list.replaceChildren(...members.map((member) => memberItem(client, member)));
+      const left = missing.filter((device) => members.some((member) => member.device === device));
+      if (left.length < missing.length) saveLost((missing = left));
     }
     nag.hidden = !group.needsRecoveryWords;
-    lost.hidden = !isRestored || !group.members.some(({ own, paper }) => !own && !paper);
+    lost.hidden = missing.length === 0;
     const text = {
       none: "",
       under_way: "The recovery words are being made good: the relay has to be reached.",
-      ready: "There are recovery words on paper.",
+      ready: WORDS_ON_PAPER,
     }[group.recovery];
     if (recovery.textContent !== text) recovery.textContent = text;
     recovery.hidden = text === "";
@@ -77,7 +82,7 @@ function memberItem(client: Client, member: Member): HTMLElement {
 function removeDevice(client: Client, { name, device }: Member): void {
   const dialog = openDialog(`Remove ${name}?`);
   const remove = button("Remove", "danger", () => {
-    remove.disabled = true;
+    dialog.tell(`Removing ${name} …`);
     dialog.leaveBy("Close");
     client.revoke(device).then(
       () => announce(`${name} is out.`),

@@ -19,7 +19,7 @@ export async function inviteDevice(client: Client): Promise<void> {
 
   async function offer(kind: Kind): Promise<void> {
     const { signal } = (stopper = new AbortController());
-    dialog.show(el("p", {}, "Asking the relay for a meeting place …"));
+    dialog.tell("Asking the relay for a meeting place …");
     try {
       const invitation = await client.invite({
         kind,
@@ -94,7 +94,7 @@ function ask(dialog: Dialog, { name, entries, members }: WaitingJoiner, signal: 
       required: true,
     });
     const answer = (digits: string | undefined) => {
-      dialog.show(el("p", {}, digits === undefined ? `${name} was turned away.` : `Handing the group's keys to ${name} …`));
+      dialog.tell(digits === undefined ? `${name} was turned away.` : `Handing the group's keys to ${name} …`);
       resolve(digits);
     };
     signal.addEventListener("abort", () => resolve(undefined), { once: true });

@@ -4,8 +4,12 @@
 import { type Client, type RecoveryDraft, typedRecoveryWords } from "@0k-sync/client";
 
 import { type Dialog, openDialog } from "../dialog.ts";
-import { button, el, sentence } from "../dom.ts";
-import { attempt } from "./welcome.ts";
+import { announce, button, el, sentence } from "../dom.ts";
+import { attempt, RESTORE } from "./welcome.ts";
+import { UNSEEN } from "./words-field.ts";
+
+/** What says that there are words. */
+export const WORDS_ON_PAPER = "There are recovery words on paper.";
 
 /** Opens the dialog and sees the words through. Until they were typed back nothing has happened. */
 export function makeRecoveryWords(client: Client): void {
@@ -26,11 +30,16 @@ function showWords(client: Client, dialog: Dialog, replacesOlder: boolean): void
   document.body.append(sheet);
   dialog.closed.addEventListener("abort", () => sheet.remove());
 
-  const list = el("ol", { class: "words shown", "aria-label": "Recovery words", tabindex: "-1" }, ...draft.words.map((word) => el("li", {}, word)));
+  const list = el(
+    "ol",
+    { class: "words shown notranslate", translate: "no", "aria-label": "Recovery words", tabindex: "-1" },
+    ...draft.words.map((word) => el("li", {}, word)),
+  );
   const written = button("I have them on paper", "primary", () => {
     sheet.remove();
     askForWords(client, dialog, draft);
   });
+  const print = button("Print the sheet", "plain", () => window.print());
   dialog.show(
     el(
       "p",
@@ -41,25 +50,28 @@ function showWords(client: Client, dialog: Dialog, replacesOlder: boolean): void
     ),
     ...(replacesOlder ? [el("p", {}, "The words that were made before are void as soon as these are good.")] : []),
     list,
-    el("div", { class: "row" }, written, button("Print the sheet", "plain", () => window.print())),
+    el("div", { class: "row" }, written, print),
     el("p", { class: "quiet" }, "The printed sheet also names the relay and its key, which a restore asks for."),
   );
   // Not a button: whoever presses Enter once too often must not miss the words.
   list.focus({ preventScroll: true });
   // What is not printed is hidden meanwhile, and loses the focus.
-  window.addEventListener("afterprint", () => written.focus(), { signal: dialog.closed });
+  window.addEventListener("afterprint", () => print.focus(), { signal: dialog.closed });
 }
 
-/** What is printed, and nothing else of the page: the core's own sheet, with the page's styles. */
+/**
+ * What is printed, and nothing else of the page: the core's own sheet, with the page's styles. A
+ * browser that translates pages sends them to a service, and must leave the words alone.
+ */
 function printedSheet({ html }: RecoveryDraft): HTMLElement {
   const page = new DOMParser().parseFromString(html, "text/html");
-  return el("div", { class: "sheet" }, ...page.body.children);
+  return el("div", { class: "sheet notranslate", translate: "no" }, ...page.body.children);
 }
 
 function askForWords(client: Client, dialog: Dialog, { asked, words }: RecoveryDraft): void {
   const fields = asked.map((number) => {
     const id = `asked-${number}`;
-    const input = el("input", { id, type: "text", autocomplete: "off", autocapitalize: "none", autocorrect: "off", spellcheck: "false" });
+    const input = el("input", { id, type: "text", ...UNSEEN });
     return { number, input, element: el("div", { class: "field" }, el("label", { for: id }, `Word ${number}`), input) };
   });
   const problem = el("p", { class: "problem", role: "alert" });
@@ -84,14 +96,22 @@ function askForWords(client: Client, dialog: Dialog, { asked, words }: RecoveryD
 
 async function enrol(client: Client, dialog: Dialog, words: readonly string[]): Promise<void> {
   dialog.leaveBy("Close");
-  dialog.show(el("p", {}, "Making the words good … If the relay is lost meanwhile, this goes on by itself when it is back."));
+  dialog.tell("Making the words good … If the relay is lost meanwhile, this goes on by itself when it is back.");
   try {
     await client.createRecovery(words);
-    dialog.show(
-      el("p", {}, el("strong", {}, "The words are good."), " With them and the relay's address your notes come back in any browser: choose “I have 24 words” there."),
-      el("p", { class: "quiet" }, "Keep the sheet where you keep papers that matter, and nowhere online."),
+    dialog.tell(
+      el("strong", {}, "The words are good."),
+      ` With them and the relay's address your notes come back in any browser: choose “${RESTORE}” there. `,
+      "Keep the sheet where you keep papers that matter, and nowhere online.",
     );
   } catch (error) {
-    dialog.show(el("p", { class: "problem", role: "alert" }, sentence(error), " These words are not good: throw them away, and make new ones."));
+    // What stopped the page's client leaves the wish stored, and older words are void once it is done.
+    const advice =
+      client.status.state === "open"
+        ? "These words are not good: throw them away, and make new ones."
+        : `Keep the paper: this may go on when the page is opened again. The words are good once it says “${WORDS_ON_PAPER}”`;
+    const text = `${sentence(error)} ${advice}`;
+    if (dialog.closed.aborted) announce(text);
+    else dialog.show(el("p", { class: "problem", role: "alert" }, text));
   }
 }

@@ -40,11 +40,16 @@ export function restoreFromWords(actions: RestoreActions): HTMLElement {
     event.preventDefault();
     void attempt([go], problem, async () => {
       const text = await words.value();
+      // Nobody who looks over a shoulder gets them while the log is read.
+      words.element.hidden = true;
       progress.textContent = "Asking the relay for your group, and checking all of it …";
       const relayKey = key.value();
       const place = { relay: relay.value() || location.origin, ...(relayKey === "" ? {} : { relayKey }) };
       await actions.restore(name.value(), text, place, stopper.signal);
-    }).finally(() => (progress.textContent = ""));
+    }).finally(() => {
+      progress.textContent = "";
+      words.element.hidden = false;
+    });
   });
 
   return el(

@@ -5,6 +5,9 @@ import { readInvite } from "@0k-sync/client";
 import { DEVICE_NAME_CHARS_MAX, loadDeviceName } from "../device-name.ts";
 import { button, el, sentence } from "../dom.ts";
 
+/** The button that brings a group back; the printed sheet says "restore", too. */
+export const RESTORE = "Restore from 24 words";
+
 export interface WelcomeActions {
   /** Makes a group. */
   readonly create: (deviceName: string) => Promise<void>;
@@ -66,7 +69,7 @@ export function welcome(actions: WelcomeActions): HTMLElement {
       "div",
       { class: "join-form" },
       el("p", {}, "Are all devices gone that you had your notes on?"),
-      el("div", { class: "row" }, button("I have 24 words", "plain", actions.restore)),
+      el("div", { class: "row" }, button(RESTORE, "plain", actions.restore)),
     ),
   );
 }

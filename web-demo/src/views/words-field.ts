@@ -9,6 +9,15 @@ import { isUnfinished, replaceWord } from "../words-text.ts";
 /** Words on a sheet. */
 const WORDS = 24;
 
+/** Whoever completes, corrects or looks up spelling for a browser must not get what is typed. */
+export const UNSEEN = {
+  autocomplete: "off",
+  autocapitalize: "none",
+  autocorrect: "off",
+  spellcheck: "false",
+  writingsuggestions: "false",
+} as const;
+
 export interface WordsField {
   readonly element: HTMLElement;
   /** What was typed, if it is somebody's words; throws what is wrong with it otherwise. */
@@ -19,20 +28,11 @@ export interface WordsField {
 type WrongWord = TypedWord & { readonly number: number };
 
 export function wordsField(): WordsField {
-  // Whoever looks up spelling for a browser must not get these.
-  const field = el("textarea", {
-    id: "words",
-    rows: "4",
-    autocomplete: "off",
-    autocapitalize: "none",
-    autocorrect: "off",
-    spellcheck: "false",
-    "aria-describedby": "words-state",
-  });
+  const field = el("textarea", { id: "words", rows: "4", ...UNSEEN, "aria-describedby": "words-state" });
   const state = el("p", { id: "words-state", class: "quiet", role: "status" });
-  const wrong = el("ul", { class: "wrong-words", "aria-label": "Words to look at again", "aria-live": "polite" });
+  const wrong = el("ul", { class: "wrong-words notranslate", translate: "no", "aria-label": "Words to look at again", "aria-live": "polite" });
   const items = new Map<string, HTMLElement>();
-  const list = el("ol", { class: "words", "aria-label": "Words so far" });
+  const list = el("ol", { class: "words notranslate", translate: "no", "aria-label": "Words so far" });
 
   const say = (text: string, look: "quiet" | "problem" | "fits") => {
     state.className = look;
@@ -48,6 +48,7 @@ export function wordsField(): WordsField {
       // Something else was typed meanwhile, and looked at.
       if (field.value === text) show(words, complaint, isTyping && isUnfinished(text));
     } catch (error) {
+      if (field.value !== text) return;
       list.replaceChildren();
       showWrong([]);
       say(sentence(error), "problem");
@@ -58,7 +59,7 @@ export function wordsField(): WordsField {
     const isOpen = (index: number) => isTyping && index === words.length - 1;
     list.replaceChildren(
       ...words.map(({ word, typed }, index) =>
-        el("li", { class: word !== undefined ? "known" : isOpen(index) ? "open" : "unknown" }, word ?? typed),
+        el("li", { class: word === undefined && (isOpen(index) ? "open" : "unknown") }, word ?? typed),
       ),
     );
     const unknown = words.flatMap((word, index) => (word.word === undefined && !isOpen(index) ? [{ ...word, number: index + 1 }] : []));
