@@ -4,6 +4,7 @@ use bytes::Bytes;
 use zerok_sync_protocol::limits::{MAILBOX_MESSAGE_BYTES_MAX, MAILBOX_MESSAGES_MAX, MAILBOX_TTL_MS};
 use zerok_sync_protocol::{ClientFrame, ErrorCode, MailboxId, RelayFrame};
 
+use crate::instances::doorbell_alone;
 use crate::support::{Client, Group, TestRelay, device};
 
 #[tokio::test]
@@ -71,7 +72,8 @@ async fn a_mailbox_that_never_was_is_1006() {
 
 #[tokio::test]
 async fn a_mailbox_ends_with_its_time() {
-    let (_relay, mut inviter) = inviter().await;
+    let relay = TestRelay::start().await;
+    let mut inviter = relay.founder(&Group::new(1), &device(1)).await;
     inviter.send(ClientFrame::MailboxOpen { short: false, ttl_ms: 50 }).await;
     assert!(matches!(inviter.next().await, RelayFrame::MailboxOpened { expires_in_ms, .. } if expires_in_ms <= 50));
     assert_eq!(inviter.next().await, RelayFrame::MailboxClosed {});
@@ -163,8 +165,9 @@ async fn without_a_mailbox_there_is_nothing_to_send_to() {
     assert!(inviter.is_quiet().await);
 }
 
+/// At a relay that has the doorbell only: nobody waits for the poll to hear of the other.
 async fn inviter() -> (TestRelay, Client) {
-    let relay = TestRelay::start().await;
+    let relay = TestRelay::start_with(doorbell_alone).await;
     let client = relay.founder(&Group::new(1), &device(1)).await;
     (relay, client)
 }
