@@ -45,8 +45,12 @@ pub struct Inspector {
     /// Highest seq of each device that ever stood in the log.
     stored: BTreeMap<DeviceId, u64>,
     heads: BTreeMap<DeviceId, (u64, BlobId)>,
-    /// How far of each chain a snapshot stands for.
+    /// How far of each chain a snapshot stands for that was ever sent.
     covered: BTreeMap<DeviceId, u64>,
+    /// The same of those that stand in the log.
+    stood_for: BTreeMap<DeviceId, u64>,
+    /// What each snapshot stands for.
+    snapshots: BTreeMap<BlobId, Vec<(DeviceId, u64)>>,
     sent: BTreeMap<(DeviceId, u64), BlobId>,
     /// What was opened already.
     places: BTreeMap<BlobId, Option<Place>>,
@@ -73,6 +77,8 @@ impl Inspector {
             stored: BTreeMap::new(),
             heads: BTreeMap::new(),
             covered: BTreeMap::new(),
+            stood_for: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
             sent: BTreeMap::new(),
             places: BTreeMap::new(),
             lamports: BTreeMap::new(),
@@ -92,10 +98,13 @@ impl Inspector {
         self.stored.get(device).copied().unwrap_or_default()
     }
 
-    /// Highest seq of a device that stands in the log.
+    /// Highest seq of a device that stands in the log, or that a snapshot stands for there: what it
+    /// stands for need not be put back to a relay that lost it, or that never had it.
     #[must_use]
     pub fn standing_seq(&self, device: &DeviceId) -> u64 {
-        self.heads.get(device).map_or(0, |(seq, _)| *seq)
+        let standing = self.heads.get(device).map_or(0, |(seq, _)| *seq);
+        let stood_for = self.stood_for.get(device).copied().filter(|_| self.partial || self.rewrites > 0);
+        standing.max(stood_for.unwrap_or_default())
     }
 
     /// Looks at what came since the last time.
@@ -114,6 +123,7 @@ impl Inspector {
             self.rewrites = relay.rewrites();
             self.inspected = 0;
             self.heads.clear();
+            self.stood_for.clear();
             // What stood before a removal may be put back, before it.
             self.removed.clear();
         }
@@ -123,6 +133,9 @@ impl Inspector {
             let envelope = stored.envelope.as_ref().ok_or_else(|| format!("nothing at cursor {cursor}"))?;
             let place = self.place(stored.blob_id, envelope)?;
             self.removed.extend(self.removals.get(&stored.blob_id).into_iter().flatten());
+            for &(device, seq) in self.snapshots.get(&stored.blob_id).into_iter().flatten() {
+                raise(&mut self.stood_for, device, seq);
+            }
             let Some(Place { sender, seq, prev, lamport, seen }) = place else {
                 // A log that was put back may hold both branches of what its loss made possible.
                 let follows = self.predecessors.get(&stored.blob_id).filter(|_| self.rewrites == 0 && !self.partial);
@@ -150,8 +163,7 @@ impl Inspector {
                 return Err(format!("cursor {cursor} holds seq {seq} of {sender:?} behind {have}"));
             }
             self.heads.insert(sender, (seq, stored.blob_id));
-            let highest = self.stored.entry(sender).or_default();
-            *highest = seq.max(*highest);
+            raise(&mut self.stored, sender, seq);
             self.lamports.insert((sender.tag(), seq), lamport);
             let later = |place| self.lamports.get(place).is_some_and(|earlier| *earlier < lamport);
             if let Some(place) = seen.iter().find(|place| !later(place)).filter(|_| !self.partial) {
@@ -194,10 +206,9 @@ impl Inspector {
         let content = entry.claims();
         if content.kind == Kind::SNAPSHOT {
             let manifest = Manifest::parse(&content.body).map_err(|error| error.to_string())?;
-            for head in manifest.heads.iter() {
-                let covered = self.covered.entry(head.device).or_default();
-                *covered = head.seq.max(*covered);
-            }
+            let heads: Vec<_> = manifest.heads.iter().map(|head| (head.device, head.seq)).collect();
+            heads.iter().for_each(|&(device, seq)| raise(&mut self.covered, device, seq));
+            self.snapshots.insert(id, heads);
         }
         Ok(Some(Place {
             sender: content.sender,
@@ -207,4 +218,9 @@ impl Inspector {
             seen: content.seen.iter().map(|item| (item.tag, item.seq)).collect(),
         }))
     }
+}
+
+fn raise(highest: &mut BTreeMap<DeviceId, u64>, device: DeviceId, seq: u64) {
+    let highest = highest.entry(device).or_default();
+    *highest = seq.max(*highest);
 }
