@@ -398,12 +398,12 @@ impl Engine {
         let in_place = bootstrap.in_place.as_ref().map(|choice| choice.end);
         let ends_there = bootstrap.in_place.as_ref().is_some_and(|choice| choice.ends_there);
         let archive = bodies.slice(..usize::try_from(manifest.archive_bytes).map_err(|_| NotASnapshot("lengths"))?);
-        self.replay(at, archive)?;
+        let epochs = self.replay(at, archive)?;
         let newest = self.epoch_row(&manifest.epoch).is_some_and(|epoch| epoch.blob_id == manifest.epoch_blob_id);
         // Who has read something may know more of them.
         let all = in_place.is_some() || self.epochs.len() as u64 == manifest.epochs;
         let current = in_place.is_some() || self.keyring.current().id == manifest.epoch;
-        if !newest || !all || !current || !self.members.contains_key(&wanted.sender) {
+        if !newest || !all || epochs != manifest.epochs || !current || !self.members.contains_key(&wanted.sender) {
             return Err(NotASnapshot("who is in the group"));
         }
         let chain_before = self.seq_of(&wanted.sender);
@@ -450,20 +450,20 @@ impl Engine {
         Ok(())
     }
 
-    /// Goes through a control archive: each envelope is checked by those before it, as in a log.
-    fn replay(&mut self, at: RelayAt, archive: Bytes) -> Result<(), NotASnapshot> {
+    /// Goes through a control archive: each envelope is checked by those before it, as in a log. Answers
+    /// how many epochs it has.
+    fn replay(&mut self, at: RelayAt, archive: Bytes) -> Result<u64, NotASnapshot> {
+        let mut epochs = 0;
         for envelope in Archived(archive) {
             let envelope = envelope?;
             // In no timeline: nothing says that a relay showed it.
             let (blob_id, timeline) = (blob_id(&envelope), Timeline::ZERO);
             let placed = Placed { at, timeline, cursor: 0, observed: FoldHash::ZERO, blob_id, envelope };
             if is_epoch(&placed.envelope) {
-                if self.epochs.iter().any(|epoch| epoch.blob_id == placed.blob_id) {
-                    continue;
-                }
-                let before = self.epochs.len();
-                let accepted = self.accept_epoch(placed);
-                if accepted.is_err() || self.epochs.len() != before + 1 {
+                epochs += 1;
+                // It may have been here, or have come early and followed one of these.
+                let is_known = |engine: &Self| engine.epochs.iter().any(|epoch| epoch.blob_id == blob_id);
+                if !is_known(self) && (self.accept_epoch(placed).is_err() || !is_known(self)) {
                     return Err(NotASnapshot("an epoch"));
                 }
                 continue;
@@ -483,7 +483,7 @@ impl Engine {
             self.mirror(placed, in_chain, ForApp::Nothing, false);
             self.act_on(&entry);
         }
-        Ok(())
+        Ok(epochs)
     }
 
     /// The chains go on from where the snapshot ends in them, if they did not come further here.

@@ -79,6 +79,8 @@ impl Engine {
         };
         if followed {
             self.try_early_epochs();
+            // Those that followed now were not passed over.
+            self.pass_over_early();
         } else if self.removed.contains_key(&signed.sender) {
             self.judge_void_branch(placed, signed, secret);
         } else {

@@ -93,7 +93,7 @@ impl Engine {
         self.effects.delete(early_epoch_key(blob_id));
     }
 
-    /// An epoch was accepted: those that still wait have been passed over once more.
+    /// An epoch came and was accepted: those that still wait have been passed over once more.
     pub(super) fn pass_over_early(&mut self) {
         let mut given_up = Vec::new();
         for (blob_id, row) in &mut self.early_epochs {

@@ -168,7 +168,6 @@ impl Engine {
             self.void_grants();
         }
         self.note_epoch(placed, accepted);
-        self.pass_over_early();
         for relay in self.relays.iter_mut() {
             relay.hello_epoch.take_if(|keys| keys.id == accepted.id());
         }

@@ -198,7 +198,7 @@ pub struct Engine {
     outbox_scan: Option<(ScanId, u64)>,
     /// Seqs below this are in the window, or done.
     outbox_loaded: u64,
-    lookups: LiteMap<ScanId, reading::Lookup>,
+    lookups: BTreeMap<ScanId, reading::Lookup>,
     scans: u64,
 
     /// What other devices have, by their own word.

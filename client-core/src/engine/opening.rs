@@ -148,7 +148,7 @@ impl Engine {
             outbox_scan: None,
             progress,
             progress_changed: false,
-            lookups: LiteMap::new(),
+            lookups: BTreeMap::new(),
             scans: 0,
             receipts: Receipts::restore(few_of(rows.many::<KnownRow, _>(
                 hot::KNOWN,

@@ -12,9 +12,8 @@
 //! mirror: every session begins with one while there is such a stretch, so that a device does not
 //! say that it has everything before it has what others have healed since.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use litemap::LiteMap;
 use zerok_sync_protocol::BlobId;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::frame::EntryItem;
@@ -54,8 +53,8 @@ pub(super) struct Recheck {
     to_cursor: u64,
     /// What of the damaged stretch is still damaged.
     damaged: Option<DamagedRow>,
-    /// The highest entry of each chain so far.
-    chains: LiteMap<DeviceId, u64>,
+    /// The highest entry of each chain so far, by the senders that entries claim: any number.
+    chains: BTreeMap<DeviceId, u64>,
     found: Found,
 }
 
@@ -80,6 +79,8 @@ pub(super) struct Found {
     pub(super) anomalies: u64,
     /// Of that, entries that stand where an incident has told of it.
     explained: u64,
+    /// The order could be compared with the one that was read first.
+    compared: bool,
 }
 
 impl Found {
@@ -96,6 +97,7 @@ impl Found {
             to_cursor: 0,
             anomalies: 0,
             explained: 0,
+            compared: false,
         }
     }
 
@@ -105,9 +107,9 @@ impl Found {
         self.explained += u64::from(explained);
     }
 
-    /// Whether nothing is wrong but what the group was told of.
+    /// Whether everything could be looked at, and nothing is wrong but what the group was told of.
     fn is_as_told(&self) -> bool {
-        self.anomalies == self.explained
+        self.compared && self.anomalies == self.explained
     }
 
     /// Whether it is only told.
@@ -130,7 +132,7 @@ impl Found {
 
 impl Recheck {
     fn new(purpose: RecheckFor, place: Anchor, to_cursor: u64) -> Self {
-        Self { place, to_cursor, damaged: None, chains: LiteMap::new(), found: Found::new(purpose) }
+        Self { place, to_cursor, damaged: None, chains: BTreeMap::new(), found: Found::new(purpose) }
     }
 }
 
@@ -358,6 +360,7 @@ impl Engine {
         recheck.found.to_cursor = recheck.place.cursor;
         let comparable = !recheck.place.observed.is_zero() && !relay.row.observed.is_zero();
         let from = relay.row.cursor;
+        recheck.found.compared = comparable;
         if comparable && recheck.place.observed != relay.row.observed {
             recheck.found.other_order = true;
             let told = recheck.found.anomalies > 0;

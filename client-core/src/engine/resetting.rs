@@ -230,7 +230,8 @@ impl Engine {
         }
         let Ok(entry) = entry.verify() else { return };
         let Ok(manifest) = Manifest::parse(&entry.body) else { return };
-        if !self.is_possible_time_of(&manifest) {
+        // Its author sealed it behind what it stands for.
+        if manifest.lamport >= entry.lamport || !self.is_possible_time_of(&manifest) {
             return;
         }
         let Some(&Reset { step: Step::Searching { below, .. }, gap }) = self.relays[at].reset.as_ref() else { return };

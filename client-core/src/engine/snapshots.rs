@@ -108,6 +108,7 @@ impl Engine {
         let manifest = Manifest::parse(&entry.body).ok();
         let whole = |manifest: &Manifest| {
             parts.as_ref().is_some_and(|parts| (parts.parts, parts.bytes) == (manifest.parts, manifest.bytes))
+                && manifest.lamport < entry.lamport
         };
         let (Some(manifest), Some(parts)) = (manifest.filter(whole), &parts) else {
             return self.find_once(IntegrityEvent::FalseSnapshot { sender: entry.sender, seq: entry.seq });
@@ -256,7 +257,8 @@ impl Engine {
         let lineage = lineage.iter().filter_map(|id| Some(self.epoch_row(id)?.blob_id));
         let whole = ours.iter().copied().chain(lineage).all(|id| theirs.contains_key(&id));
         let invented = theirs.iter().any(|(id, is_epoch)| !is_epoch && !ours.contains(id));
-        if !whole || invented {
+        let epochs = theirs.values().filter(|is_epoch| **is_epoch).count() as u64;
+        if !whole || invented || epochs != manifest.epochs {
             return Err(Contradiction);
         }
         let known = |id: &BlobId| self.epochs.iter().any(|epoch| epoch.blob_id == *id);

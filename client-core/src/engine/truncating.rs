@@ -89,6 +89,8 @@ impl Relay {
     }
 
     /// Whether it need not have an entry any more: a snapshot stands for it, and the floor was moved.
+    /// Perhaps for an older one, of which nothing is remembered here any more, so it does not matter
+    /// where this one ends: what was given up would be put back.
     pub(super) fn need_not_have(&self, device: &DeviceId, seq: u64) -> bool {
         self.row.floor > 1 && self.stood_for().any(|covered| covered.covers(device, seq))
     }

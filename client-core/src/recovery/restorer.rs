@@ -16,10 +16,9 @@
 //! Invariants: nothing of the relay's is used before the anchor opened; no session is opened under
 //! another group's keys; every failure before the commit leaves nothing behind, and the words good.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use litemap::LiteMap;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use zerok_sync_protocol::envelope::blob_id;
@@ -153,7 +152,7 @@ enum Phase {
     /// The log does not begin with genesis any more: what stands below its floor is asked for …
     Probing(Box<Trusted>, Box<LogState>),
     /// … and a snapshot looked for, whose archive does; of each sender the parts so far.
-    Searching(Box<Trusted>, LiteMap<DeviceId, Vec<u8>>),
+    Searching(Box<Trusted>, BTreeMap<DeviceId, Vec<u8>>),
     Committing,
     Done,
 }
@@ -358,7 +357,7 @@ impl Restorer {
         let credit = if after == 0 { PAGE_CREDIT_BYTES } else { u64::MAX };
         self.send(&ClientFrame::Subscribe { timeline: log.timeline, after, blob_id_at_after, credit, follow: false });
         self.deadline_ms = now.mono_ms.saturating_add(ANSWER_DEADLINE_MS);
-        self.phase = if after == 0 { Phase::Reading(trusted) } else { Phase::Searching(trusted, LiteMap::new()) };
+        self.phase = if after == 0 { Phase::Reading(trusted) } else { Phase::Searching(trusted, BTreeMap::new()) };
     }
 
     /// Looks for the envelope of genesis, which the words name: the control archive of every snapshot
@@ -367,7 +366,7 @@ impl Restorer {
         &mut self,
         now: Now,
         trusted: Box<Trusted>,
-        mut parts: LiteMap<DeviceId, Vec<u8>>,
+        mut parts: BTreeMap<DeviceId, Vec<u8>>,
         items: Vec<EntryItem>,
     ) {
         self.deadline_ms = now.mono_ms.saturating_add(ANSWER_DEADLINE_MS);

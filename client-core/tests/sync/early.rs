@@ -147,6 +147,28 @@ fn an_epoch_that_follows_another_envelope_than_the_one_that_came_is_told_and_wai
 }
 
 #[test]
+fn a_chain_of_epochs_that_waits_for_its_first_is_followed_to_its_end_however_late_that_comes() {
+    let mut world = World::with_group(2);
+    world.crash(1);
+    let first = world.relay.entries().len();
+    for _ in 0..12 {
+        rotate(&mut world);
+    }
+    let epoch = world.engine(0).status().epoch;
+    world.crash(0);
+    let withheld = std::mem::take(&mut world.relay.entries_mut()[first].envelope);
+    restart(&mut world, 1);
+    world.advance(IN_DOUBT_MS);
+    assert_eq!(waiting(&world, 1), 11);
+
+    world.relay.entries_mut()[first].envelope = withheld;
+    restart(&mut world, 1);
+    world.advance(IN_DOUBT_MS);
+
+    assert_eq!((world.engine(1).status().epoch, waiting(&world, 1)), (epoch, 0));
+}
+
+#[test]
 fn an_epoch_for_which_nobody_brings_what_it_rests_on_is_given_up_once_the_keys_were_changed_often() {
     let mut world = World::with_group(2);
     let (sealed, nobody) = epoch_on_nothing(&world, 7);

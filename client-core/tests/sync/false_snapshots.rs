@@ -329,26 +329,49 @@ fn a_snapshot_whose_author_lies_lets_nobody_begin() {
 
 #[test]
 fn who_was_away_goes_on_from_no_snapshot_of_the_end_of_all_time() {
-    let mut world = World::with_group(3);
-    world.relay.forgets_who_is_away = true;
-    push_all(&mut world, 2, &["a"]);
-    world.advance(10_000);
-    world.crash(2);
-    push_all(&mut world, 0, &["b"]);
-    world.advance(10_000);
-    compact(&mut world, 1, b"a b");
-    world.advance(180_000);
-    assert!(world.relay.log.as_ref().expect("created").floor > 1);
-    world.relay.purge();
-    world.crash(1);
-    let SnapshotRef { sender, seq, .. } = write(&mut world, |it| it.manifest.lamport = u64::MAX);
-    world.start(2);
-    world.push(2, "late");
-    world.advance(60_000);
-    assert_eq!(state(&mut world, 2), ["a", "b", "late"]);
-    let last = world.entries(2).pop().expect("its own").lamport;
-    assert!(last < 1 << 32, "there is a time behind it: {last}");
-    assert_eq!(world.findings(2), [IntegrityEvent::FalseSnapshot { sender, seq }]);
+    let lies: [fn(&mut Written); 3] = [
+        |it| it.manifest.lamport = u64::MAX,
+        |it| (it.manifest.lamport, it.manifest.epochs) = (u64::MAX, u64::MAX),
+        |it| (it.manifest.lamport, it.manifest.epochs) = (1 << 31, 1 << 31),
+    ];
+    for lie in lies {
+        let mut world = World::with_group(3);
+        world.relay.forgets_who_is_away = true;
+        push_all(&mut world, 2, &["a"]);
+        world.advance(10_000);
+        world.crash(2);
+        push_all(&mut world, 0, &["b"]);
+        world.advance(10_000);
+        compact(&mut world, 1, b"a b");
+        world.advance(180_000);
+        assert!(world.relay.log.as_ref().expect("created").floor > 1);
+        world.relay.purge();
+        world.crash(1);
+        let SnapshotRef { sender, seq, .. } = write(&mut world, lie);
+        world.start(2);
+        world.push(2, "late");
+        world.advance(60_000);
+        assert_eq!(state(&mut world, 2), ["a", "b", "late"]);
+        let last = world.entries(2).pop().expect("its own").lamport;
+        assert!(last < 1 << 31, "there is a time behind it: {last}");
+        assert_eq!(world.findings(2), [IntegrityEvent::FalseSnapshot { sender, seq }]);
+    }
+}
+
+#[test]
+fn who_has_the_log_calls_a_snapshot_false_that_has_more_epochs_than_its_archive_or_a_time_behind_its_own() {
+    let lies: [fn(&mut Written); 2] = [|it| it.manifest.epochs += 1, |it| it.manifest.lamport = 1 << 20];
+    for lie in lies {
+        let mut world = World::with_group(2);
+        push_all(&mut world, 0, &["a"]);
+        compact(&mut world, 1, b"a");
+        world.advance(10_000);
+        (0..2).for_each(|device| world.crash(device));
+        let SnapshotRef { sender, seq, .. } = write(&mut world, lie);
+        world.start(0);
+        world.advance(60_000);
+        assert_eq!(world.findings(0), [IntegrityEvent::FalseSnapshot { sender, seq }]);
+    }
 }
 
 #[test]

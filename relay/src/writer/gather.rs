@@ -55,6 +55,10 @@ impl Before {
     }
 
     fn add(&mut self, appends: usize) {
+        // Notes alone teach nothing of how many push, and hold up none.
+        if appends == 0 {
+            return;
+        }
         (self.taken, self.appends) = (Some(Instant::now()), appends);
         self.most = self.most.max(appends);
         self.batches += 1;
