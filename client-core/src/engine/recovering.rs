@@ -308,6 +308,10 @@ impl Engine {
     /// Who made the words tells what their slot takes.
     pub(super) fn on_anchor(&mut self, entry: &Authenticated) {
         let Ok(anchor) = wire::decode::<AnchorBody>(&entry.body) else { return };
+        if self.paper.as_ref().is_some_and(|paper| self.removed.contains_key(&paper.device())) {
+            // Read just before this: they took the place of the words made here.
+            self.forget_paper();
+        }
         let Some(member) = self.members.get(&anchor.device).filter(|member| member.paper) else { return };
         let made_them = member.certificate.as_ref().is_some_and(|certificate| certificate.inviter() == entry.sender);
         let its_key = StaticKey::from_bytes(*anchor.noise.expose()).public() == member.keys.noise;

@@ -214,6 +214,30 @@ fn newer_words_take_the_place_of_older_ones() {
 }
 
 #[test]
+fn words_that_were_replaced_before_they_were_good_give_way_wherever_their_maker_was_cut_off() {
+    for steps in 0..40 {
+        let mut world = World::with_group(2);
+        world.make_words(0);
+        for _ in 0..steps {
+            let until = world.now_ms() + 1_000;
+            if !world.step(until) {
+                break;
+            }
+        }
+        world.crash(0);
+        world.make_words(1);
+        world.settle();
+        world.start(0);
+        world.settle();
+        world.advance(120_000);
+        for device in 0..2 {
+            assert!(is_ready(&mut world, device), "after {steps} steps: {:?}", status(&mut world, device));
+            assert_eq!(names(&mut world, device), ["device 0", "device 1", "recovery words"]);
+        }
+    }
+}
+
+#[test]
 fn words_that_another_device_removes_are_no_words_any_more() {
     let (mut world, words) = group_with_words(2);
     let paper = words.membership().device();
