@@ -39,6 +39,9 @@ pub enum ClientError {
     /// The words brought no group back.
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    /// Words did not become good: another device changed what words there are.
+    #[error("another device made newer recovery words, or removed these: they are void; make new ones")]
+    WordsReplaced,
     /// The blob was not taken.
     #[error(transparent)]
     Push(#[from] PushError),

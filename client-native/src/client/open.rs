@@ -131,6 +131,10 @@ impl Client {
             Err(ClientError::Open(zerok_sync_core::OpenError::NoGroup)) => {
                 Err(StorageError::Missing { path: options.home }.into())
             }
+            Ok(client) if client.ask(|engine, _| engine.is_restoring()).await? => {
+                client.close().await;
+                Err(StorageError::HalfRestored { path: options.home }.into())
+            }
             other => other,
         }
     }

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use zerok_sync_core::io::RelayAddress;
 use zerok_sync_core::passphrase::Passphrase;
 use zerok_sync_core::{
-    Event, MirrorPolicy, Recovery, RecoveryDraft, RecoverySheet, RecoveryWords, RestoreError, Restorer, Restoring,
-    Secrets, Status,
+    Event, MirrorPolicy, Problem, Recovery, RecoveryDraft, RecoverySheet, RecoveryWords, RestoreError, Restorer,
+    Restoring, Secrets, Status,
 };
 use zerok_sync_protocol::NoisePublicKey;
 
@@ -85,13 +85,24 @@ impl Client {
     /// what a restore needs; the others get it by themselves, and it too if that is not now.
     ///
     /// # Errors
-    /// [`ClientError::Membership`], [`ClientError::Relay`] if the relay does not let this device in
-    /// any more, [`ClientError::StorageFailed`], [`ClientError::Closed`].
+    /// [`ClientError::Membership`], [`ClientError::WordsReplaced`], [`ClientError::Relay`] if the relay
+    /// does not let this device in any more, [`ClientError::StorageFailed`], [`ClientError::Closed`].
     pub async fn create_recovery(&self, words: RecoveryWords) -> Result<(), ClientError> {
         let paper = words.membership().device();
         self.ask(move |engine, now| engine.enrol_recovery(now, words)).await??;
         let is_there = |status: &Status| status.members.iter().any(|member| member.device == paper);
-        self.until(|status| is_there(status) && matches!(status.recovery, Recovery::Ready { .. })).await
+        let mut changes = self.status();
+        loop {
+            changes.borrow_and_update();
+            // Asked for: what is watched may be from before the words.
+            let status = self.ask(|engine, _| engine.status()).await?;
+            match (&status.recovery, status.problem.clone()) {
+                (Recovery::Ready { .. }, _) if is_there(&status) => return Ok(()),
+                (Recovery::UnderWay, Some(problem @ (Problem::Revoked | Problem::Left))) => return Err(problem.into()),
+                (Recovery::UnderWay, _) => changes.changed().await.map_err(|_| self.watched.end())?,
+                _ => return Err(ClientError::WordsReplaced),
+            }
+        }
     }
 
     /// Restores a group from its words into an empty home, as a new device of it. Leaves nothing

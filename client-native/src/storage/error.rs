@@ -18,6 +18,15 @@ pub enum StorageError {
         /// The home.
         path: PathBuf,
     },
+    /// A restore ended while the log was read, so nothing vouches for what is there.
+    #[error(
+        "a restore into {} was cut off before the log was read: nothing was written from there, so remove that directory and restore again",
+        path.display()
+    )]
+    HalfRestored {
+        /// The home.
+        path: PathBuf,
+    },
     /// The file is not a sound database of ours.
     #[error(
         "the local database {} is damaged ({detail}): it was not overwritten; restore it from a backup, or join again in a new home",
