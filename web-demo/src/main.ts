@@ -17,7 +17,9 @@ function showScreen(screen: HTMLElement): void {
   const isFirst = !main.hasChildNodes();
   main.replaceChildren(screen);
   // What had the focus is gone, and who hears the page is to hear the new screen.
-  if (!isFirst) main.focus({ preventScroll: true });
+  if (isFirst) return;
+  main.focus({ preventScroll: true });
+  window.scrollTo(0, 0);
 }
 
 async function start(): Promise<void> {
