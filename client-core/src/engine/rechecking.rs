@@ -44,6 +44,13 @@ pub(super) enum RecheckFor {
     Look,
 }
 
+/// A verification found a relay's log whole.
+#[derive(Debug)]
+pub(super) struct Verified {
+    /// Its order, too, is the one that was read the first time.
+    order: bool,
+}
+
 /// A recheck under way.
 #[derive(Debug)]
 pub(super) struct Recheck {
@@ -107,9 +114,9 @@ impl Found {
         self.explained += u64::from(explained);
     }
 
-    /// Whether everything could be looked at, and nothing is wrong but what the group was told of.
+    /// Whether nothing is wrong but what the group was told of.
     fn is_as_told(&self) -> bool {
-        self.compared && self.anomalies == self.explained
+        self.anomalies == self.explained
     }
 
     /// Whether it is only told.
@@ -204,7 +211,7 @@ impl Engine {
     fn recheck_all(&mut self, now: Now, purpose: RecheckFor) {
         for at in self.relays.all() {
             self.relays[at].recheck_wanted = Some(purpose);
-            (self.relays[at].unhealed, self.relays[at].verified) = (false, false);
+            (self.relays[at].unhealed, self.relays[at].verified) = (false, None);
             // Nothing else is to be looked for then.
             (self.relays[at].looks_left, self.relays[at].recheck_soon) = (0, false);
             self.relays[at].recheck_at_ms = None;
@@ -417,8 +424,9 @@ impl Engine {
         if found.purpose != RecheckFor::Verify && !self.relays.iter().any(waits) {
             self.forget_what_is_healed();
         }
-        self.relays[at].verified = found.purpose == RecheckFor::Verify && found.is_as_told();
-        if self.relays.iter().all(|relay| relay.verified) {
+        let verified = found.purpose == RecheckFor::Verify && found.is_as_told();
+        self.relays[at].verified = verified.then_some(Verified { order: found.compared });
+        if self.relays.iter().all(|relay| relay.verified.is_some()) {
             self.forget_what_reads_well();
         }
         if found.purpose == RecheckFor::Proof && self.relays[at].leave_order {
@@ -438,16 +446,15 @@ impl Engine {
     /// What stood wrong in a log that every relay now shows whole was put right by another device. It
     /// was told when it was found; what only a repair looks for stays.
     fn forget_what_reads_well(&mut self) {
-        let read_again = |finding: &IntegrityEvent| {
-            matches!(
-                finding,
-                IntegrityEvent::Corrupt { .. }
-                    | IntegrityEvent::Lost { .. }
-                    | IntegrityEvent::Replayed { .. }
-                    | IntegrityEvent::Reordered { .. }
-                    | IntegrityEvent::CursorJump { .. }
-                    | IntegrityEvent::RolledBack { .. }
-            )
+        // Behind a hole in a log nothing says in which order it was read.
+        let order = self.relays.iter().all(|relay| relay.verified.as_ref().is_some_and(|verified| verified.order));
+        let read_again = |finding: &IntegrityEvent| match finding {
+            IntegrityEvent::Corrupt { .. }
+            | IntegrityEvent::Lost { .. }
+            | IntegrityEvent::Replayed { .. }
+            | IntegrityEvent::CursorJump { .. } => true,
+            IntegrityEvent::Reordered { .. } | IntegrityEvent::RolledBack { .. } => order,
+            _ => false,
         };
         let kept: Vec<IntegrityEvent> = self.findings.iter().filter(|finding| !read_again(finding)).cloned().collect();
         if kept.len() < self.findings.len() {

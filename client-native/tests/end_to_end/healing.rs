@@ -130,9 +130,11 @@ fn b_heal_a_deleted_row_is_told_once_and_put_back() {
     group.tamper_with_rows(|database| {
         change(database, "DELETE FROM entries WHERE cursor = ?1", [second_newest(database)]);
     });
+    group.a.fail(4, &["verify"]);
     let said = group.b.fail(4, &["repair"]);
     assert!(said.contains("lost entry"), "{said}");
     group.b.succeed(&["repair"]);
+    group.a.succeed(&["verify"]);
     group.assert_whole();
 }
 

@@ -19,7 +19,7 @@ use zerok_sync_protocol::id::RelayTag;
 
 use super::comparing::{Anchor, Comparison};
 use super::connection::Session;
-use super::rechecking::{Found, Recheck, RecheckFor};
+use super::rechecking::{Found, Recheck, RecheckFor, Verified};
 use super::repairing::Repair;
 use super::resending::Overruled;
 use super::resetting::Reset;
@@ -85,7 +85,7 @@ pub(super) struct Relay {
     /// What was put back did not stand afterwards.
     pub(super) unhealed: bool,
     /// The verification under way, or the last one, found it whole.
-    pub(super) verified: bool,
+    pub(super) verified: Option<Verified>,
     /// How often it is looked again by itself whether another device has put back what this one lacks.
     pub(super) looks_left: u32,
     /// That something of it is damaged was told in this run.
@@ -247,7 +247,7 @@ impl Relay {
             recheck: None,
             rechecked: None,
             unhealed: false,
-            verified: false,
+            verified: None,
             looks_left: 0,
             damage_told: false,
             looked: false,
