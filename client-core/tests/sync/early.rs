@@ -156,13 +156,13 @@ fn a_chain_of_epochs_that_waits_for_its_first_is_followed_to_its_end_however_lat
     }
     let epoch = world.engine(0).status().epoch;
     world.crash(0);
-    let withheld = std::mem::take(&mut world.relay.entries_mut()[first].envelope);
+    let withheld = world.relay.entries_mut().remove(first);
     restart(&mut world, 1);
     world.advance(IN_DOUBT_MS);
-    assert_eq!(waiting(&world, 1), 11);
+    assert_eq!((waiting(&world, 1), world.findings(1).len()), (11, 11), "they wait, and were told of");
 
-    world.relay.entries_mut()[first].envelope = withheld;
-    restart(&mut world, 1);
+    world.relay.entries_mut().push(withheld);
+    world.cut(1);
     world.advance(IN_DOUBT_MS);
 
     assert_eq!((world.engine(1).status().epoch, waiting(&world, 1)), (epoch, 0));
