@@ -19,7 +19,7 @@ pub enum Problem {
     },
     /// First contact over plain http to another machine, without a key to check.
     #[error(
-        "{url} is neither https nor on this machine: give its key with --relay-key, so that nobody in between can pose as it"
+        "{url} is neither https nor on this machine: give its key, too (--relay-key at a terminal), so that nobody in between can pose as it"
     )]
     RelayKeyNeeded {
         /// Its address.

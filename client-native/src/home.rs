@@ -54,10 +54,11 @@ impl Home {
     /// it nor a database exists, locked if there is a passphrase.
     pub(crate) fn store_key(&self, create: bool, passphrase: Option<&Passphrase>) -> Result<StoreKey, StorageError> {
         let file = Self::key_file(&self.directory);
+        let fresh = create && !Self::database_path(&self.directory).exists();
         match file.read(passphrase) {
-            Err(StorageError::KeyMissing { .. }) if create && !Self::database_path(&self.directory).exists() => {
-                file.create(passphrase)
-            }
+            Err(StorageError::KeyMissing { .. }) if fresh => file.create(passphrase),
+            // Left by something that was cut off before there was a database, and wanted no lock perhaps.
+            Ok(key) if fresh && passphrase.is_some() => file.write(&key, passphrase).map(|()| key),
             other => other,
         }
     }

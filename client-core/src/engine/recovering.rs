@@ -134,7 +134,9 @@ impl Engine {
             Some(Paper { row: PaperRow::Anchored { anchor, announced: true }, .. })
                 if anchor.device == member.keys.device && stands(anchor, home) =>
             {
-                Recovery::Ready { made_at_ms: member.joined_at_ms }
+                let maker = member.certificate.as_ref().map(JoinCertificate::inviter);
+                let made_by = maker.filter(|device| self.members.contains_key(device));
+                Recovery::Ready { made_at_ms: member.joined_at_ms, made_by }
             }
             _ => Recovery::UnderWay,
         }

@@ -21,6 +21,7 @@ pub(crate) mod vectors;
 pub mod words;
 
 use crate::certificate::DeviceName;
+use crate::id::DeviceId;
 
 /// What the paper is called among the group's devices.
 const PAPER_NAME: &str = "recovery words";
@@ -41,5 +42,8 @@ pub enum Recovery {
     Ready {
         /// The clock of the device that made them, Unix milliseconds.
         made_at_ms: u64,
+        /// That device, which the sheet names, too: other words than its are void. Nothing for one that
+        /// is no member of the group any more.
+        made_by: Option<DeviceId>,
     },
 }

@@ -14,7 +14,7 @@ use zerok_sync_core::{
 use zerok_sync_protocol::NoisePublicKey;
 
 use super::Client;
-use super::open::{OpenOptions, secrets};
+use super::open::{offline, secrets};
 use crate::clock::Clock;
 use crate::driver::{Command, Driver};
 use crate::error::ClientError;
@@ -110,7 +110,7 @@ impl Client {
         let Opened { storage, store_key } = if bring_data {
             open_former(&options).await?
         } else {
-            Storage::create(&options.home, options.passphrase).await?
+            Client::create_home(&options.home, options.passphrase).await?
         };
         let secrets = match secrets(store_key.clone()) {
             Ok(secrets) => secrets,
@@ -186,8 +186,7 @@ impl Joining {
 /// Opens a home whose group this device may leave for another.
 async fn open_former(options: &JoinOptions) -> Result<Opened, ClientError> {
     // What an earlier join was to bring along comes first.
-    let open = OpenOptions { online: false, passphrase: options.passphrase.clone(), ..OpenOptions::new(&options.home) };
-    Client::open(open).await?.close().await;
+    Client::open(offline(&options.home, options.passphrase.clone())).await?.close().await;
     let opened = Storage::open_to_replace(&options.home, options.passphrase.clone()).await?;
     let checked = async {
         let (from, to) = (Engine::HOT_FROM.to_vec(), Engine::HOT_TO.to_vec());

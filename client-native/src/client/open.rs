@@ -1,6 +1,6 @@
 //! Two of the three ways to a running client: found a group, open a home. The third is `join.rs`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ impl Client {
     pub async fn found(options: FoundOptions) -> Result<Self, ClientError> {
         let url = crate::link::normal_origin(&options.relay)
             .ok_or_else(|| ClientError::NotARelayAddress(options.relay.clone()))?;
-        let Opened { storage, store_key } = Storage::create(&options.home, options.passphrase).await?;
+        let Opened { storage, store_key } = Self::create_home(&options.home, options.passphrase).await?;
         let clock = Clock::start();
         let founding = Founding {
             relay: RelayAddress { url, key: options.relay_key },
@@ -125,17 +125,62 @@ impl Client {
     /// # Errors
     /// [`ClientError::Storage`] and [`ClientError::Open`], in which cases nothing was changed.
     pub async fn open(options: OpenOptions) -> Result<Self, ClientError> {
+        let path = options.home.clone();
+        let client = Self::open_any(options).await?;
+        if client.is_half_restored().await? {
+            client.close().await;
+            return Err(StorageError::HalfRestored { path }.into());
+        }
+        Ok(client)
+    }
+
+    /// Like [`Self::open`], also where a restore was cut off.
+    async fn open_any(options: OpenOptions) -> Result<Self, ClientError> {
         let Opened { storage, store_key } = Storage::open(&options.home, options.passphrase).await?;
         match Self::resume(storage, store_key, options.transport, options.online, options.mirror).await {
             // An empty database: founding or joining never finished.
             Err(ClientError::Open(zerok_sync_core::OpenError::NoGroup)) => {
                 Err(StorageError::Missing { path: options.home }.into())
             }
-            Ok(client) if client.ask(|engine, _| engine.is_restoring()).await? => {
-                client.close().await;
-                Err(StorageError::HalfRestored { path: options.home }.into())
-            }
             other => other,
+        }
+    }
+
+    async fn is_half_restored(&self) -> Result<bool, ClientError> {
+        self.ask(|engine, _| engine.is_restoring()).await
+    }
+
+    /// Makes a home for a new membership.
+    pub(super) async fn create_home(home: &Path, passphrase: Option<Passphrase>) -> Result<Opened, ClientError> {
+        match Storage::create(home, passphrase.clone()).await {
+            Err(occupied @ StorageError::Occupied { .. }) => match Self::open(offline(home, passphrase)).await {
+                // No group of anybody's: what to do with it is another sentence.
+                Err(half @ ClientError::Storage(StorageError::HalfRestored { .. })) => Err(half),
+                Ok(client) => {
+                    client.close().await;
+                    Err(occupied.into())
+                }
+                Err(_) => Err(occupied.into()),
+            },
+            created => Ok(created?),
+        }
+    }
+
+    /// Like [`Self::create_home`], in the place of a restore that was cut off: nothing was written in
+    /// its name, and whoever has the words begins it again.
+    pub(super) async fn create_home_again(home: &Path, passphrase: Option<Passphrase>) -> Result<Opened, ClientError> {
+        match Storage::create(home, passphrase.clone()).await {
+            Err(occupied @ StorageError::Occupied { .. }) => {
+                let client = Self::open_any(offline(home, passphrase.clone())).await?;
+                if !client.is_half_restored().await? {
+                    client.close().await;
+                    return Err(occupied.into());
+                }
+                // Nobody else can have it open since it was looked at.
+                client.abandon().await;
+                Ok(Storage::create(home, passphrase).await?)
+            }
+            created => Ok(created?),
         }
     }
 
@@ -205,6 +250,11 @@ impl Client {
             Err(_) => Err(ClientError::TimedOut(self.status().borrow().problem.clone())),
         }
     }
+}
+
+/// Looks into a home, and does nothing else.
+pub(super) fn offline(home: &Path, passphrase: Option<Passphrase>) -> OpenOptions {
+    OpenOptions { online: false, passphrase, ..OpenOptions::new(home) }
 }
 
 pub(super) fn secrets(store_key: StoreKey) -> Result<Secrets, ClientError> {

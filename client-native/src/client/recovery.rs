@@ -105,8 +105,8 @@ impl Client {
         }
     }
 
-    /// Restores a group from its words into an empty home, as a new device of it. Leaves nothing
-    /// behind if that fails; the words are as good as before. The devices that are lost are still
+    /// Restores a group from its words into an empty home, or one whose restore was cut off, as a new
+    /// device of it. Leaves nothing behind if that fails; the words are as good as before. The devices that are lost are still
     /// members: [`Client::revoke`] them.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ impl Client {
     pub async fn restore(options: RestoreOptions) -> Result<Self, ClientError> {
         let url = crate::link::normal_origin(&options.relay)
             .ok_or_else(|| ClientError::NotARelayAddress(options.relay.clone()))?;
-        let Opened { storage, store_key } = Storage::create(&options.home, options.passphrase).await?;
+        let Opened { storage, store_key } = Self::create_home_again(&options.home, options.passphrase).await?;
         let secrets = match secrets(store_key.clone()) {
             Ok(secrets) => secrets,
             Err(error) => {

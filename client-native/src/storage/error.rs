@@ -20,7 +20,7 @@ pub enum StorageError {
     },
     /// A restore ended while the log was read, so nothing vouches for what is there.
     #[error(
-        "a restore into {} was cut off before the log was read: nothing was written from there, so remove that directory and restore again",
+        "a restore into {} was cut off before the log was read, and nothing was written from there: `recovery restore` begins it again; to put something else there, remove that directory first",
         path.display()
     )]
     HalfRestored {

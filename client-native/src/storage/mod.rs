@@ -95,20 +95,22 @@ impl Storage {
         Ok(opened)
     }
 
-    /// Makes a new, empty database in `directory`, locked if there is a passphrase; an empty one left
-    /// there is used.
+    /// Makes a new, empty database in `directory`, locked if there is a passphrase. What is left there of
+    /// one in which nothing was ever stored goes, with the lock that it may have had.
     pub(crate) async fn create(directory: &Path, passphrase: Option<Passphrase>) -> Result<Opened, StorageError> {
         let directory = directory.to_owned();
         Self::start(Home::database_path(&directory), move || {
             let home = Home::lock(&directory)?;
             let path = Home::database_path(&directory);
-            let store_key = home.store_key(true, passphrase.as_ref())?;
-            let database = if path.exists() { Database::open(&path)? } else { Database::create(&path)? };
-            if database.is_empty()? {
-                Ok(Open { home, reader: Reader::open(&path)?, database, store_key })
-            } else {
-                Err(StorageError::Occupied { path: directory })
+            if path.exists() {
+                if !Database::open(&path)?.is_empty()? {
+                    return Err(StorageError::Occupied { path: directory });
+                }
+                home.empty().map_err(|error| StorageError::io(&directory, error))?;
             }
+            let store_key = home.store_key(true, passphrase.as_ref())?;
+            let database = Database::create(&path)?;
+            Ok(Open { home, reader: Reader::open(&path)?, database, store_key })
         })
         .await
     }

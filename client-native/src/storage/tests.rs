@@ -200,7 +200,7 @@ async fn a_missing_or_damaged_store_key_is_said_and_not_replaced() {
     assert!(matches!(refusal(home.path()).await, StorageError::KeyDamaged { length: 31, .. }));
     std::fs::remove_file(&key).expect("removes");
     assert!(matches!(refusal(home.path()).await, StorageError::KeyMissing { .. }));
-    assert!(matches!(Storage::create(home.path(), None).await.err(), Some(StorageError::KeyMissing { .. })));
+    assert!(matches!(Storage::create(home.path(), None).await.err(), Some(StorageError::Occupied { .. })));
     assert!(!key.exists());
 }
 
@@ -220,6 +220,27 @@ async fn a_home_locked_when_it_is_made_opens_under_its_passphrase_only() {
     assert!(matches!(wrong, Some(StorageError::WrongPassphrase { .. })), "{wrong:?}");
     let opened = Storage::open(home.path(), passphrase("open sesame")).await.expect("opens");
     assert_eq!(opened.store_key, made.store_key);
+}
+
+#[tokio::test]
+async fn what_was_cut_off_without_a_lock_does_not_leave_the_next_home_without_one() {
+    for before_its_database in [false, true] {
+        let home = TempDir::new().expect("temp dir");
+        Storage::create(home.path(), None).await.expect("creates").storage.close().await;
+        if before_its_database {
+            std::fs::remove_file(home.path().join("state.db")).expect("removes");
+        }
+        Storage::create(home.path(), passphrase("open sesame")).await.expect("creates").storage.close().await;
+        assert!(matches!(refusal(home.path()).await, StorageError::PassphraseNeeded { .. }));
+    }
+}
+
+#[tokio::test]
+async fn what_was_cut_off_under_a_lock_does_not_keep_the_next_home_locked() {
+    let home = TempDir::new().expect("temp dir");
+    Storage::create(home.path(), passphrase("open sesame")).await.expect("creates").storage.close().await;
+    Storage::create(home.path(), None).await.expect("creates").storage.close().await;
+    assert!(Storage::open(home.path(), None).await.is_ok());
 }
 
 #[tokio::test]

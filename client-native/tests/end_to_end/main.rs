@@ -7,7 +7,9 @@ mod bringing;
 mod client;
 mod compaction;
 mod crash;
+mod cut_off;
 mod exported;
+mod gate;
 mod healing;
 mod invitation;
 mod locked;
@@ -22,3 +24,5 @@ mod secrecy;
 mod shrinking;
 mod support;
 mod suspicion;
+#[cfg(unix)]
+mod words_replaced;

@@ -125,7 +125,7 @@ fn a_new_member_is_told_by_every_device_that_looks() {
     assert!(following.line().contains("before"));
     a.let_in(&late);
     let told: serde_json::Value = serde_json::from_str(&following.line()).expect("an object a line");
-    assert_eq!(told, serde_json::json!({ "event": "joined", "device": id_of(&late), "name": "late" }));
+    assert_eq!(told, serde_json::json!({ "event": "joined", "device": id_of(&late), "name": "late", "paper": false }));
     drop(following);
 
     a.let_in(&later);

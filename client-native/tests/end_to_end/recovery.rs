@@ -1,7 +1,6 @@
 //! Recovery words, as a person has them: made, checked, and used when every device is gone.
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -10,7 +9,7 @@ use serde_json::Value;
 use crate::support::{Device, Ended, Homes, RelaySetup, pair};
 
 /// Makes words, as a script does.
-fn words_of(device: &Device) -> String {
+pub fn words_of(device: &Device) -> String {
     let said = device.json(&["recovery", "create", "--yes"]);
     assert_eq!(said.last().expect("an end")["recovery"], "ready");
     said[0]["words"].as_str().expect("words").to_owned()
@@ -31,15 +30,15 @@ fn typed(device: &Device, arguments: &[&str], input: &str) -> Ended {
     }
 }
 
-fn restore(device: &Device, relay: &str, words: &str) -> Ended {
+pub fn restore(device: &Device, relay: &str, words: &str) -> Ended {
     typed(device, &["recovery", "restore", "--relay", relay, "--name", "new"], words)
 }
 
-fn lose(device: &Device) {
+pub fn lose(device: &Device) {
     std::fs::remove_dir_all(&device.home).expect("it was there");
 }
 
-fn texts(device: &Device) -> Vec<String> {
+pub fn texts(device: &Device) -> Vec<String> {
     device.succeed(&["pull", "--after", "0", "--own"]).lines().map(Into::into).collect()
 }
 
@@ -254,46 +253,6 @@ fn d_rec_01_a_relay_whose_database_was_tampered_with_is_refused_with_a_sentence(
     let restored = restore(&new, &relay.url, &words);
     assert_eq!(restored.code, 0, "{}", restored.stderr);
     assert_eq!(texts(&new), ["early", "late"]);
-}
-
-#[test]
-fn a_home_whose_restore_was_cut_off_is_refused_and_says_what_to_do() {
-    let setup = RelaySetup::sqlite();
-    let relay = setup.start();
-    let homes = Homes::new();
-    let (a, new) = (homes.device("a"), homes.device("new").over("ws"));
-    a.init(&relay);
-    let words = words_of(&a);
-    lose(&a);
-
-    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
-    let url = format!("http://{}", listener.local_addr().expect("bound"));
-    let mut command = new.command(&["recovery", "restore", "--relay", &url]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
-    child.stdin.take().expect("piped").write_all(words.as_bytes()).expect("it reads");
-    let (near, _) = listener.accept().expect("asks with the words");
-    pipe(near, TcpStream::connect(relay.url.strip_prefix("http://").expect("http")).expect("connects"));
-    let _second = listener.accept().expect("goes on to read the log");
-    child.kill().expect("runs");
-    child.wait().expect("ends");
-
-    for command in [&["status"][..], &["push", "lost for ever"], &["pull"]] {
-        let refused = new.fail(1, command);
-        assert!(refused.contains("was cut off") && refused.contains("remove that directory"), "{refused}");
-    }
-    lose(&new);
-    assert_eq!(restore(&new, &relay.url, &words).code, 0);
-}
-
-/// Carries bytes both ways until either end closes.
-fn pipe(near: TcpStream, far: TcpStream) {
-    for (from, to) in [(&near, &far), (&far, &near)] {
-        let (mut from, mut to) = (from.try_clone().expect("clones"), to.try_clone().expect("clones"));
-        std::thread::spawn(move || {
-            let _ = std::io::copy(&mut from, &mut to);
-            let _ = to.shutdown(std::net::Shutdown::Both);
-        });
-    }
 }
 
 /// The database of a relay that does not run.

@@ -280,8 +280,7 @@ impl Inviting {
     /// What Ctrl-C does.
     #[cfg(unix)]
     pub fn interrupt(&self) {
-        let interrupted = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
-        assert!(interrupted.unwrap().success());
+        signal(&self.child, "INT");
     }
 
     /// Its end, and what was printed behind the link or code. Nobody types any more.
@@ -325,8 +324,7 @@ impl Joining {
     /// What Ctrl-C does.
     #[cfg(unix)]
     pub fn interrupt(&self) {
-        let interrupted = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
-        assert!(interrupted.unwrap().success());
+        signal(&self.child, "INT");
     }
 
     pub fn end(mut self) -> Ended {
@@ -334,6 +332,13 @@ impl Joining {
         let code = self.child.wait().unwrap().code().expect("ended by itself");
         Ended { code, stdout: String::new(), stderr: self.said }
     }
+}
+
+/// Sends a process a signal.
+#[cfg(unix)]
+pub fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status();
+    assert!(sent.unwrap().success());
 }
 
 /// A relay and two devices `a` and `b` of one group.

@@ -298,7 +298,8 @@ pub enum Recovery {
     Create(RecoveryCreate),
     /// Say whether there are words
     Status,
-    /// Bring the group back from its words, which are read from standard input, into an empty home
+    /// Bring the group back from its words, which are read from standard input, into an empty home; a
+    /// restore that was cut off begins again
     Restore(RecoveryRestore),
 }
 

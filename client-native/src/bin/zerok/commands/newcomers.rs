@@ -31,8 +31,13 @@ impl Newcomers {
         let is_new = |member: &&Member| self.known.as_ref().is_some_and(|known| !known.contains(&member.device));
         let told = status.members.iter().filter(is_new).map(|member| {
             let (device, name) = (member.device.to_string(), shown(&member.name));
-            eprintln!("zerok: {name} joined the group ({device})");
-            json!({ "device": device, "name": name })
+            match member.paper {
+                true => eprintln!(
+                    "zerok: new recovery words take the place of any others; `zerok recovery status` says whose"
+                ),
+                false => eprintln!("zerok: {name} joined the group ({device})"),
+            }
+            json!({ "device": device, "name": name, "paper": member.paper })
         });
         let told = told.collect();
         self.keep(status);

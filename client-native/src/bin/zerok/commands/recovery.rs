@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use serde_json::json;
-use zerok_sync::{Client, ClientError, Recovery, RecoveryDraft, RecoveryWords, RestoreOptions, Status};
+use zerok_sync::{Client, ClientError, Member, Recovery, RecoveryDraft, RecoveryWords, RestoreOptions, Status};
 
 use super::devices::time;
 use super::{REPORT_TIMEOUT, Session, catch_up, shown, wait_for};
@@ -37,8 +37,17 @@ pub fn told(status: &Status) -> String {
     match status.recovery {
         Recovery::None => "no words".into(),
         Recovery::UnderWay => "words were made and are not good yet: this takes the relay".into(),
-        Recovery::Ready { made_at_ms } => format!("words made {}", time(made_at_ms)),
+        Recovery::Ready { made_at_ms, .. } => {
+            let by = maker(status).map_or("a device that was removed".into(), |member| shown(&member.name));
+            format!("words made {} by {by}; all others are void", time(made_at_ms))
+        }
     }
+}
+
+/// Whose words are good: the sheet names the same device.
+fn maker(status: &Status) -> Option<&Member> {
+    let Recovery::Ready { made_by, .. } = status.recovery else { return None };
+    status.members.iter().find(|member| Some(member.device) == made_by)
 }
 
 /// For programs.
@@ -79,7 +88,7 @@ async fn create_in(session: &Session, global: &Global, options: &RecoveryCreate)
     match created {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            if let (ClientError::Membership(_), Some(file)) = (&error, &options.sheet) {
+            if let (ClientError::Membership(_) | ClientError::WordsReplaced, Some(file)) = (&error, &options.sheet) {
                 // These words are nothing, and look like something.
                 let _ = std::fs::remove_file(file);
             }
@@ -182,18 +191,26 @@ pub async fn status(global: &Global) -> Result<(), Failure> {
     let status = session.client.status().borrow().clone();
     nag(&status);
     let made_at = match status.recovery {
-        Recovery::Ready { made_at_ms } => Some(made_at_ms),
+        Recovery::Ready { made_at_ms, .. } => Some(made_at_ms),
         Recovery::None | Recovery::UnderWay => None,
     };
-    let printed = global.output.line(|| told(&status), || json!({ "recovery": word(&status), "made_at": made_at }));
+    let printed = global.output.line(
+        || told(&status),
+        || {
+            let made_by = maker(&status).map(|member| member.device.to_string());
+            json!({ "recovery": word(&status), "made_at": made_at, "made_by": made_by })
+        },
+    );
     session.close(printed.map_err(Failure::from)).await
 }
 
 pub async fn restore(global: &Global, options: &RecoveryRestore) -> Result<(), Failure> {
     // Before anything is read from standard input, which may be the terminal that this is typed at.
-    let passphrase = match options.passphrase {
-        true => Some(secret::chosen(secret::HOME, secret::NEW).await?),
-        false => None,
+    let passphrase = match secret::of_home(&global.home).await? {
+        // What was cut off there begins again under the same lock.
+        Some(passphrase) => Some(passphrase),
+        None if options.passphrase => Some(secret::chosen(secret::HOME, secret::NEW).await?),
+        None => None,
     };
     let words = read_words().await?;
     let mut restore = RestoreOptions::new(&global.home, words, &options.relay);
