@@ -12,7 +12,7 @@ use zerok_sync_protocol::limits::{
 use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{ClientFrame, EpochId};
 
-use super::{Phase, State};
+use super::session::{Phase, State};
 use crate::engine::Engine;
 use crate::engine::comparing::Anchor;
 use crate::engine::relay::RelayAt;
