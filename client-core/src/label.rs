@@ -60,6 +60,9 @@ pub const PAIRING_COMMITMENT: &[u8] = b"0k-sync/1 sas";
 /// HKDF from the pairing channel: the two digits.
 pub const PAIRING_DIGITS: &[u8] = b"0k-sync/1 digits";
 
+/// Hashed with a link's array: the checksum that tells one that was cut off.
+pub const LINK: &[u8] = b"0k-sync/1 link";
+
 /// HKDF from the recovery words' entropy: seals the paper's anchor.
 pub const ANCHOR_KEY: &[u8] = b"0k-sync/1 anchor_key";
 /// Associated data of a sealed anchor.
@@ -74,10 +77,17 @@ pub const EXPORT: &[u8] = b"0k-sync/1 export";
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
+    use zerok_sync_protocol::label::{CHANNEL_PROLOGUE, CHANNEL_PSK, HELLO, LOG_NAME, RELAY_TAG, ROTATE};
+    use zerok_sync_protocol::limits::SUITE;
+
     use super::*;
 
+    /// In front of what an Ed25519 key signs.
     const SIGNED: &[&[u8]] =
-        &[SIGN_ENTRY, SIGN_EPOCH, SIGN_RECEIPT, SIGN_WHISPER, SIGN_CERTIFICATE, SIGN_CARD, SIGN_GRANT];
+        &[SIGN_ENTRY, SIGN_EPOCH, SIGN_RECEIPT, SIGN_WHISPER, SIGN_CERTIFICATE, SIGN_CARD, SIGN_GRANT, HELLO, ROTATE];
+    /// What HKDF expands a key to.
     const EXPANDED: &[&[u8]] = &[
         EPOCH_ID,
         DATA_KEY,
@@ -94,16 +104,58 @@ mod tests {
         STORE_LOCK,
         EXPORT,
         ANCHOR_KEY,
+        CHANNEL_PSK,
     ];
-    const HASHED: &[&[u8]] = &[GROUP, WRAP_TAG, OBSERVED, PAIRING_COMMITMENT, zerok_sync_protocol::label::LOG_NAME];
+    /// In front of what is hashed.
+    const HASHED: &[&[u8]] = &[GROUP, WRAP_TAG, OBSERVED, PAIRING_COMMITMENT, LINK, LOG_NAME, RELAY_TAG];
+    /// In front of what is authenticated beside a ciphertext.
+    const ASSOCIATED: &[&[u8]] = &[ANCHOR, STORE_ROW];
+    /// In front of a handshake's prologue.
+    const PROLOGUES: &[&[u8]] = &[PAIRING_PROLOGUE];
+    const USES: [&[&[u8]]; 5] = [SIGNED, EXPANDED, HASHED, ASSOCIATED, PROLOGUES];
 
     #[test]
     fn within_one_use_no_label_is_a_prefix_of_another() {
-        for labels in [SIGNED, EXPANDED, HASHED] {
+        for labels in USES {
             for (i, a) in labels.iter().enumerate() {
                 assert!(a.starts_with(b"0k-sync/1 "));
                 assert!(labels.iter().enumerate().all(|(j, b)| i == j || !b.starts_with(a)), "{a:?}");
             }
         }
+        let relay_channel = [CHANNEL_PROLOGUE, &[SUITE]].concat();
+        assert!(!PAIRING_PROLOGUE.starts_with(&relay_channel));
+    }
+
+    #[test]
+    fn every_label_has_one_use_above_and_stands_nowhere_else() {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+        let uses = |label: &[u8]| USES.iter().filter(|labels| labels.contains(&label)).count();
+        let mut found = 0;
+        for file in
+            ["protocol", "client-core", "relay"].iter().flat_map(|room| sources(&workspace.join(room).join("src")))
+        {
+            let source = std::fs::read_to_string(&file).expect("a source");
+            // What tests say is not what the program says.
+            let shipped = source.split("#[cfg(test)]").next().expect("a beginning");
+            for text in shipped.split("b\"0k-sync/1 ").skip(1) {
+                let label = format!("0k-sync/1 {}", text.split('"').next().expect("an end"));
+                assert!(file.ends_with("label.rs"), "{label:?} stands in {} and belongs into label.rs", file.display());
+                assert_eq!(uses(label.as_bytes()), 1, "{label:?} belongs to one use in this file's tests");
+                found += 1;
+            }
+        }
+        assert_eq!(found, USES.concat().len(), "the sources have what the lists have");
+    }
+
+    /// What is compiled into programs below a directory: no tests, no recorded vectors, no fuzzing.
+    fn sources(directory: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("readable").path());
+        let (directories, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+        let named =
+            |path: &Path, names: &[&str]| names.iter().any(|name| path.file_stem().is_some_and(|stem| stem == *name));
+        let shipped = directories.iter().filter(|path| !named(path, &["tests", "vectors", "fuzzing"]));
+        let here =
+            files.into_iter().filter(|path| path.extension().is_some_and(|it| it == "rs") && !named(path, &["tests"]));
+        here.chain(shipped.flat_map(|path| sources(path))).collect()
     }
 }

@@ -18,6 +18,7 @@ use zerok_sync_protocol::wire::{self, Reader, Wire, WireError, Writer};
 use zerok_sync_protocol::{MailboxId, NoisePublicKey, wire_struct};
 
 use crate::io::RelayAddress;
+use crate::label;
 use crate::origin::Origin;
 
 /// Longest text that is looked at.
@@ -27,7 +28,6 @@ pub const BASE_BYTES_MAX: usize = 1024;
 /// The base of a link that no page opens.
 pub const PROGRAM_BASE: &str = "zerok://pair";
 
-const CHECKSUM_LABEL: &[u8] = b"0k-sync/1 link";
 const CHECKSUM_BYTES: usize = 4;
 /// Version of the array, its first item.
 const VERSION: u8 = 1;
@@ -289,7 +289,7 @@ fn foreign_fragment(fragment: &str) -> LinkError {
 
 fn checksum(array: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let mut hash = blake3::Hasher::new();
-    hash.update(CHECKSUM_LABEL).update(array);
+    hash.update(label::LINK).update(array);
     let mut sum = [0; CHECKSUM_BYTES];
     hash.finalize_xof().fill(&mut sum);
     sum
