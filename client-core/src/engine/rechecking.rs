@@ -75,6 +75,8 @@ pub(super) struct Found {
     /// Cursors of which the relay does not know any more what stood there. They stay, also once
     /// that stands at another cursor.
     holes: BTreeSet<u64>,
+    /// Rows that are what their ids say and open under no key of the group.
+    unopened: Vec<(u64, BlobId)>,
     /// Of what this device has, the relay had none.
     missing: u64,
     /// Entries stand in another order than when they were read, or than their senders wrote them.
@@ -98,6 +100,7 @@ impl Found {
             sound,
             damaged,
             holes,
+            unopened: Vec::new(),
             missing: 0,
             other_order: false,
             reordered: false,
@@ -340,9 +343,8 @@ impl Engine {
                     }
                 }
             } else {
-                recheck.found.anomalies += 1;
                 unread = recheck.damaged.is_some();
-                self.find_once(IntegrityEvent::Corrupt { cursor, blob_id });
+                recheck.found.unopened.push((cursor, blob_id));
             }
         }
         if was_damaged && unread {
@@ -359,6 +361,19 @@ impl Engine {
         let Some(mut recheck) = relay.recheck.take() else { return };
         relay.row.damaged = recheck.damaged.take();
         relay.changed = true;
+        // Nothing takes a row out of a log. One that stands where it stood when it was read was told then,
+        // and the group has heard since that the relay is like that.
+        let as_read = !recheck.place.observed.is_zero()
+            && recheck.place.cursor == relay.row.cursor
+            && recheck.place.observed == relay.row.observed;
+        let history = as_read && relay.is_explained();
+        for (cursor, blob_id) in std::mem::take(&mut recheck.found.unopened) {
+            recheck.found.note_out_of_place(history);
+            if !history {
+                self.find_once(IntegrityEvent::Corrupt { cursor, blob_id });
+            }
+        }
+        let relay = &mut self.relays[at];
         if recheck.found.purpose == RecheckFor::Look {
             relay.looked = true;
             relay.read_on = recheck.to_cursor < relay.row.cursor;

@@ -40,6 +40,12 @@ fn text(status: &Status) -> String {
         given_up.map(|relay| format!("floor      {} serves entries from {} on", relay.address.url, relay.floor)),
     );
     lines.extend(warnings(&status.members, now_ms()).into_iter().map(|warning| format!("stale      {warning}")));
+    if status.unknown_at_relay > 0 {
+        lines.push(format!(
+            "unknown    {} admitted by the relay that no device of the group knows",
+            status.unknown_at_relay
+        ));
+    }
     lines.extend(status.problem.iter().map(|problem| format!("problem    {problem}")));
     lines.extend(status.integrity.iter().map(|finding| format!("integrity  {}", describe(finding))));
     lines.join("\n")
@@ -57,6 +63,7 @@ fn object(status: &Status, joined: Vec<Value>) -> Value {
         "devices": status.members.iter().filter(|member| !member.paper).count(),
         "recovery": recovery::word(status),
         "stale": stale(status),
+        "unknown_at_relay": status.unknown_at_relay,
         "joined": joined,
         "position": status.position,
         "processed": status.processed,
