@@ -1,85 +1,14 @@
 //! What somebody does by hand to the relay's database: `pull` or `verify` say so with exit code 4,
 //! `repair` puts it right, and a device that joins later reads everything without an alarm.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use zerok_sync::{Client, OpenOptions};
 
-use crate::support::{Device, Homes, RelayProcess, RelaySetup, pair};
-
-/// A group whose device `a` pushed `one`, `two` and `three` and whose device `b` has read them.
-struct Group {
-    setup: RelaySetup,
-    relay: RelayProcess,
-    homes: Homes,
-    a: Device,
-    b: Device,
-}
-
-impl Group {
-    fn new() -> Self {
-        let setup = RelaySetup::sqlite();
-        let (relay, homes, a, b) = pair(&setup);
-        for text in ["one", "two", "three"] {
-            a.succeed(&["push", text]);
-        }
-        b.succeed(&["pull"]);
-        Self { setup, relay, homes, a, b }
-    }
-
-    /// Does something to the relay's files while it does not run.
-    fn tamper(&mut self, change: impl FnOnce(&Path)) {
-        self.relay.kill();
-        change(self.setup.directory());
-        self.relay = self.setup.restart(&self.relay);
-    }
-
-    /// Does something to the relay's database while it does not run.
-    fn tamper_with_rows(&mut self, change: impl FnOnce(&Connection)) {
-        self.tamper(|directory| change(&Connection::open(directory.join("relay.db")).unwrap()));
-    }
-
-    /// A device that joins now has everything and hears no alarm.
-    fn assert_whole(&self) {
-        let later = self.homes.device("later");
-        self.a.let_in(&later);
-        let mut lines: Vec<String> = later.succeed(&["pull"]).lines().map(Into::into).collect();
-        lines.sort();
-        assert_eq!(lines, ["one", "three", "two"]);
-        self.b.succeed(&["verify"]);
-    }
-}
-
-/// The cursor of the newest but one entry.
-fn second_newest(database: &Connection) -> i64 {
-    database.query_row("SELECT max(cursor) - 1 FROM entries", [], |row| row.get(0)).unwrap()
-}
-
-fn change(database: &Connection, statement: &str, parameters: impl rusqlite::Params) {
-    assert_eq!(database.execute(statement, parameters).unwrap(), 1, "{statement}");
-}
-
-/// Puts one database in the place of another.
-fn copy_database(from: &Path, to: &Path) {
-    remove_database(to);
-    for file in database_files(from) {
-        std::fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
-    }
-}
-
-fn remove_database(directory: &Path) {
-    for file in database_files(directory) {
-        std::fs::remove_file(file).unwrap();
-    }
-}
-
-fn database_files(directory: &Path) -> Vec<PathBuf> {
-    let files = std::fs::read_dir(directory).unwrap().map(|file| file.unwrap().path());
-    files.filter(|file| file.file_name().unwrap().to_string_lossy().starts_with("relay.db")).collect()
-}
+use crate::support::{Device, Homes, RelaySetup};
+use crate::tampering::{Group, change, remove_database, second_newest};
 
 #[test]
 fn a_proto_01_c_stor_03_flipped_bits_are_told_and_replaced_in_place() {
@@ -181,16 +110,13 @@ fn a_proto_02_a_row_entered_twice_is_told_by_pull_and_delivered_once() {
 
 #[test]
 fn b_roll_a_database_put_back_to_an_older_copy_is_told_by_pull_and_healed_by_repair() {
-    let setup = RelaySetup::sqlite();
-    let (relay, homes, a, b) = pair(&setup);
-    let mut group = Group { setup, relay, homes, a, b };
-    let older = tempfile::TempDir::new().unwrap();
-    group.tamper(|directory| copy_database(directory, older.path()));
+    let mut group = Group::empty();
+    let older = group.copy();
     for text in ["one", "two", "three"] {
         group.a.succeed(&["push", text]);
     }
     group.b.succeed(&["pull"]);
-    group.tamper(|directory| copy_database(older.path(), directory));
+    group.put_back(&older);
 
     let said = group.b.fail(4, &["pull"]);
     assert!(said.contains("no longer has what it had"), "{said}");

@@ -17,7 +17,7 @@ fn three(setup: &RelaySetup) -> (RelayProcess, Homes, [Device; 3]) {
     (relay, homes, devices)
 }
 
-fn id_of(device: &Device) -> String {
+pub fn id_of(device: &Device) -> String {
     let own = device.json(&["devices"]).into_iter().find(|row| row["own"] == true).expect("itself");
     own["device"].as_str().expect("hex").to_owned()
 }
@@ -193,4 +193,30 @@ fn a_device_that_has_left_is_removed_by_the_next_one_that_looks() {
     assert_eq!(texts(&b), ["last words"]);
     assert_eq!(b.json(&["devices"]).len(), 2);
     assert_eq!(b.json(&["status"])[0]["problem"], serde_json::Value::Null);
+}
+
+#[test]
+fn d_rev_02_of_two_devices_that_revoke_each_other_at_once_the_relay_keeps_one_and_all_agree_which() {
+    let setup = RelaySetup::sqlite();
+    let (_relay, _homes, [a, b, c]) = three(&setup);
+    let revoking = [(a.clone(), "b"), (b.clone(), "a")]
+        .map(|(device, other)| std::thread::spawn(move || device.run(&["revoke", other])));
+    let ended = revoking.map(|thread| thread.join().expect("ends"));
+    let (stays, gone) = if ended[0].code == 0 { (&a, &b) } else { (&b, &a) };
+    let mut codes = ended.each_ref().map(|ended| ended.code);
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 5], "{ended:?}");
+
+    let said = gone.fail(5, &["push", "by who is out"]);
+    assert!(said.contains("removed from the group"), "{said}");
+    stays.succeed(&["push", "by who stays"]);
+    assert_eq!(texts(&c), ["by who stays"]);
+    for device in [stays, &c] {
+        let mut members: Vec<_> = device.json(&["devices"]).iter().map(|row| row["device"].clone()).collect();
+        let mut expected = [id_of(stays), id_of(&c)].map(serde_json::Value::String);
+        members.sort_by_key(ToString::to_string);
+        expected.sort_by_key(ToString::to_string);
+        assert_eq!(members, expected);
+        device.succeed(&["verify"]);
+    }
 }

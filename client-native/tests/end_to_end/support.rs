@@ -87,6 +87,15 @@ impl RelaySetup {
         self.start_on(before.url.strip_prefix("http://").unwrap())
     }
 
+    /// Runs one of the binary's other commands while the relay does not run, and starts it again.
+    pub fn maintain(&self, relay: &mut RelayProcess, command: &str) {
+        relay.kill();
+        let data_dir = self.directory.path().as_os_str();
+        let ended = Command::new(relay_binary()).args([command, "--data-dir"]).arg(data_dir).output().unwrap();
+        assert!(ended.status.success(), "{command}: {ended:?}");
+        *relay = self.restart(relay);
+    }
+
     fn start_on(&self, listen: &str) -> RelayProcess {
         let log = File::options().create(true).append(true).open(self.directory.path().join("log")).unwrap();
         let mut child = Command::new(relay_binary())
