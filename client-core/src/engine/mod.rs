@@ -16,7 +16,7 @@
 //! | [`batches`] | pushes larger than one entry: parts and a commit |
 //! | [`lamport`] | the group's time, and who is followed in it |
 //! | [`compaction`], [`snapshots`], [`bootstrap`] | making a snapshot; comparing another device's; beginning with one |
-//! | [`floors`], [`truncating`], [`shrinking`], [`resetting`] | where a snapshot ends in a relay's log; giving up what a snapshot stands for, at relays and here; going on from one where a log has given that up |
+//! | [`floors`], [`truncating`], [`shrinking`], [`searching`], [`resetting`] | where a snapshot ends in a relay's log; giving up what a snapshot stands for, at relays and here; finding one where a log has given that up, and going on from it |
 //! | [`reading`], [`accepting`], [`vouching`], [`epochs`] | the relay's log: verified page by page, ordered per sender, delivered |
 //! | [`comparing`], [`rechecking`], [`repairing`], [`incident`] | a relay that lost something: found out, put right, told |
 //! | [`receipts`], [`presence`] | what this device has and the others have; who is there now |
@@ -69,6 +69,7 @@ mod resending;
 mod resetting;
 mod rotating;
 pub(crate) mod rows;
+mod searching;
 mod shrinking;
 mod snapshots;
 mod status;

@@ -18,7 +18,6 @@ use std::collections::BTreeSet;
 
 use litemap::LiteMap;
 use zerok_sync_protocol::envelope::blob_id;
-use zerok_sync_protocol::frame::EntryItem;
 use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{BlobId, ClientFrame};
 
@@ -27,43 +26,34 @@ use super::bootstrap::Bootstrap;
 use super::comparing::{Anchor, SCAN_BYTES};
 use super::connection::CREDIT_BYTES;
 use super::mirror::{self, ForApp, Place, Record, Records};
-use super::reading::is_epoch;
 use super::relay::RelayAt;
 use super::rows::HeldRow;
-use super::snapshots::Snapshot;
-use super::truncating::Asked;
+use super::searching::Choice;
 use crate::content::Kind;
 use crate::error::Problem;
 use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
 use crate::io::{Now, Row, ScanId};
-use crate::keyring::Keyring;
 use crate::observed::FoldHash;
 use crate::one_by_one::few_of;
 use crate::pairing::SnapshotRef;
 use crate::seal;
-use crate::snapshot::{Floor, Manifest};
+use crate::snapshot::Manifest;
 
 /// What comes again behind a snapshot is in memory at once: what one relay had more than another for
 /// a while, not a log.
 const AGAIN_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// A relay that has lost the snapshot is given this long between two searches to get it from another
-/// device …
-const SEARCH_AGAIN_MS: u64 = 15_000;
-/// … so often, before what is gone is told: two minutes.
-const SEARCHES_MAX: u32 = 8;
-
 /// The search at one relay.
 #[derive(Debug)]
 pub(super) struct Reset {
-    step: Step,
+    pub(super) step: Step,
     /// The log has a gap, and any snapshot in it is looked for that has more than this device.
-    gap: bool,
+    pub(super) gap: bool,
 }
 
 #[derive(Debug)]
-enum Step {
+pub(super) enum Step {
     /// What stands right below the floor is asked for.
     Asking { floor: u64 },
     /// The log is read from there.
@@ -74,17 +64,6 @@ enum Step {
     Taking,
     /// Nothing stands for what is gone: the floor is asked back.
     TakingBack { below: Anchor },
-}
-
-/// A snapshot that may be gone on from.
-#[derive(Debug, Clone)]
-pub(super) struct Choice {
-    pub(super) wanted: SnapshotRef,
-    pub(super) manifest: Manifest,
-    /// Where reading goes on behind it in this relay's log, …
-    pub(super) end: Anchor,
-    /// … which is where it ends there, by its own account.
-    pub(super) ends_there: bool,
 }
 
 /// What this device has and a snapshot has not, on its way out of the mirror.
@@ -169,7 +148,7 @@ impl Engine {
     }
 
     /// Reads the log from there to its end, once.
-    fn read_from(&mut self, at: RelayAt, after: Anchor) {
+    pub(super) fn read_from(&mut self, at: RelayAt, after: Anchor) {
         let relay = &mut self.relays[at];
         let (after, blob_id_at_after) = (after.cursor, after.blob_id);
         let (timeline, credit) = (relay.row.timeline, CREDIT_BYTES);
@@ -177,153 +156,6 @@ impl Engine {
         if let Some(open) = relay.session.live() {
             open.send(&subscribe);
         }
-    }
-
-    /// Whether a relay's log is read for a snapshot.
-    pub(super) fn searches_snapshot(&self, at: RelayAt) -> bool {
-        matches!(self.relays[at].reset, Some(Reset { step: Step::Searching { .. }, .. }))
-    }
-
-    /// A page of the log while a snapshot is looked for.
-    ///
-    /// # Errors
-    /// [`Problem::ProtocolViolation`] when cursors are left out.
-    pub(super) fn reset_page(&mut self, at: RelayAt, items: Vec<EntryItem>) -> Result<(), Problem> {
-        let keyring = self.keyring_to_search(at);
-        for item in items {
-            let Some(Reset { step: Step::Searching { cursor: read, .. }, .. }) = &mut self.relays[at].reset else {
-                return Ok(());
-            };
-            let (EntryItem::Stored { cursor, .. } | EntryItem::Own { cursor, .. } | EntryItem::Absent { cursor, .. }) =
-                item;
-            let expected = *read + 1;
-            if cursor != expected {
-                self.find_once(IntegrityEvent::CursorJump { expected, got: cursor });
-                return Err(Problem::ProtocolViolation("cursors that are not consecutive"));
-            }
-            *read = cursor;
-            // What is wrong with an entry is told when it is read for good.
-            if let EntryItem::Stored { blob_id: id, envelope, .. } = item
-                && blob_id(&envelope) == id
-                && !is_epoch(&envelope)
-            {
-                self.consider_snapshot(at, &keyring, &envelope);
-            }
-        }
-        Ok(())
-    }
-
-    /// The keys that what is looked for may be sealed under: also those that the relay has handed out,
-    /// which prove nothing.
-    pub(super) fn keyring_to_search(&self, at: RelayAt) -> Keyring {
-        let mut keyring = (*self.keyring).clone();
-        for secret in &self.relays[at].handed_out {
-            keyring.insert(secret.clone());
-        }
-        keyring
-    }
-
-    fn consider_snapshot(&mut self, at: RelayAt, keyring: &Keyring, envelope: &[u8]) {
-        let Ok(entry) = seal::open(keyring, envelope) else { return };
-        if entry.claims().kind != Kind::SNAPSHOT || !self.may_be_of_group(&entry.claims().sender) {
-            return;
-        }
-        let Ok(entry) = entry.verify() else { return };
-        let Ok(manifest) = Manifest::parse(&entry.body) else { return };
-        // Its author sealed it behind what it stands for.
-        if manifest.lamport >= entry.lamport || !self.is_possible_time_of(&manifest) {
-            return;
-        }
-        let Some(&Reset { step: Step::Searching { below, .. }, gap }) = self.relays[at].reset.as_ref() else { return };
-        let end = self.end_behind(at, &below, &manifest).filter(|_| !gap);
-        if end.is_none() && (!gap || self.has_all_that(&manifest)) {
-            return;
-        }
-        let (end, ends_there) = (end.unwrap_or(below), end.is_some());
-        let wanted = SnapshotRef {
-            sender: entry.sender,
-            seq: entry.seq,
-            blob_id: entry.blob_id(),
-            parts: manifest.parts,
-            bytes: manifest.bytes,
-        };
-        let worth = |it: &Choice| (it.manifest.lamport, it.wanted.sender, it.wanted.seq);
-        let choice = Choice { wanted, manifest, end, ends_there };
-        if let Some(Reset { step: Step::Searching { best, .. }, .. }) = &mut self.relays[at].reset
-            && best.as_ref().is_none_or(|best| worth(best) < worth(&choice))
-        {
-            *best = Some(choice);
-        }
-    }
-
-    /// Where a snapshot ends in a relay's log that begins behind this place, if it stands for what is
-    /// gone there.
-    fn end_behind(&self, at: RelayAt, below: &Anchor, manifest: &Manifest) -> Option<Anchor> {
-        let relay = &self.relays[at];
-        let stands_for = |floor: &&Floor| {
-            let same_log = floor.timeline == relay.row.timeline && floor.cursor >= below.cursor;
-            // Made before the relay began another history: it must end exactly here.
-            let same_end = (floor.cursor, floor.blob_id) == (below.cursor, below.blob_id);
-            Some(floor.relay) == relay.tag() && (same_log || same_end)
-        };
-        manifest.floors.iter().find(stands_for).map(Floor::anchor)
-    }
-
-    /// The newest snapshot here that stands for what is gone at a relay: of one that has lost it, this
-    /// device has it from another.
-    fn known_to_stand_for(&self, at: RelayAt, below: &Anchor) -> Option<Choice> {
-        let known = [&self.snapshot, &self.base].into_iter().flatten();
-        let ends = known.filter_map(|snapshot| Some((snapshot, self.end_behind(at, below, &snapshot.manifest)?)));
-        let (Snapshot { row, manifest }, end) =
-            ends.max_by_key(|(it, _)| (it.row.lamport, it.row.sender, it.row.seq))?;
-        let (parts, bytes) = (manifest.parts, row.bytes);
-        let wanted = SnapshotRef { sender: row.sender, seq: row.seq, blob_id: row.blob_id, parts, bytes };
-        Some(Choice { wanted, manifest: manifest.clone(), end, ends_there: true })
-    }
-
-    /// Whether a device may be a member: whoever its inviter named, to one that is new. Otherwise the
-    /// archive tells.
-    fn may_be_of_group(&self, device: &DeviceId) -> bool {
-        let Some(joining) = self.joining.as_ref().filter(|joining| !joining.members.is_empty()) else { return true };
-        joining.inviter == *device
-            || joining.members.iter().any(|member| member.device == *device)
-            || self.members.contains_key(device)
-    }
-
-    /// All of the log was read.
-    pub(super) fn reset_searched(&mut self, now: Now, at: RelayAt) {
-        let (cursor, row_cursor) = (self.relays[at].row.floor, self.relays[at].row.cursor);
-        let Some(Reset { step: Step::Searching { below, best, .. }, gap }) = self.relays[at].reset.take() else {
-            return;
-        };
-        let known = || self.known_to_stand_for(at, &below).filter(|choice| self.has_all_that(&choice.manifest));
-        let step = match best.or_else(|| known().filter(|_| !gap)) {
-            Some(choice) => Step::Chosen { below, choice },
-            // The doubt goes on.
-            None if gap => return self.subscribe(at),
-            None if self.may_still_come(at) => {
-                self.relays[at].searches += 1;
-                return self.lose(now, at, None, SEARCH_AGAIN_MS);
-            }
-            None => {
-                self.find_once(IntegrityEvent::Withheld { from_cursor: row_cursor + 1, to_cursor: cursor - 1 });
-                Step::TakingBack { below }
-            }
-        };
-        self.relays[at].searches = 0;
-        let asks_back = matches!(step, Step::TakingBack { .. });
-        self.relays[at].reset = Some(Reset { step, gap });
-        if asks_back {
-            self.ask_floor(at, row_cursor + 1, Asked::TakeBack);
-        }
-    }
-
-    /// Whether a snapshot that a relay has not may be put back there: others have it from another relay,
-    /// or this one has lost a part of its log.
-    fn may_still_come(&self, at: RelayAt) -> bool {
-        let relay = &self.relays[at];
-        let lost = relay.was_broken_off() || !relay.row.heard.is_empty();
-        (lost || !self.relays.is_alone()) && relay.searches < SEARCHES_MAX
     }
 
     /// The floor that was asked back, if it was for this: it is low enough now, or what is gone is gone
@@ -371,7 +203,7 @@ impl Engine {
     }
 
     /// Whether this device has everything that a snapshot stands for.
-    fn has_all_that(&self, manifest: &Manifest) -> bool {
+    pub(super) fn has_all_that(&self, manifest: &Manifest) -> bool {
         let here = |head: &crate::snapshot::Head| {
             self.chains
                 .get(&head.device)
