@@ -275,8 +275,9 @@ impl Engine {
         }
     }
 
-    /// The log has ended and the snapshot is not in it: if the log is there from its first entry, it
-    /// is read from there. Whether that is to begin.
+    /// The log has ended and the snapshot is not in it, or not whole: another is looked for, or, by a
+    /// joining device and if the log is there from its first entry, it is read from there. Whether that
+    /// is to begin.
     ///
     /// # Errors
     /// [`Problem::SnapshotUnusable`] if it is not.
@@ -286,7 +287,11 @@ impl Engine {
         }
         if let Some(bootstrap) = self.bootstrap.as_ref().filter(|bootstrap| bootstrap.in_place.is_some()) {
             // What does not come again behind it is still being read.
-            return if bootstrap.is_whole() { Ok(false) } else { Err(Problem::SnapshotUnusable) };
+            if bootstrap.is_whole() {
+                return Ok(false);
+            }
+            self.relays[at].set_aside(&bootstrap.wanted, false);
+            return Ok(true);
         }
         let relay = &self.relays[at];
         let from_the_first =
@@ -331,14 +336,11 @@ impl Engine {
     /// again behind it.
     pub(super) fn take_snapshot(&mut self, now: Now, at: RelayAt, again: Vec<(DeviceId, Record)>) {
         let before = self.progress.position;
-        let end = self.bootstrap.as_ref().and_then(|bootstrap| bootstrap.in_place.as_ref()).map(|choice| choice.end);
-        let Some(end) = end else { return };
-        let wanted = self.bootstrap.as_ref().map(|bootstrap| bootstrap.wanted.clone());
+        let Some(Choice { end, wanted, .. }) = self.bootstrap.as_ref().and_then(|it| it.in_place.clone()) else {
+            return;
+        };
         if self.begin_with_snapshot(at).is_err() {
-            if let Some(SnapshotRef { sender, seq, .. }) = wanted {
-                self.find_once(IntegrityEvent::FalseSnapshot { sender, seq });
-            }
-            return self.refused(now, at, Problem::SnapshotUnusable);
+            return self.refuse_choice(now, at, &wanted);
         }
         let position = self.progress.position;
         let mut first_parts = BTreeMap::new();
@@ -471,8 +473,8 @@ impl Engine {
             }
             let entry = seal::open(&self.keyring, &placed.envelope).ok().and_then(|entry| entry.verify().ok());
             let entry = entry.ok_or(NotASnapshot("an entry of the archive"))?;
-            if entry.seq <= self.seq_of(&entry.sender) {
-                // Read before.
+            if entry.seq <= self.seq_of(&entry.sender) || self.replayed.contains(&blob_id) {
+                // Read before, or in the archive of one that turned out unusable.
                 continue;
             }
             if matches!(entry.kind, Kind::JOIN | Kind::PAPER) && !matches!(self.admit(&entry), Admission::Member) {
@@ -483,6 +485,7 @@ impl Engine {
             let in_chain = Some((entry.sender, entry.seq));
             self.mirror(placed, in_chain, ForApp::Nothing, false);
             self.act_on(&entry);
+            self.replayed.insert(blob_id);
         }
         Ok(epochs)
     }

@@ -175,6 +175,8 @@ pub struct Engine {
     bootstrap: Option<Bootstrap>,
     /// … and has begun with, or has shrunk to.
     base: Option<Snapshot>,
+    /// Entries of archives that were gone through in this run, and are kept.
+    replayed: BTreeSet<BlobId>,
     /// Giving up what snapshots stand for here.
     shrinking: Shrinking,
     /// One that is being made here.

@@ -134,6 +134,7 @@ impl Engine {
             compaction: None,
             bootstrap: rows.one(hot::START, "snapshot")?.map(Bootstrap::new),
             base: rows.snapshot(hot::BASE)?,
+            replayed: BTreeSet::new(),
             shrinking: Shrinking::restore(&progress, rows.0.contains_key(&hot_key(hot::SHEDDING, &[]))),
             advised: false,
             parts: few_of(rows.many(hot::PARTS, "parts", DeviceId::from_slice)?),

@@ -31,12 +31,11 @@ use super::rows::HeldRow;
 use super::searching::Choice;
 use crate::content::Kind;
 use crate::error::Problem;
-use crate::event::{Event, IntegrityEvent};
+use crate::event::Event;
 use crate::id::DeviceId;
 use crate::io::{Now, Row, ScanId};
 use crate::observed::FoldHash;
 use crate::one_by_one::few_of;
-use crate::pairing::SnapshotRef;
 use crate::seal;
 use crate::snapshot::Manifest;
 
@@ -190,9 +189,7 @@ impl Engine {
             } else if waits {
                 self.relays[at].reset = Some(Reset { step: Step::Chosen { below, choice }, gap });
             } else if self.contradicts_own(&choice.manifest) {
-                let SnapshotRef { sender, seq, .. } = choice.wanted;
-                self.find_once(IntegrityEvent::FalseSnapshot { sender, seq });
-                self.refused(now, at, Problem::SnapshotUnusable);
+                self.refuse_choice(now, at, &choice.wanted);
             } else {
                 let keyring = self.keyring_to_search(at);
                 self.bootstrap = Some(Bootstrap::in_place(at, choice, below, keyring));
@@ -236,6 +233,7 @@ impl Engine {
         let relay = &mut self.relays[at];
         (relay.row.cursor, relay.row.blob_id_at_cursor, relay.row.observed) = (to.cursor, to.blob_id, to.observed);
         relay.row.jumped_to = to.cursor;
+        relay.searches = 0;
         relay.row.set_whole_to(Place::default());
         relay.forget_reading();
     }

@@ -2,15 +2,17 @@
 //!
 //! The log is read from below its floor to its end. A snapshot counts that its author signed, behind
 //! what it stands for and in a time that can be, and that ends in this log behind what is gone. Of
-//! those the newest is chosen.
+//! those the newest is chosen. One that could not be taken is [`Unusable`] for the rest of the run, or
+//! until its parts may have come, and the next one has its turn, until there is none.
 
+use zerok_sync_protocol::BlobId;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::frame::EntryItem;
 
 use super::Engine;
 use super::comparing::Anchor;
 use super::reading::is_epoch;
-use super::relay::RelayAt;
+use super::relay::{Relay, RelayAt};
 use super::resetting::{Reset, Step};
 use super::snapshots::Snapshot;
 use super::truncating::Asked;
@@ -29,6 +31,10 @@ use crate::snapshot::{Floor, Manifest};
 const SEARCH_AGAIN_MS: u64 = 15_000;
 /// … so often, before what is gone is told: two minutes.
 const SEARCHES_MAX: u32 = 8;
+/// Snapshots of a relay that may turn out unusable, each at the cost of two readings of the log; with
+/// them whoever wrote them has had their say, and there is none. As many as a group has devices: with
+/// one false word each, all of them leave the last its turn.
+const UNUSABLE_MAX: usize = 64;
 
 /// A snapshot that may be gone on from.
 #[derive(Debug, Clone)]
@@ -39,6 +45,26 @@ pub(super) struct Choice {
     pub(super) end: Anchor,
     /// … which is where it ends there, by its own account.
     pub(super) ends_there: bool,
+}
+
+/// A snapshot that was chosen and could not be taken.
+#[derive(Debug)]
+pub(super) struct Unusable {
+    by: DeviceId,
+    manifest: BlobId,
+    /// It is false; otherwise parts of it were not there, and another device may bring them.
+    is_false: bool,
+}
+
+impl Relay {
+    /// The next search goes without it.
+    pub(super) fn set_aside(&mut self, snapshot: &SnapshotRef, is_false: bool) {
+        self.unusable.push(Unusable { by: snapshot.sender, manifest: snapshot.blob_id, is_false });
+    }
+
+    fn may_be_chosen(&self, manifest: &BlobId) -> bool {
+        self.unusable.len() < UNUSABLE_MAX && !self.unusable.iter().any(|it| it.manifest == *manifest)
+    }
 }
 
 impl Engine {
@@ -110,9 +136,20 @@ impl Engine {
             parts: manifest.parts,
             bytes: manifest.bytes,
         };
-        let worth = |it: &Choice| (it.manifest.lamport, it.wanted.sender, it.wanted.seq);
+        if !self.relays[at].may_be_chosen(&wanted.blob_id) {
+            return;
+        }
+        let (relay, members) = (&mut self.relays[at], &self.members);
+        let unusable = &relay.unusable;
+        // Who wrote an unusable one comes last, and then whom this device does not know: anybody with the
+        // group's keys can be as many such devices as it takes.
+        let (doubted, written) = (!unusable.is_empty(), |by: DeviceId| unusable.iter().any(|it| it.by == by));
+        let worth = |it: &Choice| {
+            let SnapshotRef { sender, seq, .. } = it.wanted;
+            (!written(sender), !doubted || members.contains_key(&sender), it.manifest.lamport, sender, seq)
+        };
         let choice = Choice { wanted, manifest, end, ends_there };
-        if let Some(Reset { step: Step::Searching { best, .. }, .. }) = &mut self.relays[at].reset
+        if let Some(Reset { step: Step::Searching { best, .. }, .. }) = &mut relay.reset
             && best.as_ref().is_none_or(|best| worth(best) < worth(&choice))
         {
             *best = Some(choice);
@@ -160,32 +197,41 @@ impl Engine {
             return;
         };
         let known = || self.known_to_stand_for(at, &below).filter(|choice| self.has_all_that(&choice.manifest));
-        let step = match best.or_else(|| known().filter(|_| !gap)) {
-            Some(choice) => Step::Chosen { below, choice },
+        if let Some(choice) = best.or_else(|| known().filter(|_| !gap)) {
+            self.relays[at].reset = Some(Reset { step: Step::Chosen { below, choice }, gap });
+            return;
+        }
+        let still = self.may_still_come(at);
+        // Parts that were not there may be by the next search.
+        self.relays[at].unusable.retain(|it| it.is_false);
+        if gap {
             // The doubt goes on.
-            None if gap => return self.subscribe(at),
-            None if self.may_still_come(at) => {
-                self.relays[at].searches += 1;
-                return self.lose(now, at, None, SEARCH_AGAIN_MS);
-            }
-            None => {
-                self.find_once(IntegrityEvent::Withheld { from_cursor: row_cursor + 1, to_cursor: cursor - 1 });
-                Step::TakingBack { below }
-            }
-        };
-        self.relays[at].searches = 0;
-        let asks_back = matches!(step, Step::TakingBack { .. });
-        self.relays[at].reset = Some(Reset { step, gap });
-        if asks_back {
+            self.subscribe(at);
+        } else if still {
+            self.relays[at].searches += 1;
+            self.lose(now, at, None, SEARCH_AGAIN_MS);
+        } else {
+            self.relays[at].searches = 0;
+            self.find_once(IntegrityEvent::Withheld { from_cursor: row_cursor + 1, to_cursor: cursor - 1 });
+            self.relays[at].reset = Some(Reset { step: Step::TakingBack { below }, gap });
             self.ask_floor(at, row_cursor + 1, Asked::TakeBack);
         }
     }
 
+    /// What was chosen is not what its author said.
+    pub(super) fn refuse_choice(&mut self, now: Now, at: RelayAt, choice: &SnapshotRef) {
+        let SnapshotRef { sender, seq, .. } = *choice;
+        self.find_once(IntegrityEvent::FalseSnapshot { sender, seq });
+        self.relays[at].set_aside(choice, true);
+        self.reconnect(now, at);
+    }
+
     /// Whether a snapshot that a relay has not may be put back there: others have it from another relay,
-    /// or this one has lost a part of its log.
+    /// or this one has lost a part of its log: one of which parts are missing is a part itself.
     fn may_still_come(&self, at: RelayAt) -> bool {
         let relay = &self.relays[at];
-        let lost = relay.was_broken_off() || !relay.row.heard.is_empty();
+        let in_part = relay.unusable.iter().any(|it| !it.is_false);
+        let lost = in_part || relay.was_broken_off() || !relay.row.heard.is_empty();
         (lost || !self.relays.is_alone()) && relay.searches < SEARCHES_MAX
     }
 }

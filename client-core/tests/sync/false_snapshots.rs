@@ -76,14 +76,14 @@ fn what_a_member_forges_in_the_name_of_a_snapshots_author_is_none_of_it() {
 }
 
 /// A snapshot as its author writes it.
-struct Written {
-    manifest: Manifest,
-    archive: Vec<Bytes>,
+pub struct Written {
+    pub manifest: Manifest,
+    pub archive: Vec<Bytes>,
     state: Bytes,
     kind: Kind,
     part_kind: Kind,
     bytes_too_many: u64,
-    author: Membership,
+    pub author: Membership,
     keyring: Keyring,
 }
 
@@ -123,7 +123,7 @@ impl Written {
 }
 
 /// The author writes it again, otherwise; what a grant would say of it.
-fn write(world: &mut World, change: fn(&mut Written)) -> SnapshotRef {
+pub fn write(world: &mut World, change: impl FnOnce(&mut Written)) -> SnapshotRef {
     let mut written = Written::of(world);
     change(&mut written);
     let bytes = written.measure();

@@ -30,4 +30,5 @@ mod rotations;
 mod shrinking;
 mod snapshots;
 mod truncation;
+mod unusable_snapshots;
 mod writing;

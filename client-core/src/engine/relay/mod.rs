@@ -24,6 +24,7 @@ use super::repairing::Repair;
 use super::resending::Overruled;
 use super::resetting::Reset;
 use super::rows::{ChainRow, EpochRead, ReadRun, RelayRow};
+use super::searching::Unusable;
 use super::truncating::Truncation;
 use crate::content::Observed;
 use crate::error::Problem;
@@ -108,6 +109,8 @@ pub(super) struct Relay {
     pub(super) repair: Option<Repair>,
     /// Its floor is above what this device has read: a snapshot is looked for.
     pub(super) reset: Option<Reset>,
+    /// Snapshots that a search does not choose.
+    pub(super) unusable: Vec<Unusable>,
     /// How often it was looked for in vain, although another device may put it back.
     pub(super) searches: u32,
     /// It has a snapshot that stands for what this device lacks, and nobody has brought.
@@ -257,6 +260,7 @@ impl Relay {
             suspected_ms: None,
             repair: None,
             reset: None,
+            unusable: Vec::new(),
             searches: 0,
             gap_wanted: false,
             truncation: Truncation::default(),
