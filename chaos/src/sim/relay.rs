@@ -435,7 +435,8 @@ impl Relay {
                 let below = self.log.as_ref().map_or(0, |log| log.floor - 1);
                 let known = |cursor: &u64| Some(*cursor).filter(|cursor| *cursor >= below);
                 let stored = |cursor: &u64| self.entries().get(known(cursor)?.checked_sub(1)? as usize);
-                let blob_ids: Vec<_> = cursors.iter().map(|cursor| stored(cursor).map(|it| it.blob_id)).collect();
+                let blob_id = |stored: &Stored| Some(stored.blob_id).filter(|id| !id.is_zero());
+                let blob_ids: Vec<_> = cursors.iter().map(|cursor| stored(cursor).and_then(blob_id)).collect();
                 let blob_ids = List::try_from(blob_ids).expect("as many as asked");
                 self.send(conn, &RelayFrame::Probed { blob_ids });
             }

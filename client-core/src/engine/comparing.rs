@@ -14,12 +14,13 @@ use zerok_sync_protocol::limits::PROBE_CURSORS_MAX;
 use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{BlobId, ClientFrame, Timeline};
 
+use super::incident::is_of_timeline;
 use super::mirror::{Place, Records};
 use super::relay::RelayAt;
 use super::rows::{CaughtRow, CreationRow, PastRow, remember};
 use super::{Engine, mirror};
 use crate::error::Problem;
-use crate::event::{Event, IntegrityEvent};
+use crate::event::Event;
 use crate::io::{Now, Row, ScanId};
 use crate::observed::FoldHash;
 
@@ -433,7 +434,7 @@ impl super::relay::Relay {
             row.rebuilding = true;
         }
         // Orders of the one before are compared no more: what became of it is told, or was declared.
-        self.suspicions.retain(|finding| !matches!(finding, IntegrityEvent::Forked { .. }));
+        self.suspicions.retain(|finding| !is_of_timeline(finding));
         self.changed = true;
         self.forget_what_was_shown();
     }

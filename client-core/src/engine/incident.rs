@@ -110,12 +110,11 @@ impl Engine {
 
     /// A relay has shown all it has. That others were shown another order there may be what an incident
     /// tells of, and where there are several relays that may be on its way through another: so this
-    /// waits like what is suspected later.
+    /// waits like what is suspected later. So does that a snapshot ends where something else stands.
     pub(super) fn judge_at_end(&mut self, at: RelayAt) {
-        let waits = |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::Forked { .. });
         let several = !self.relays.is_alone();
         let (later, now): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.relays[at].suspicions).into_iter().partition(|it| several && waits(it));
+            std::mem::take(&mut self.relays[at].suspicions).into_iter().partition(|it| several && is_of_timeline(it));
         self.relays[at].suspicions = now;
         self.judge_suspicions(at);
         self.relays[at].suspicions = later;
@@ -127,8 +126,7 @@ impl Engine {
         relay.suspected_ms = None;
         let (explained, over) = (relay.is_explained(), relay.is_over());
         let mut suspicions = std::mem::take(&mut relay.suspicions);
-        let is_order = |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::Forked { .. });
-        suspicions.retain(|finding| !over && (!explained || is_order(finding)));
+        suspicions.retain(|finding| !over && (!explained || is_of_timeline(finding)));
         let lost = suspicions.iter().any(|finding| matches!(finding, IntegrityEvent::Lost { .. }));
         suspicions.into_iter().for_each(|finding| self.find_once(finding));
         if lost {
@@ -194,4 +192,10 @@ impl Engine {
             self.tell_of_rollback(at, old, from_cursor, to_cursor);
         }
     }
+}
+
+/// Whether it is about what stands where in a timeline: no damage explains that, and with the timeline
+/// it is over.
+pub(super) fn is_of_timeline(finding: &IntegrityEvent) -> bool {
+    matches!(finding, IntegrityEvent::Forked { .. } | IntegrityEvent::FalseSnapshot { .. })
 }

@@ -267,6 +267,15 @@ impl Engine {
         !self.members.contains_key(device) && !self.removed.contains_key(device)
     }
 
+    /// Whether a member other than this one vouches for a snapshot, also in a receipt that came before
+    /// the log was read.
+    pub(super) fn is_vouched_for(&self, vouch: &Vouch, author: &DeviceId) -> bool {
+        let counts = |device: &DeviceId| device != author && self.members.contains_key(device);
+        let mut ahead = self.receipts.ahead.values().filter_map(|sealed| statement::open(&self.keyring, sealed).ok());
+        let vouches = |receipt: Receipt| counts(&receipt.sender) && receipt.vouches.contains(vouch);
+        self.members.keys().any(|device| counts(device) && self.receipts.vouches(device, vouch)) || ahead.any(vouches)
+    }
+
     /// More of the log is here: what came before it may mean something now.
     pub(super) fn open_receipts_ahead(&mut self, at: RelayAt) {
         for (device, sealed) in std::mem::take(&mut self.receipts.ahead) {

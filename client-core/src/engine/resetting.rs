@@ -57,7 +57,9 @@ pub(super) enum Step {
     Asking { floor: u64 },
     /// The log is read from there.
     Searching { below: Anchor, cursor: u64, best: Option<Choice> },
-    /// Everything was read; another relay may still bring what the snapshot stands for.
+    /// All of it was read, up to `head`; what stands where the one that was found ends is asked for.
+    Placing { below: Anchor, head: u64, choice: Choice },
+    /// Another relay may still bring what the snapshot stands for.
     Chosen { below: Anchor, choice: Choice },
     /// Its parts are read.
     Taking,
@@ -134,6 +136,11 @@ impl Engine {
     /// What stands below the floor, if it was asked for.
     pub(super) fn reset_probed(&mut self, now: Now, at: RelayAt, blob_ids: &[Option<BlobId>]) -> bool {
         let relay = &mut self.relays[at];
+        let placing = |it: &mut Reset| matches!(it.step, Step::Placing { .. });
+        if let Some(Reset { step: Step::Placing { below, head, choice }, .. }) = relay.reset.take_if(placing) {
+            self.placed(at, below, head, choice, blob_ids.first().copied().flatten());
+            return true;
+        }
         let Some(Reset { step: Step::Asking { floor }, gap }) = relay.reset else { return false };
         let &[Some(blob_id)] = blob_ids else {
             // It moved again in between.

@@ -2,12 +2,14 @@
 //!
 //! The log is read from below its floor to its end. A snapshot counts that its author signed, behind
 //! what it stands for and in a time that can be, and that ends in this log behind what is gone. Of
-//! those the newest is chosen. One that could not be taken is [`Unusable`] for the rest of the run, or
+//! those the newest is chosen, and the relay asked what stands where it says that it ends: reading on
+//! from a place that never was would accuse the relay of having lost it. One that could not be taken is [`Unusable`] for the rest of the run, or
 //! until its parts may have come, and the next one has its turn, until there is none.
 
-use zerok_sync_protocol::BlobId;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::frame::EntryItem;
+use zerok_sync_protocol::wire::List;
+use zerok_sync_protocol::{BlobId, ClientFrame};
 
 use super::Engine;
 use super::comparing::Anchor;
@@ -16,7 +18,7 @@ use super::relay::{Relay, RelayAt};
 use super::resetting::{Reset, Step};
 use super::snapshots::Snapshot;
 use super::truncating::Asked;
-use crate::content::Kind;
+use crate::content::{Kind, SeenHash};
 use crate::error::Problem;
 use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
@@ -25,6 +27,7 @@ use crate::keyring::Keyring;
 use crate::pairing::SnapshotRef;
 use crate::seal;
 use crate::snapshot::{Floor, Manifest};
+use crate::statement::Vouch;
 
 /// A relay that has lost the snapshot is given this long between two searches to get it from another
 /// device …
@@ -172,7 +175,9 @@ impl Engine {
     /// The newest snapshot here that stands for what is gone at a relay: of one that has lost it, this
     /// device has it from another.
     fn known_to_stand_for(&self, at: RelayAt, below: &Anchor) -> Option<Choice> {
-        let known = [&self.snapshot, &self.base].into_iter().flatten();
+        let relay = &self.relays[at];
+        let known =
+            [&self.snapshot, &self.base].into_iter().flatten().filter(|it| relay.may_be_chosen(&it.row.blob_id));
         let ends = known.filter_map(|snapshot| Some((snapshot, self.end_behind(at, below, &snapshot.manifest)?)));
         let (Snapshot { row, manifest }, end) =
             ends.max_by_key(|(it, _)| (it.row.lamport, it.row.sender, it.row.seq))?;
@@ -193,12 +198,20 @@ impl Engine {
     /// All of the log was read.
     pub(super) fn reset_searched(&mut self, now: Now, at: RelayAt) {
         let (cursor, row_cursor) = (self.relays[at].row.floor, self.relays[at].row.cursor);
-        let Some(Reset { step: Step::Searching { below, best, .. }, gap }) = self.relays[at].reset.take() else {
+        let Some(Reset { step: Step::Searching { below, best, cursor: head }, gap }) = self.relays[at].reset.take()
+        else {
             return;
         };
         let known = || self.known_to_stand_for(at, &below).filter(|choice| self.has_all_that(&choice.manifest));
         if let Some(choice) = best.or_else(|| known().filter(|_| !gap)) {
-            self.relays[at].reset = Some(Reset { step: Step::Chosen { below, choice }, gap });
+            let is_known = (choice.end.cursor, choice.end.blob_id) == (below.cursor, below.blob_id);
+            let cursors = List::try_from(vec![choice.end.cursor]).expect("one fits");
+            let step = if is_known { Step::Chosen { below, choice } } else { Step::Placing { below, head, choice } };
+            let relay = &mut self.relays[at];
+            relay.reset = Some(Reset { step, gap });
+            if let Some(open) = relay.session.live().filter(|_| !is_known) {
+                open.send(&ClientFrame::Probe { cursors });
+            }
             return;
         }
         let still = self.may_still_come(at);
@@ -216,6 +229,28 @@ impl Engine {
             self.relays[at].reset = Some(Reset { step: Step::TakingBack { below }, gap });
             self.ask_floor(at, row_cursor + 1, Asked::TakeBack);
         }
+    }
+
+    /// The relay says what stands where the chosen one ends.
+    pub(super) fn placed(&mut self, at: RelayAt, below: Anchor, head: u64, mut choice: Choice, there: Option<BlobId>) {
+        let SnapshotRef { sender, seq, blob_id, .. } = choice.wanted;
+        let is_lost = there.is_none() && choice.end.cursor <= head;
+        if is_lost {
+            // What it stands for is gone up to here at least, and a place that is gone cannot be named.
+            choice.end = below;
+        }
+        // Two members do not lie about the same: then it is the relay that says something else.
+        let vouch = self.relays[at].tag().map(|relay| Vouch { relay, manifest: SeenHash::of(&blob_id) });
+        let vouched = vouch.is_some_and(|vouch| self.is_vouched_for(&vouch, &sender));
+        let step = if is_lost || there == Some(choice.end.blob_id) || vouched {
+            Step::Chosen { below, choice }
+        } else {
+            self.suspect(at, IntegrityEvent::FalseSnapshot { sender, seq });
+            self.relays[at].set_aside(&choice.wanted, true);
+            self.read_from(at, below);
+            Step::Searching { below, cursor: below.cursor, best: None }
+        };
+        self.relays[at].reset = Some(Reset { step, gap: false });
     }
 
     /// What was chosen is not what its author said.

@@ -1,10 +1,13 @@
 //! Snapshots that a device which was away finds behind a log's floor and cannot take: each is tried
-//! once, the next best has its turn, and where none is left the floor is told of and asked back.
+//! once, the next best has its turn, and where none is left the floor is told of and asked back. One
+//! that does not end where it says is its author's lie and not the relay's.
 
 use zerok_sync_chaos::sim::World;
+use zerok_sync_chaos::sim::relay::Stored;
 use zerok_sync_core::id::DeviceId;
 use zerok_sync_core::keys::{Membership, MembershipSeed};
 use zerok_sync_core::pairing::SnapshotRef;
+use zerok_sync_core::snapshot::Floor;
 use zerok_sync_core::{IntegrityEvent, Problem};
 use zerok_sync_protocol::BlobId;
 use zerok_sync_protocol::wire::List;
@@ -162,4 +165,78 @@ fn parts_that_nobody_brings_are_not_waited_for_for_ever() {
     let withheld = |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::Withheld { to_cursor, .. } if *to_cursor == floor - 1);
     assert!(world.findings(2).iter().any(withheld), "{:?}", world.findings(2));
     assert_ne!(world.engine(2).status().problem, Some(Problem::SnapshotUnusable));
+}
+
+/// What its author says of where it ends in the relay's log.
+fn with_end(it: &mut Written, change: impl FnOnce(&mut Floor)) {
+    let mut floors = it.manifest.floors.clone().into_vec();
+    change(&mut floors[0]);
+    it.manifest.floors = List::try_from(floors).expect("as many");
+}
+
+#[test]
+fn a_members_lie_about_where_its_snapshot_ends_is_not_the_relays() {
+    let lies: [fn(&mut Floor, &[Stored]); 3] = [
+        |floor, _| floor.blob_id = BlobId([9; 32]),
+        |floor, entries| {
+            floor.hash = floor.hash.fold(floor.cursor + 1, &entries[floor.cursor as usize].blob_id);
+            (floor.cursor, floor.blob_id) = (floor.cursor + 1, BlobId([9; 32]));
+        },
+        |floor, entries| floor.cursor = entries.len() as u64 + 100,
+    ];
+    for (number, lie) in lies.into_iter().enumerate() {
+        let mut world = truncated();
+        let entries = world.relay.entries().to_vec();
+        let false_one = write(&mut world, |it| with_end(it, |floor| lie(floor, &entries)));
+        world.start(2);
+        world.push(2, "late");
+        world.advance(60_000);
+        assert_eq!(world.findings(2), told(&[false_one]), "lie {number}");
+        assert_eq!(state(&mut world, 2), ["a", "b", "late"], "lie {number}");
+    }
+}
+
+/// The floor has moved for an older snapshot; the newest ends behind it, and its end is gone or changed.
+fn with_another_end(vouched: bool, change: impl FnOnce(&mut World, usize)) -> World {
+    let mut world = World::with_group(3);
+    push_all(&mut world, 2, &["a"]);
+    world.advance(10_000);
+    world.crash(2);
+    push_all(&mut world, 0, &["b"]);
+    let floor = world.relay.entries().len() as u64 + 1;
+    push_all(&mut world, 0, &["c"]);
+    let end = world.relay.entries().len();
+    compact(&mut world, 1, b"a b c");
+    world.advance(10_000);
+    world.crash(0);
+    world.crash(1);
+    if !vouched {
+        world.relay.log.as_mut().expect("created").receipts.clear();
+    }
+    world.relay.log.as_mut().expect("created").move_floor(floor);
+    change(&mut world, end - 1);
+    world.start(2);
+    world.advance(60_000);
+    world
+}
+
+#[test]
+fn where_the_relay_has_lost_what_a_snapshot_ends_with_nobody_is_accused_of_more() {
+    let mut world = with_another_end(true, |world, end| _ = world.relay.forget_row(end));
+    assert_eq!(state(&mut world, 2), ["a", "b", "c"]);
+    let accuses = |it: &IntegrityEvent| !matches!(it, IntegrityEvent::Lost { .. });
+    assert!(!world.findings(2).iter().any(accuses), "{:?}", world.findings(2));
+}
+
+#[test]
+fn where_two_members_say_what_a_snapshot_ends_with_the_relay_has_changed_it() {
+    for vouched in [true, false] {
+        let world = with_another_end(vouched, |world, end| {
+            let other = world.relay.entries()[0].clone();
+            world.relay.entries_mut()[end] = other;
+        });
+        let rolled_back = |it: &IntegrityEvent| matches!(it, IntegrityEvent::RolledBack { .. });
+        assert_eq!(world.findings(2).iter().any(rolled_back), vouched, "{:?}", world.findings(2));
+        assert_eq!(world.findings(2).iter().any(is_false), !vouched, "{:?}", world.findings(2));
+    }
 }
