@@ -290,5 +290,28 @@ wire_enum! {
             /// Cursor of the last.
             to_cursor: u64,
         },
+        /// Entries of one device that one other device says it has, and nobody else speaks of: the relay
+        /// keeps them back, or they never were.
+        15 => Unproven {
+            /// Whose.
+            sender: DeviceId,
+            /// First of them.
+            from_seq: u64,
+            /// Last of them.
+            to_seq: u64,
+            /// Who names them.
+            by: DeviceId,
+        },
+        /// A member says that it has an entry of a device which is not that device's: there is another in
+        /// its place, or none can be, or it is this device's own and it never wrote it. The member says
+        /// what is not so, or the device it is about was restored from an older copy.
+        16 => FalseSeen {
+            /// Who says so.
+            by: DeviceId,
+            /// Whose entry it would be.
+            sender: DeviceId,
+            /// Which.
+            seq: u64,
+        },
     }
 }

@@ -260,6 +260,13 @@ fn integrity(finding: &IntegrityEvent) -> Object {
         IntegrityEvent::MembershipConflict { cursor, one, other } => {
             ("membership_conflict", vec![("cursor", number(*cursor)), ("one", hex(one)), ("other", hex(other))])
         }
+        IntegrityEvent::Unproven { sender, from_seq, to_seq, by } => (
+            "unproven",
+            vec![("sender", hex(sender)), ("fromSeq", number(*from_seq)), ("toSeq", number(*to_seq)), ("by", hex(by))],
+        ),
+        IntegrityEvent::FalseSeen { by, sender, seq } => {
+            ("false_seen", vec![("by", hex(by)), ("sender", hex(sender)), ("seq", number(*seq))])
+        }
         // The core may learn of more before this crate does; its text still says what it is.
         other => ("other", vec![("finding", format!("{other:?}").into())]),
     };

@@ -17,7 +17,7 @@ use super::reading::{Lookup, Placed};
 use super::relay::RelayAt;
 use super::rows::{self, ChainRow, HeldRow, MemberRow, hot, hot_key};
 use crate::certificate::{DeviceName, JoinCertificate};
-use crate::content::{Kind, SeenItem};
+use crate::content::Kind;
 use crate::epoch::Removed;
 use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
@@ -93,7 +93,10 @@ impl Engine {
                 return self.hold(placed, entry);
             }
             Admission::Void => {
-                self.remove_member(&Removed { device: entry.sender, last_seq: 0, last_blob_id: BlobId::ZERO });
+                self.remove_member(
+                    entry.sender,
+                    &Removed { device: entry.sender, last_seq: 0, last_blob_id: BlobId::ZERO },
+                );
                 return self.accept_of_removed(placed, entry);
             }
             Admission::Refused => {
@@ -306,7 +309,7 @@ impl Engine {
         if self.members.contains_key(&entry.sender) {
             self.vouch_for_removed(&entry.seen);
         }
-        let missing_deps = self.note_seen(&entry.seen);
+        let missing_deps = self.note_seen(entry.sender, &entry.seen);
         self.note_seen_by(entry.sender, &entry.seen);
         self.compare_observed(entry);
         if self.base.as_ref().is_none_or(|base| !base.holds(&entry.sender, entry.seq)) {
@@ -367,29 +370,8 @@ impl Engine {
         let said_seq = self.chains.get(&sender).map_or(0, |chain| chain.said_seq);
         self.chains.insert(sender, ChainRow { seq, blob_id, said_seq, sent_at_ms });
         self.chains_changed.insert(sender);
-        if self.wanted.get(&sender).is_some_and(|wanted| *wanted <= seq) {
-            self.wanted.remove(&sender);
-        }
+        self.settle_names(sender, seq, &blob_id);
         self.progress_changed = true;
-    }
-
-    /// Notes what an entry says it depends on; whether some of it is not here.
-    pub(super) fn note_seen(&mut self, seen: &[SeenItem]) -> bool {
-        let mut missing = false;
-        for item in seen {
-            // A removed device is no member, and its chain stays.
-            let device = self.chains.keys().chain(self.members.keys()).find(|device| device.tag() == item.tag).copied();
-            match device {
-                Some(device) if self.has_seen(&device, item.seq, item.hash) => {}
-                Some(device) => {
-                    missing = true;
-                    let wanted = self.wanted.entry(device).or_default();
-                    *wanted = (*wanted).max(item.seq);
-                }
-                None => missing = true,
-            }
-        }
-        missing
     }
 
     /// Keeps the envelope and where its chain has it, and numbers it for the app if it is the app's.

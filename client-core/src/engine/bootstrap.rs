@@ -509,8 +509,9 @@ impl Engine {
                 self.effects.put(hot_key(hot::REMOVED, &device.0), wire::encode(removed));
             }
         }
-        let chains = &self.chains;
-        self.wanted.retain(|device, seq| chains.get(device).is_none_or(|chain| chain.seq < *seq));
+        let heads: Vec<(DeviceId, u64, BlobId)> =
+            self.chains.iter().map(|(device, chain)| (*device, chain.seq, chain.blob_id)).collect();
+        heads.into_iter().for_each(|(device, seq, blob_id)| self.settle_names(device, seq, &blob_id));
         self.progress.lamport = self.progress.lamport.max(manifest.lamport);
         let past: Vec<_> = self.held.keys().filter(|(device, seq)| manifest.covers(device, *seq)).copied().collect();
         for key in past {

@@ -47,6 +47,11 @@ impl Doubt {
         Self { finding, early: Some(blob_id), since_ms: None, filled: false }
     }
 
+    /// Whether it is about such a finding.
+    pub(super) fn is_as(&self, same: impl Fn(&IntegrityEvent) -> bool) -> bool {
+        same(&self.finding)
+    }
+
     pub(super) fn is_of_early(&self, blob_id: &BlobId) -> bool {
         self.early.as_ref() == Some(blob_id)
     }
@@ -136,7 +141,7 @@ impl Engine {
         });
         let Ok(accepted) = accepted else { return false };
         for device in voided {
-            self.remove_member(&Removed { device, last_seq: 0, last_blob_id: BlobId::ZERO });
+            self.remove_member(device, &Removed { device, last_seq: 0, last_blob_id: BlobId::ZERO });
         }
         self.learn_secret(secret);
         self.enter_epoch(placed, &accepted);
@@ -339,6 +344,8 @@ impl Engine {
             }
             (None, IntegrityEvent::FalseSnapshot { sender, seq }) => !self.is_candidate(sender, *seq),
             (None, IntegrityEvent::Gap { sender, to_seq, .. }) => self.seq_of(sender) >= *to_seq,
+            (None, IntegrityEvent::Unproven { sender, by, .. }) => !self.is_named_by(sender, by),
+            (None, IntegrityEvent::FalseSeen { sender, .. }) => self.is_of_a_copy(sender),
             (None, _) => false,
         }
     }
@@ -377,7 +384,10 @@ impl Engine {
                 self.doubts.push(Doubt { filled: true, since_ms: None, ..doubt });
                 self.fill_gap(now, at);
             }
-            finding => self.find_once(finding),
+            finding => {
+                self.note_named_told(&finding);
+                self.find_once(finding);
+            }
         }
     }
 

@@ -138,7 +138,7 @@ impl Engine {
             && self.lookups.is_empty()
             && !held
             && !batches
-            && self.wanted.is_empty()
+            && !self.waits_for_named()
             && own
             && in_epoch
             && !self.is_rotating()

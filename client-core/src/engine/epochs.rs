@@ -159,9 +159,9 @@ impl Engine {
             self.keyring_mut().insert(secret.clone());
         }
         for removed in accepted.removed.iter() {
-            self.remove_member(removed);
+            self.remove_member(accepted.sender, removed);
         }
-        self.note_seen(&accepted.seen);
+        self.note_seen(accepted.sender, &accepted.seen);
         self.note_seen_by(accepted.sender, &accepted.seen);
         self.vouch_for_removed(&accepted.seen);
         if !founding {

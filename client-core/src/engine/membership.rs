@@ -141,8 +141,8 @@ impl Engine {
         self.farewell_ms.filter(|_| self.rotation.is_none() && self.check_acts().is_ok() && self.is_live())
     }
 
-    /// A device is no member any more.
-    pub(super) fn remove_member(&mut self, removed: &Removed) {
+    /// A device is no member any more, by the word of this one.
+    pub(super) fn remove_member(&mut self, by: DeviceId, removed: &Removed) {
         let device = removed.device;
         if let Some(row) = self.removed.get_mut(&device) {
             // Two branches removed it: what one of them had read counts.
@@ -156,6 +156,7 @@ impl Engine {
         let member = self.members.remove(&device);
         self.effects.delete(hot_key(hot::MEMBER, &device.0));
         self.forget_receipts_of(&device);
+        self.forget_names_by(&device);
         // What was delivered already cannot be taken back; the others are told that it counts.
         let more = self.chains.get(&device).is_some_and(|chain| chain.seq > removed.last_seq.max(chain.said_seq));
         if more && self.leaving.is_none() && device != self.me.device() {
@@ -166,8 +167,7 @@ impl Engine {
             _ => (removed.last_seq, SeenHash::of(&removed.last_blob_id)),
         };
         if last_seq > self.seq_of(&device) {
-            let wanted = self.wanted.entry(device).or_default();
-            *wanted = (*wanted).max(last_seq);
+            self.note_name(by, device, last_seq, last_hash);
         }
         let certificate = member.as_ref().and_then(|member| member.certificate.as_ref());
         let joined_in = certificate.map_or(EpochId::ZERO, crate::certificate::JoinCertificate::epoch);
@@ -200,9 +200,13 @@ impl Engine {
 
     /// Accepts what is held of a removed device, once it leads to the end that counts.
     fn release_removed(&mut self, sender: DeviceId) {
-        let Some((last_seq, last_hash)) = self.removed.get(&sender).map(|row| (row.last_seq, row.last_hash)) else {
-            return;
-        };
+        let Some(end) = self.removed.get(&sender).map(|row| (row.last_seq, row.last_hash)) else { return };
+        // Others may have named less, where this one names what never was.
+        let ends: Vec<(u64, SeenHash)> = std::iter::once(end).chain(self.named_ends(&sender)).collect();
+        ends.into_iter().for_each(|(seq, hash)| self.release_removed_to(sender, seq, hash));
+    }
+
+    fn release_removed_to(&mut self, sender: DeviceId, last_seq: u64, last_hash: SeenHash) {
         let (have, mut at) =
             self.chains.get(&sender).map_or((0, zerok_sync_protocol::BlobId::ZERO), |chain| (chain.seq, chain.blob_id));
         let Ok(held) = self.held_run(&sender, have + 1, self.held.len()) else {
@@ -243,6 +247,8 @@ impl Engine {
                 (row.last_seq, row.last_hash) = (item.seq, item.hash);
                 self.effects.put(hot_key(hot::REMOVED, &device.0), wire::encode(row));
                 self.release_removed(device);
+            } else {
+                self.release_removed_to(device, item.seq, item.hash);
             }
         }
     }

@@ -55,6 +55,7 @@ mod lamport;
 mod listing;
 mod membership;
 pub(crate) mod mirror;
+mod naming;
 pub(crate) mod opening;
 mod outbox;
 mod presence;
@@ -191,8 +192,8 @@ pub struct Engine {
     held_bytes: usize,
     /// Entries whose own signature is bad and whose successor may vouch for them.
     unsigned: BTreeMap<vouching::UnsignedAt, vouching::Unsigned>,
-    /// Highest seq of each device that some entry named in `seen`, where it is not stored yet.
-    wanted: LiteMap<DeviceId, u64>,
+    /// What members name of other devices, where it is not stored yet.
+    wanted: naming::Named,
     /// Gaps reported in this run, so that each is reported once.
     gaps_reported: LiteMap<DeviceId, u64>,
 

@@ -80,9 +80,10 @@ impl Engine {
             self.event(Event::EntriesAvailable { position: self.progress.position });
         }
         if self.relays[at].caught_up() {
+            // What devices say of themselves bears out what others name.
+            self.open_receipts_ahead(at);
             self.report_gaps();
             self.report_unsigned();
-            self.open_receipts_ahead(at);
         }
         result
     }
@@ -277,10 +278,12 @@ impl Engine {
             self.take_back_acks(at);
             self.list_relay(at);
         }
+        if first {
+            self.open_receipts_ahead(at);
+        }
         self.report_gaps();
         self.report_unsigned();
         if first {
-            self.open_receipts_ahead(at);
             self.compare_allow_list(at);
             self.event(Event::StatusChanged);
         }
@@ -308,31 +311,43 @@ impl Engine {
         if self.relays.iter().any(|relay| relay.session.is_under_way()) {
             return;
         }
-        let mut missing: LiteMap<DeviceId, u64> = self.wanted.clone();
+        let mut missing: Vec<IntegrityEvent> = Vec::new();
+        let mut last = None;
         for (sender, seq) in self.held.keys() {
-            let last = missing.entry(*sender).or_default();
-            *last = (*last).max(seq - 1);
-        }
-        for (sender, named) in missing {
-            let have = self.chains.get(&sender).map_or(0, |chain| chain.seq);
-            let first_held = self.held.range((sender, 0)..=(sender, u64::MAX)).next().map(|((_, seq), _)| *seq);
-            let to_seq = first_held.map_or(named, |seq| seq - 1);
-            if to_seq > have && self.gaps_reported.get(&sender) != Some(&to_seq) {
-                self.gaps_reported.insert(sender, to_seq);
-                let gap = IntegrityEvent::Gap { sender, from_seq: have + 1, to_seq };
-                // Another relay may bring it, or a device that puts it back: also what this one had not read
-                // when the relay lost it.
-                let restored = |relay: &Relay| relay.row.rebuilding || !relay.row.past.is_empty();
-                // A relay that lost something is told the removals first, and what they name behind them.
-                let put_back_later = self.removed.contains_key(&sender);
-                let stood_for = self.relay_with_snapshot_for(&sender, to_seq).is_some();
-                if self.relays.is_alone() && !self.relays.iter().any(restored) && !put_back_later && !stood_for {
-                    self.find(gap);
-                } else {
-                    self.doubt(gap);
-                }
+            // What waits for the first hole says nothing of others yet.
+            if last.replace(*sender) != Some(*sender) {
+                let from_seq = self.seq_of(sender) + 1;
+                missing.push(IntegrityEvent::Gap { sender: *sender, from_seq, to_seq: seq - 1 });
             }
         }
+        missing.extend(self.missing_by_name());
+        missing.into_iter().for_each(|finding| self.report_missing(finding));
+    }
+
+    fn report_missing(&mut self, finding: IntegrityEvent) {
+        let (IntegrityEvent::Gap { sender, from_seq, to_seq }
+        | IntegrityEvent::Unproven { sender, from_seq, to_seq, .. }) = finding
+        else {
+            return;
+        };
+        let is_gap = matches!(finding, IntegrityEvent::Gap { .. });
+        if to_seq < from_seq || (is_gap && self.gaps_reported.get(&sender) == Some(&to_seq)) {
+            return;
+        }
+        if is_gap {
+            self.gaps_reported.insert(sender, to_seq);
+        }
+        // Another relay may bring it, or a device that puts it back: also what this one had not read
+        // when the relay lost it.
+        let restored = |relay: &Relay| relay.row.rebuilding || !relay.row.past.is_empty();
+        // A relay that lost something is told the removals first, and what they name behind them.
+        let put_back_later = self.removed.contains_key(&sender);
+        let stood_for = self.relay_with_snapshot_for(&sender, to_seq).is_some();
+        if self.relays.is_alone() && !self.relays.iter().any(restored) && !put_back_later && !stood_for {
+            self.find(finding.clone());
+        }
+        // Also what was told at once: until then somebody may bring it.
+        self.doubt(finding);
     }
 
     /// Gives credit back in large steps; the page is in the batch, not in memory.

@@ -482,7 +482,11 @@ impl Engine {
         let chains = &self.chains;
         let healed = |finding: &IntegrityEvent| match finding {
             IntegrityEvent::Gap { sender, to_seq, .. } => chains.get(sender).is_some_and(|chain| chain.seq >= *to_seq),
+            IntegrityEvent::Unproven { sender, to_seq, .. } => {
+                chains.get(sender).is_some_and(|chain| chain.seq >= *to_seq)
+            }
             IntegrityEvent::ForkedDevice { .. }
+            | IntegrityEvent::FalseSeen { .. }
             | IntegrityEvent::ForgedByMember { .. }
             | IntegrityEvent::NotAMember { .. } => false,
             _ => true,

@@ -17,6 +17,7 @@ mod invitations;
 mod lists;
 mod losses;
 mod moved_floors;
+mod named;
 mod outsiders;
 mod pages;
 mod pairing;

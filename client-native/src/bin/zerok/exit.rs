@@ -220,6 +220,16 @@ pub fn describe(finding: &IntegrityEvent) -> String {
                 "the relay keeps back entries {from_cursor} to {to_cursor}, and no snapshot stands for them: it was asked to give them back"
             )
         }
+        IntegrityEvent::Unproven { sender, from_seq, to_seq, by } => {
+            format!(
+                "device {by} says that it has entries {from_seq} to {to_seq} of device {sender}, and nothing else shows that there are any: the relay keeps them back, or that device says what is not so"
+            )
+        }
+        IntegrityEvent::FalseSeen { by, sender, seq } => {
+            format!(
+                "device {by} says that it has entry {seq} of device {sender}, and that device wrote no such entry: the one that says so is broken or lies, or device {sender} was restored from an older copy of itself"
+            )
+        }
         // The enum grows with the detectors.
         other => format!("{other:?}"),
     }
