@@ -18,6 +18,7 @@
 //! | [`compaction`], [`snapshots`], [`bootstrap`] | making a snapshot; comparing another device's; beginning with one |
 //! | [`floors`], [`truncating`], [`shrinking`], [`searching`], [`resetting`] | where a snapshot ends in a relay's log; giving up what a snapshot stands for, at relays and here; finding one where a log has given that up, and going on from it |
 //! | [`reading`], [`accepting`], [`vouching`], [`epochs`] | the relay's log: verified page by page, ordered per sender, delivered |
+//! | [`naming`] | what members say they have of others |
 //! | [`comparing`], [`rechecking`], [`repairing`], [`incident`] | a relay that lost something: found out, put right, told |
 //! | [`receipts`], [`presence`] | what this device has and the others have; who is there now |
 //! | [`inviting`] | letting another device in |

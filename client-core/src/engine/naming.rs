@@ -7,12 +7,12 @@
 //! to bring what is missing; and where it is found out to be false that is told of its author.
 
 use litemap::LiteMap;
+use zerok_sync_protocol::BlobId;
 
 use super::Engine;
 use crate::content::{SeenHash, SeenItem};
 use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
-use zerok_sync_protocol::BlobId;
 
 /// How far a name may be ahead of what is here of that device's chain. An honest author has read and
 /// stored all that it names: as many entries no device stores.

@@ -71,7 +71,7 @@ fn a_name_by_one_device_accuses_no_relay_and_holds_up_a_snapshot_no_longer_than_
     names(&mut world, 0, sender, [(have + 5, NONE)]);
     restart(&mut world, 1);
     let unproven = IntegrityEvent::Unproven { sender, from_seq: have + 1, to_seq: have + 5, by };
-    assert_eq!(world.findings(1), [unproven.clone()]);
+    assert_eq!(world.findings(1), std::slice::from_ref(&unproven));
     assert_eq!(try_compact(&mut world, 1, b"state"), Err(CompactError::NotCaughtUp));
     world.advance(PATIENCE_MS);
     compact(&mut world, 1, b"state");
