@@ -255,19 +255,21 @@ pub enum JoinError {
     WrongSecret,
     /// As [`Self::WrongSecret`], with a code: a valid one, but not the one that was shown.
     #[error(
-        "this is not the code that the inviting device shows, and a code is good for one try: make a new invitation"
+        "the code that was typed is not the one that the inviting device shows, and a code is good for one try: make a new invitation"
     )]
     WrongCode,
     /// No mailbox with this code.
     #[error(
-        "there is no invitation with this code at {relay}: it was used, cancelled or has expired, or the inviting device uses another relay. Ask for a new code, or name the other relay"
+        "there is no invitation with this code at {relay}: it was used, cancelled or has expired, or the inviting device uses another relay. Ask for a new code, and which relay it is at"
     )]
     NoSuchCode {
         /// Where it was looked for.
         relay: String,
     },
     /// The person at the inviting device said no.
-    #[error("the other device declined: nothing was handed over. If it should not have, make a new invitation")]
+    #[error(
+        "the inviting device turned the other one away: nothing was handed over. If that was not meant, make a new invitation"
+    )]
     Declined,
     /// What was typed at the inviting device is not what the joining one shows.
     #[error(

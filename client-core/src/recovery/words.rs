@@ -79,7 +79,7 @@ pub enum WordsError {
     #[error("{}: look at the sheet again", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Unknown(Vec<UnknownWord>),
     /// Too few or too many.
-    #[error("there are 24 words on a sheet, and these are {found}: one may be left out, or stand there twice")]
+    #[error("{}", counted(*found))]
     WrongCount {
         /// How many there are.
         found: usize,
@@ -183,6 +183,15 @@ impl fmt::Display for UnknownWord {
             [others @ .., last] if !others.is_empty() => write!(f, " (is it {} or {last}?)", others.join(", ")),
             [only, ..] => write!(f, " (is it {only}?)"),
         }
+    }
+}
+
+fn counted(found: usize) -> String {
+    match found {
+        0 => "these are no words: type the 24 words of the sheet".into(),
+        23 => "there are 24 words on a sheet, and these are 23: one is left out".into(),
+        25 => "there are 24 words on a sheet, and these are 25: one may stand there twice".into(),
+        found => format!("there are 24 words on a sheet, and these are {found}: type all of them, once"),
     }
 }
 

@@ -82,6 +82,8 @@ fn a_code_is_for_one_relay_only() {
     let (a, b) = (homes.device("a"), homes.device("b"));
     a.init(&relay);
     let inviting = a.invite_by_code(&["--yes"]);
+    let said = b.fail(2, &["join", &inviting.link]);
+    assert!(said.contains("with --relay URL or in ZEROK_RELAY"), "{said}");
     let said = b.fail(5, &["join", &inviting.link, "--relay", &other.url]);
     assert!(said.contains("another relay"), "{said}");
     assert!(!b.home.exists());
@@ -137,7 +139,7 @@ fn who_is_declined_gets_nothing() {
     let mut inviting = a.invite(&[]);
     inviting.answer("");
     let said = b.fail(5, &["join", &inviting.link]);
-    assert!(said.contains("declined"), "{said}");
+    assert!(said.contains("turned the other one away"), "{said}");
     assert_ne!(inviting.end().code, 0);
     assert!(!b.home.exists());
     assert_eq!(a.json(&["devices"]).len(), 1);

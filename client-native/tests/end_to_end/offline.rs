@@ -9,7 +9,7 @@ fn what_is_pushed_while_the_relay_is_down_arrives_later_once() {
     relay.kill();
 
     let said = a.fail(3, &["push", "one", "--wait", "relay", "--timeout", "1s"]);
-    assert!(said.contains("safely queued"), "{said}");
+    assert!(said.contains("tried for 1s") && said.contains("safely queued"), "{said}");
     a.succeed(&["push", "two", "--wait", "local"]);
     assert_eq!(a.json(&["status"])[0]["outbox"], 2);
 

@@ -199,7 +199,7 @@ fn d_rec_01_wrong_words_are_named_and_words_of_nobody_and_older_words_are_refuse
     for (typed, parts) in [
         (mistyped.join(" "), &["word 7", "abandom", "abandon"][..]),
         (list[..23].join(" "), &["24 words", "23"]),
-        (String::new(), &["24 words"]),
+        (String::new(), &["no words"]),
     ] {
         let refused = restore(&new, &relay.url, &typed);
         assert_eq!(refused.code, 2, "{}", refused.stderr);

@@ -63,5 +63,6 @@ fn verify_finds_what_the_disk_did() {
     database.execute("UPDATE kv SET value = ?1 WHERE key = ?2", params![value, key]).unwrap();
     drop(database);
 
-    b.fail(4, &["verify"]);
+    let said = b.fail(4, &["verify"]);
+    assert!(said.contains("zerok repair"), "{said}");
 }

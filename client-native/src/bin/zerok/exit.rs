@@ -59,6 +59,13 @@ impl Failure {
         self
     }
 
+    /// Puts a line behind: what to do.
+    #[must_use]
+    pub fn advice(mut self, advice: &str) -> Self {
+        self.message = self.message.map(|message| format!("{message}\n{advice}"));
+        self
+    }
+
     pub fn report(self) -> ExitCode {
         if let Some(message) = self.message {
             eprintln!("zerok: {message}");

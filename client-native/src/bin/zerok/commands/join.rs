@@ -56,8 +56,7 @@ pub async fn run(global: &Global, options: &Join) -> Result<(), Failure> {
 /// A code without a relay is the one mistake that everybody makes.
 fn explained(error: ClientError) -> Failure {
     let needs_relay = matches!(error, ClientError::Invite(zerok_sync::InviteError::RelayNeeded));
-    let failure = Failure::from(error);
-    if needs_relay { failure.context("give --relay URL, or set ZEROK_RELAY") } else { failure }
+    if needs_relay { Failure::usage(format!("{error}, with --relay URL or in ZEROK_RELAY")) } else { error.into() }
 }
 
 /// A home that holds a group is joined from only if its person wants that; asked at a terminal.

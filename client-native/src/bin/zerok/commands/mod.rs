@@ -73,6 +73,11 @@ pub async fn wait_for(
 /// How long commands that only report wait for the relay.
 pub const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A number of things, in words.
+pub fn count(number: u64, one: &str, many: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {many}") }
+}
+
 /// Untrusted text for a terminal.
 pub fn shown(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(64).collect()

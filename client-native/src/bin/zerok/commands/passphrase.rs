@@ -14,8 +14,11 @@ pub async fn run(global: &Global, change: &Passphrase) -> Result<(), Failure> {
         (Passphrase::Set, true) => {
             return Err(Failure::usage(format!("{home} is locked already: `zerok passphrase change`")));
         }
-        (Passphrase::Change | Passphrase::Remove, false) => {
+        (Passphrase::Change, false) => {
             return Err(Failure::usage(format!("{home} is not locked: `zerok passphrase set`")));
+        }
+        (Passphrase::Remove, false) => {
+            return Err(Failure::usage(format!("{home} is not locked: there is nothing to remove")));
         }
         _ => {}
     }

@@ -55,6 +55,7 @@ async fn in_time(
     tokio::select! {
         reached = tokio::time::timeout(options.timeout, reached) => Ok(reached.ok().transpose()?),
         problem = shut_out(&session.client) => Err(ClientError::Relay(problem).into()),
+        never = tell_of_waiting(&session.client, options.timeout) => match never {},
     }
 }
 
@@ -85,6 +86,18 @@ async fn shut_out(client: &Client) -> Problem {
         // The client has ended, which the receipt tells.
         None => std::future::pending().await,
     }
+}
+
+/// Says once why it takes long: nobody is to think that the command hangs, or that the blob is lost.
+async fn tell_of_waiting(client: &Client, timeout: Duration) -> std::convert::Infallible {
+    let mut status = client.status();
+    let away = |status: &Status| matches!(status.problem, Some(Problem::Unreachable(_)));
+    if let Ok(status) = status.wait_for(away).await
+        && let Some(problem) = &status.problem
+    {
+        eprintln!("zerok: {problem}. It is queued on this device, and tried for {timeout:?}");
+    }
+    std::future::pending().await
 }
 
 /// The relay did not take it in time.

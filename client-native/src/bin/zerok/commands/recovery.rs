@@ -7,7 +7,7 @@ use serde_json::json;
 use zerok_sync::{Client, ClientError, Member, Recovery, RecoveryDraft, RecoveryWords, RestoreOptions, Status};
 
 use super::devices::time;
-use super::{REPORT_TIMEOUT, Session, catch_up, shown, wait_for};
+use super::{REPORT_TIMEOUT, Session, catch_up, count, shown, wait_for};
 use crate::args::{Global, RecoveryCreate, RecoveryRestore};
 use crate::exit::{Exit, Failure, exit_of_problem};
 use crate::secret;
@@ -224,7 +224,8 @@ pub async fn restore(global: &Global, options: &RecoveryRestore) -> Result<(), F
     let client = Client::restore(restore).await?;
     let status = client.status().borrow().clone();
     let lost: Vec<_> = status.members.iter().filter(|member| !member.own && !member.paper).collect();
-    eprintln!("zerok: the group is back: {} entries from {}", status.position, status.relay.url);
+    let entries = count(status.position, "entry", "entries");
+    eprintln!("zerok: the group is back: {entries} from {}", status.relay.url);
     if !lost.is_empty() {
         let names: Vec<String> = lost.iter().map(|member| shown(&member.name)).collect();
         eprintln!(

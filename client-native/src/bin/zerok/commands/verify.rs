@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{REPORT_TIMEOUT, Session, catch_up, shown};
+use super::{REPORT_TIMEOUT, Session, catch_up, count, shown};
 use crate::args::Global;
 use crate::exit::{Failure, describe};
 
@@ -30,12 +30,12 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
     global.output.line(
         || {
             let senders = report.senders.iter().map(|sender| {
-                let name = sender.name.as_deref().map_or_else(|| "unknown".into(), shown);
-                format!("\n{}  {name}: {} entries, last {}", sender.device, sender.entries, sender.last_seq)
+                let name = sender.name.as_deref().map_or_else(|| "a device that was removed".into(), shown);
+                format!("\n{}  {name}: {}, last {}", sender.device, entries(sender.entries), sender.last_seq)
             });
             let relays = if compared { "\nthe relays have what this device has read there" } else { "" };
             let relays = if findings.is_empty() { relays } else { "" };
-            format!("{} entries examined{}{relays}", report.entries, senders.collect::<String>())
+            format!("{} examined{}{relays}", entries(report.entries), senders.collect::<String>())
         },
         || {
             json!({
@@ -51,5 +51,12 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
             })
         },
     )?;
-    if findings.is_empty() { Ok(()) } else { Err(Failure::integrity(&findings)) }
+    if findings.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::integrity(&findings).advice("What this device has of it is put back by: zerok repair"))
+}
+
+fn entries(number: u64) -> String {
+    count(number, "entry", "entries")
 }
