@@ -126,6 +126,13 @@ fn recovery(recovery: Recovery) -> &'static str {
     }
 }
 
+fn made_by(recovery: Recovery) -> JsValue {
+    match recovery {
+        Recovery::Ready { made_by: Some(device), .. } => hex(&device),
+        _ => JsValue::UNDEFINED,
+    }
+}
+
 /// `CoreStatus`.
 pub(crate) fn status(status: &Status) -> Object {
     let now_ms = now().wall_ms;
@@ -183,6 +190,7 @@ pub(crate) fn status(status: &Status) -> Object {
         ("rotations", number(status.rotations)),
         ("rotating", status.rotating.into()),
         ("recovery", recovery(status.recovery).into()),
+        ("recoveryMadeBy", made_by(status.recovery)),
         ("needsRecoveryWords", status.needs_recovery_words().into()),
         ("position", number(status.position)),
         ("processed", number(status.processed)),

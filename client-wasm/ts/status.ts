@@ -87,6 +87,8 @@ export interface GroupStatus {
   readonly rotating: boolean;
   /** Whether there are words that bring the group back when every device is lost. */
   readonly recovery: "none" | "under_way" | "ready";
+  /** The device that made those that are good, which their sheet names: other words than its are void. */
+  readonly recoveryMadeBy: string | undefined;
   /** This is the group's only device, and there are no words: ask the person to make some. */
   readonly needsRecoveryWords: boolean;
   /** The highest position stored on this device. */

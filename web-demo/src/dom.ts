@@ -1,5 +1,7 @@
 // A few words for making elements.
 
+import type { ZerokError, ZerokErrorCode } from "@0k-sync/client";
+
 type Child = Node | string;
 type Attributes = Readonly<Record<string, string | boolean>>;
 
@@ -39,6 +41,11 @@ export function announce(text: string): void {
   // Restarts the animation for the new text.
   void toast.offsetWidth;
   toast.classList.add("shown");
+}
+
+/** What the client calls it, if it is the client's. */
+export function codeOf(error: unknown): ZerokErrorCode | undefined {
+  return error instanceof Error ? (error as Partial<ZerokError>).code : undefined;
 }
 
 /** What went wrong, as a sentence for a person. */

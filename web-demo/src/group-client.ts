@@ -1,9 +1,10 @@
 // This browser's one client: opened again whenever the device is to have another name, or looks for
 // its group at another relay.
 
-import { Client, type ClientOptions, type ZerokError } from "@0k-sync/client";
+import { Client, type ClientOptions } from "@0k-sync/client";
 
 import { loadDeviceName, saveDeviceName } from "./device-name.ts";
+import { codeOf } from "./dom.ts";
 
 const DATABASE = "notes";
 
@@ -46,7 +47,7 @@ export function currentClient(): Client | undefined {
 
 /** Whether another tab has the database. */
 export function isOpenElsewhere(error: unknown): boolean {
-  return error instanceof Error && (error as Partial<ZerokError>).code === "database_in_use";
+  return codeOf(error) === "database_in_use";
 }
 
 async function open(name: string, place: Place, onWarning: (message: string) => void): Promise<Client> {

@@ -1,6 +1,6 @@
 // The group's devices, and what brings the group back without any of them.
 
-import type { Client, Member, Status } from "@0k-sync/client";
+import type { Client, GroupStatus, Member, Status } from "@0k-sync/client";
 
 import { openDialog } from "../dialog.ts";
 import { announce, button, el, sentence } from "../dom.ts";
@@ -44,7 +44,7 @@ export function devicesPanel(client: Client, isRestored: boolean): DevicesPanel 
     const text = {
       none: "",
       under_way: "The recovery words are being made good: the relay has to be reached.",
-      ready: WORDS_ON_PAPER,
+      ready: `${WORDS_ON_PAPER}, made on ${makerOf(group)}. All others are void.`,
     }[group.recovery];
     if (recovery.textContent !== text) recovery.textContent = text;
     recovery.hidden = text === "";
@@ -60,9 +60,15 @@ export function devicesPanel(client: Client, isRestored: boolean): DevicesPanel 
     list,
     lost,
     recovery,
-    el("div", { class: "row" }, button("Add a device", "primary", () => void inviteDevice(client)), words),
+    el("div", { class: "row actions" }, button("Add a device", "primary", () => void inviteDevice(client)), words),
   );
   return { element, nag, show };
+}
+
+/** Whose words are good: a paper from another device is worthless by now. */
+function makerOf({ members, recoveryMadeBy }: GroupStatus): string {
+  const maker = members.find(({ device }) => device === recoveryMadeBy);
+  return maker === undefined ? "a device that was removed" : maker.own ? "this device" : maker.name;
 }
 
 function memberItem(client: Client, member: Member): HTMLElement {

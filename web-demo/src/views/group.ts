@@ -6,7 +6,7 @@ import { announce, el, sentence } from "../dom.ts";
 import { type Change, decodeChange, encodeChange } from "../note-blob.ts";
 import { type Note, Notes } from "../notes.ts";
 import { loadWaiting, saveWaiting } from "../waiting-store.ts";
-import { problemOf } from "./connection.ts";
+import { endOf, problemOf } from "./connection.ts";
 import { devicesPanel, sameMembers } from "./devices.ts";
 import { noteList } from "./note-list.ts";
 import { relayPanel } from "./relay-panel.ts";
@@ -77,6 +77,8 @@ export function groupView(client: Client, isRestored: boolean): GroupView {
       members = status.group.members;
       showNotes();
     }
+    // What a device that is out writes goes nowhere.
+    element.classList.toggle("read-only", endOf(status) !== undefined);
     const text = problemOf(status) ?? "";
     if (problem.textContent !== text) problem.textContent = text;
     problem.hidden = text === "";

@@ -4,7 +4,7 @@
 import type { Client, Invitation, InvitedDevice, WaitingJoiner } from "@0k-sync/client";
 
 import { type Dialog, openDialog } from "../dialog.ts";
-import { announce, button, el, sentence } from "../dom.ts";
+import { announce, button, codeOf, el, sentence } from "../dom.ts";
 import { pageAddress } from "../invite-fragment.ts";
 import { drawQrCode } from "../qr.ts";
 
@@ -19,7 +19,8 @@ export async function inviteDevice(client: Client): Promise<void> {
 
   async function offer(kind: Kind): Promise<void> {
     const { signal } = (stopper = new AbortController());
-    dialog.tell("Asking the relay for a meeting place …");
+    const isAway = client.status.group?.connection !== "live";
+    dialog.tell(isAway ? "The relay cannot be reached just now: this goes on by itself when it is back …" : "Asking the relay for a meeting place …");
     try {
       const invitation = await client.invite({
         kind,
@@ -37,11 +38,25 @@ export async function inviteDevice(client: Client): Promise<void> {
     } catch (error) {
       // Taken back by the person: there is nobody left to tell.
       if (signal.aborted) return;
-      dialog.show(el("p", { class: "problem", role: "alert" }, sentence(error)));
+      dialog.show(el("p", { class: "problem", role: "alert" }, sentence(error)), ...afterHandover(client, dialog, error));
       dialog.leaveBy("Close");
     }
   }
   await offer("link");
+}
+
+/** What to do about a device that was given the keys and is not known to be in: the sentence says to change them. */
+function afterHandover(client: Client, dialog: Dialog, error: unknown): readonly HTMLElement[] {
+  const code = codeOf(error);
+  if (code !== "refused_by_joiner" && code !== "unconfirmed") return [];
+  const change = button("Change the keys", "danger", () => {
+    dialog.tell("Changing the group's keys … If the relay is away, this goes on by itself when it is back.");
+    client.rotate().then(
+      () => dialog.tell("The group's keys are changed: what that device was given opens nothing that is written from now on."),
+      (failure: unknown) => dialog.show(el("p", { class: "problem", role: "alert" }, sentence(failure))),
+    );
+  });
+  return [el("div", { class: "row" }, change)];
 }
 
 function welcomeIn({ name }: InvitedDevice): void {

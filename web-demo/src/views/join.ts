@@ -3,7 +3,7 @@
 
 import type { GroupOffered, JoinOptions } from "@0k-sync/client";
 
-import { button, el } from "../dom.ts";
+import { button, codeOf, el } from "../dom.ts";
 import { attempt, nameField } from "./welcome.ts";
 
 export interface JoinActions {
@@ -27,21 +27,30 @@ export function confirmJoin(relay: string, actions: JoinActions): HTMLElement {
   const progress = el("p", { class: "quiet", role: "status" });
   const question = el("div", { "aria-live": "polite" });
 
+  let isUnwanted = false;
   const join = button("Join", "primary", () => {
     progress.textContent = "Reaching the other device …";
-    void attempt([join], problem, () =>
+    const joining = () =>
       actions.join(name.value(), {
         onDigits: (shown) => {
           progress.textContent = "Waiting for the digits to be typed …";
           digits.textContent = shown;
           waiting.hidden = false;
         },
-        onConfirm: (group) => {
+        onConfirm: async (group) => {
           progress.textContent = "";
           waiting.hidden = true;
-          return ask(question, group, stopper.signal);
+          isUnwanted = !(await ask(question, group, stopper.signal));
+          return !isUnwanted;
         },
         signal: stopper.signal,
+      });
+    void attempt([join], problem, () =>
+      joining().catch((error: unknown) => {
+        // An invitation is good for one try, if there was one.
+        join.hidden = !canTryAgain(error);
+        leave.textContent = "Back";
+        throw isUnwanted ? new Error("You did not join: nothing was kept here, and the other device was told") : error;
       }),
     ).finally(() => {
       progress.textContent = "";
@@ -72,6 +81,11 @@ export function confirmJoin(relay: string, actions: JoinActions): HTMLElement {
     problem,
     el("div", { class: "row" }, join, leave),
   );
+}
+
+function canTryAgain(error: unknown): boolean {
+  const code = codeOf(error);
+  return code === "unreachable" || code === "refused";
 }
 
 /** Whether the person means this group. */

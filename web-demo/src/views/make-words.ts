@@ -9,7 +9,7 @@ import { attempt, RESTORE } from "./welcome.ts";
 import { UNSEEN } from "./words-field.ts";
 
 /** What says that there are words. */
-export const WORDS_ON_PAPER = "There are recovery words on paper.";
+export const WORDS_ON_PAPER = "There are recovery words on paper";
 
 /** Opens the dialog and sees the words through. Until they were typed back nothing has happened. */
 export function makeRecoveryWords(client: Client): void {
@@ -109,7 +109,7 @@ async function enrol(client: Client, dialog: Dialog, words: readonly string[]): 
     const advice =
       client.status.state === "open"
         ? "These words are not good: throw them away, and make new ones."
-        : `Keep the paper: this may go on when the page is opened again. The words are good once it says “${WORDS_ON_PAPER}”`;
+        : `Keep the paper: this may go on when the page is opened again. The words are good once it says “${WORDS_ON_PAPER}, made on this device”.`;
     const text = `${sentence(error)} ${advice}`;
     if (dialog.closed.aborted) announce(text);
     else dialog.show(el("p", { class: "problem", role: "alert" }, text));

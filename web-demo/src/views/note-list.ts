@@ -1,6 +1,6 @@
 // The notes, and the field for a new one.
 
-import { button, el } from "../dom.ts";
+import { button, el, sentence } from "../dom.ts";
 import { NOTE_CHARS_MAX } from "../note-blob.ts";
 import type { Note } from "../notes.ts";
 
@@ -75,7 +75,7 @@ function composer({ add }: NoteActions): HTMLElement {
     field.value = "";
     problem.textContent = "";
     add(text).catch((error: unknown) => {
-      problem.textContent = error instanceof Error ? error.message : String(error);
+      problem.textContent = `This note was not added. ${sentence(error)}`;
       if (field.value === "") field.value = text;
     });
   });

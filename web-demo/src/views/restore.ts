@@ -49,6 +49,8 @@ export function restoreFromWords(actions: RestoreActions): HTMLElement {
     }).finally(() => {
       progress.textContent = "";
       words.element.hidden = false;
+      // The page is longer again, and the sentence is at its end.
+      if (problem.textContent !== "") problem.scrollIntoView({ block: "center" });
     });
   });
 

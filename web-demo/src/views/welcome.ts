@@ -27,12 +27,13 @@ export function welcome(actions: WelcomeActions): HTMLElement {
     autocapitalize: "off",
     spellcheck: "false",
     placeholder: "https://…#0k1.… or XXXX-XXXX",
-    "aria-describedby": "welcome-problem",
+    "aria-describedby": "link-problem",
   });
-  const problem = el("p", { id: "welcome-problem", class: "problem", role: "alert" });
+  const notStarted = el("p", { class: "problem", role: "alert" });
+  const notJoined = el("p", { id: "link-problem", class: "problem", role: "alert" });
 
   const create = button("Start on this device", "primary", () => {
-    void attempt([create, join], problem, () => actions.create(name.value()));
+    void attempt([create, join], notStarted, () => actions.create(name.value()));
   });
   const join = el("button", { type: "submit", class: "plain" }, "Join");
   const form = el(
@@ -40,10 +41,11 @@ export function welcome(actions: WelcomeActions): HTMLElement {
     { class: "join-form", novalidate: true },
     el("label", { for: "link" }, "Or join with an invite link or a code from another device"),
     el("div", { class: "row" }, link, join),
+    notJoined,
   );
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    void attempt([create, join], problem, async () => {
+    void attempt([create, join], notJoined, async () => {
       const text = link.value.trim();
       const invite = await readInvite(text);
       // A code says no relay: it is at the one that serves this page.
@@ -63,7 +65,7 @@ export function welcome(actions: WelcomeActions): HTMLElement {
     ),
     name.element,
     create,
-    problem,
+    notStarted,
     form,
     el(
       "div",
