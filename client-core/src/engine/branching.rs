@@ -14,7 +14,6 @@ use zerok_sync_protocol::limits::ALLOW_LIST_MAX;
 use zerok_sync_protocol::{BlobId, EpochId, wire};
 
 use super::Engine;
-use super::early::EARLY_EPOCHS_MAX;
 use super::reading::Placed;
 use super::relay::RelayAt;
 use super::repairing::SUSPICION_MS;
@@ -207,7 +206,8 @@ impl Engine {
             Some(one) if fork && !ordered => {
                 self.find_once(IntegrityEvent::MembershipConflict { cursor: placed.cursor, one, other: sender });
             }
-            None if fork && self.may_not_have_known(at, signed) && self.learn_void_secret(secret) => {
+            None if fork && self.may_not_have_known(at, signed) => {
+                self.learn_void_secret(secret);
                 if admitted_by == Some(signed.header().epoch) {
                     self.overrule(at, signed, secret);
                 }
@@ -240,16 +240,10 @@ impl Engine {
     }
 
     /// Keeps the secret of an epoch that is void, so that what is sealed under it can be told from
-    /// garbage; `false` if there are too many.
-    pub(super) fn learn_void_secret(&mut self, secret: Option<&EpochSecret>) -> bool {
-        let Some(secret) = secret else { return true };
-        let not_accepted = self.keyring.iter().filter(|keys| self.epoch_row(&keys.id).is_none()).count();
-        if not_accepted >= EARLY_EPOCHS_MAX {
-            return false;
-        }
-        self.learn_secret(Some(secret));
+    /// garbage.
+    pub(super) fn learn_void_secret(&mut self, secret: Option<&EpochSecret>) {
+        self.learn_unproven(secret.into_iter());
         self.put_identity();
-        true
     }
 
     /// An accepted epoch's row.

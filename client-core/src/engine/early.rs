@@ -50,7 +50,7 @@ impl Engine {
         };
         let united = self.keyring.get(&signed.header().epoch).is_some();
         let row = EarlyEpochRow { held, united, passed_over: 0 };
-        self.learn_secret(secret);
+        self.learn_unproven(secret.into_iter());
         self.put_identity();
         self.relays[placed.at].epoch_read_again(placed.blob_id);
         self.effects.put(early_epoch_key(&placed.blob_id), wire::encode(&row));

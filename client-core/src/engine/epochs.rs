@@ -16,11 +16,11 @@ use super::mirror::ForApp;
 use super::reading::{Lookup, Placed};
 use super::relay::RelayAt;
 use super::rows::{EpochRow, IdentityRow, epoch_envelope_key, epoch_key, hot, hot_key};
-use crate::epoch::{self, AcceptedEpoch, SignedEpoch, UnwrapError};
+use crate::epoch::{self, AcceptedEpoch, KEYRING_MAX, SignedEpoch, UnwrapError};
 use crate::error::Problem;
 use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
-use crate::keyring::Keyring;
+use crate::keyring::{Keyring, UNPROVEN_MAX};
 use crate::keys::{EpochKeys, EpochSecret};
 use crate::snapshot::archived_bytes;
 use crate::store_seal;
@@ -108,10 +108,17 @@ impl Engine {
     fn learn_older_secrets(&mut self, secret: &EpochSecret, envelope: &[u8]) {
         let Some(signed) = self.open_with(secret, envelope) else { return };
         if self.members.contains_key(&signed.sender) {
-            for older in signed.keyring.iter() {
-                self.keyring_mut().insert(older.clone());
-            }
+            self.learn_unproven(signed.keyring.iter());
             self.put_identity();
+        }
+    }
+
+    /// Secrets of epochs that are not accepted, or not yet.
+    pub(super) fn learn_unproven<'a>(&mut self, secrets: impl ExactSizeIterator<Item = &'a EpochSecret>) {
+        // The latest of more than there is room for.
+        let too_many = secrets.len().saturating_sub(UNPROVEN_MAX);
+        for secret in secrets.skip(too_many) {
+            self.keyring_mut().insert_unproven(secret);
         }
     }
 
@@ -155,9 +162,9 @@ impl Engine {
     /// What an accepted epoch says counts, whether it is the current one or another branch.
     pub(super) fn take_over(&mut self, placed: &Placed, accepted: &AcceptedEpoch) {
         let founding = accepted.previous_epoch.is_zero();
-        for secret in accepted.keyring.iter() {
-            self.keyring_mut().insert(secret.clone());
-        }
+        let hands_on_all = self.hands_on_all(accepted);
+        self.keyring_mut().prove(&accepted.id());
+        self.learn_unproven(accepted.keyring.iter());
         for removed in accepted.removed.iter() {
             self.remove_member(accepted.sender, removed);
         }
@@ -167,7 +174,7 @@ impl Engine {
         if !founding {
             self.void_grants();
         }
-        self.note_epoch(placed, accepted);
+        self.note_epoch(placed, accepted, hands_on_all);
         for relay in self.relays.iter_mut() {
             relay.hello_epoch.take_if(|keys| keys.id == accepted.id());
         }
@@ -178,8 +185,22 @@ impl Engine {
         self.mirror(placed.clone(), founding.then_some((accepted.sender, 1)), ForApp::Nothing, false);
     }
 
+    /// Whether an epoch carries the secrets of all before it, as whoever comes back by words alone
+    /// needs them; of very many those that are not cut off for want of room.
+    fn hands_on_all(&self, accepted: &AcceptedEpoch) -> bool {
+        let before = self.lineage(&accepted.previous_epoch);
+        let mut needed = before.iter().take(KEYRING_MAX / 2).filter_map(|id| self.keyring.secret(id));
+        needed.all(|secret| accepted.keyring.iter().any(|carried| carried == secret))
+    }
+
+    /// The secrets that others are handed: of accepted epochs, whatever else somebody has spoken of.
+    pub(super) fn keyring_to_hand_on(&self) -> Keyring {
+        let accepted = self.keyring.only(|id| self.epoch_row(id).is_some());
+        accepted.unwrap_or_else(|| Keyring::clone(&self.keyring))
+    }
+
     /// Keeps an accepted epoch: a relay that missed it is told again.
-    fn note_epoch(&mut self, placed: &Placed, accepted: &AcceptedEpoch) {
+    fn note_epoch(&mut self, placed: &Placed, accepted: &AcceptedEpoch, hands_on_all: bool) {
         let number = self.epochs.len() as u64;
         let row = EpochRow {
             id: accepted.id(),
@@ -189,6 +210,7 @@ impl Engine {
             allow: accepted.allow.to_vec(),
             members: accepted.devices().to_vec(),
             closed: false,
+            hands_on_all,
         };
         self.effects.put(epoch_key(number), wire::encode(&row));
         self.effects.put(epoch_envelope_key(number), placed.envelope.to_vec());
@@ -216,6 +238,7 @@ impl Engine {
             genesis: self.genesis.clone(),
             epoch_secrets: self.keyring.secrets().cloned().collect(),
             current_epoch: self.keyring.current().id,
+            unproven_secrets: self.keyring.unproven().map(|(secret, _)| secret.clone()).collect(),
         };
         let plaintext = zeroize::Zeroizing::new(wire::encode(&row));
         let nonce = super::connection::random(&mut self.rng);

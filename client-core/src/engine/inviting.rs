@@ -16,7 +16,6 @@ use crate::event::Event;
 use crate::genesis::Genesis;
 use crate::invite::{Invite, InviteKind};
 use crate::io::Now;
-use crate::keyring::Keyring;
 use crate::link::{InviteLink, PairingSecret};
 use crate::pairing::{Digits, GrantMaterial, GrantedMember, InviterPairing, InviterStep, pairing_psk};
 
@@ -310,7 +309,7 @@ impl Engine {
         let relay = &self.relays[at];
         Some(GrantMaterial {
             genesis: Genesis::parse(self.genesis.clone()).ok()?,
-            keyring: Keyring::clone(&self.keyring),
+            keyring: self.keyring_to_hand_on(),
             inviter_certificate: own.certificate.clone(),
             observed: relay.observed().filter(|_| !relay.row.observed.is_zero()),
             relays: self.relays.iter().map(Relay::address).collect(),

@@ -232,8 +232,9 @@ impl HotRows {
         let identity: IdentityRow = self.sealed(hot::IDENTITY, "identity", store_key)?.ok_or_else(corrupt)?;
         let seed = MembershipSeed::from_bytes(identity.seed[..].try_into().map_err(|_| corrupt())?);
         let secrets = identity.epoch_secrets.clone();
-        let keyring = Keyring::restore(GroupId::of(&identity.genesis), secrets, &identity.current_epoch)
+        let mut keyring = Keyring::restore(GroupId::of(&identity.genesis), secrets, &identity.current_epoch)
             .ok_or(OpenError::Corrupt("keyring"))?;
+        identity.unproven_secrets.iter().for_each(|secret| keyring.insert_unproven(secret));
         Ok((identity, Membership::from_seed(&seed), keyring))
     }
 

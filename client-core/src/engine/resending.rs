@@ -44,9 +44,10 @@ impl Engine {
         let follows_ours = self.epoch_row(&follows).is_some_and(|row| row.blob_id == signed.previous_blob_id);
         let is_void = self.removed.contains_key(&signed.sender) && self.epoch_row(&epoch).is_none();
         let overrules = is_void && follows_ours && self.author_it_removes(signed).is_none();
-        if !(overrules && self.learn_void_secret(secret)) {
+        if !overrules {
             return;
         }
+        self.learn_void_secret(secret);
         let relay = &mut self.relays[at];
         relay.overruled = Some(Overruled { epoch, follows });
         relay.hello_epoch.take_if(|keys| keys.id == epoch);

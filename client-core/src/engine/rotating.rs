@@ -149,7 +149,7 @@ impl Engine {
     /// Does whatever the wish, the session and the log allow now.
     pub(super) fn pump_rotation(&mut self, now: Now) {
         self.bid_farewell(now);
-        self.shut_out_who_was_removed_elsewhere();
+        self.change_unsound_keys();
         for at in self.relays.all() {
             self.tell_missed_rotations(at);
         }
@@ -190,11 +190,16 @@ impl Engine {
     }
 
     /// A device that was removed has the current keys where the branch that they are of knows nothing
-    /// of its removal. Whoever changed them since may have known no better: so this rests on what is
-    /// known here once a relay has shown all it has, and not on the way by which it became known.
-    fn shut_out_who_was_removed_elsewhere(&mut self) {
+    /// of its removal. Or whoever began them left out older ones, which nobody can do without who comes
+    /// back by words alone. Whoever changed them since may have known no better: so this rests on what
+    /// is known here once a relay has shown all it has, and not on the way by which it became known.
+    fn change_unsound_keys(&mut self) {
         let caught_up = self.relays.iter().any(super::relay::Relay::caught_up);
-        if self.rotation.is_none() && caught_up && self.check_acts().is_ok() && !self.removed_elsewhere().is_empty() {
+        if self.rotation.is_some() || !caught_up || self.check_acts().is_err() {
+            return;
+        }
+        let hands_on_all = self.epoch_row(&self.keyring.current().id).is_none_or(|epoch| epoch.hands_on_all);
+        if !hands_on_all || !self.removed_elsewhere().is_empty() {
             self.want_rotation(Vec::new());
         }
     }
@@ -239,7 +244,8 @@ impl Engine {
             .take(REMOVED_MAX)
             .collect();
         // Whoever misses the oldest of so many was handed them when it joined.
-        let secrets = self.keyring.secrets();
+        let held = self.keyring_to_hand_on();
+        let secrets = held.secrets();
         let too_many = secrets.len().saturating_sub(KEYRING_MAX);
         let keyring: Vec<EpochSecret> = secrets.skip(too_many).cloned().collect();
         let body = EpochBody {

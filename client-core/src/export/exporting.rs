@@ -54,7 +54,9 @@ impl Exporter {
     ) -> Result<Self, OpenError> {
         let too_many = |_| OpenError::Corrupt("more members, relays or epochs than a group has");
         let of = Belonging::read(store_key, hot_rows)?;
-        let epochs = of.keyring.iter().map(|keys| ExportedEpoch { id: keys.id, key: keys.data.clone() });
+        let unproven = of.keyring.unproven().map(|(_, keys)| keys);
+        let epochs =
+            of.keyring.iter().chain(unproven).map(|keys| ExportedEpoch { id: keys.id, key: keys.data.clone() });
         let members = of.members.into_iter().map(|(device, name)| ExportedMember { device, name });
         let relays = of.relays.into_iter().map(|relay| ExportedRelay { url: relay.url, key: relay.key });
         let group = ExportedGroup {

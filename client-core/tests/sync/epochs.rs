@@ -18,6 +18,18 @@ const SECRET: [u8; 32] = [42; 32];
 
 /// What device `author` would send to rotate to [`SECRET`] with these members left.
 pub fn rotation(world: &World, author: usize, members: &[MemberKeys], removed: &[Removed]) -> Sealed {
+    let secrets = world.keys(author).1.secrets().cloned().collect();
+    rotation_with(world, author, members, removed, secrets)
+}
+
+/// The same, handing on these secrets.
+pub fn rotation_with(
+    world: &World,
+    author: usize,
+    members: &[MemberKeys],
+    removed: &[Removed],
+    secrets: Vec<EpochSecret>,
+) -> Sealed {
     let (me, keyring) = world.keys(author);
     let genesis = world.relay.entries()[0].blob_id;
     let body = EpochBody {
@@ -30,7 +42,7 @@ pub fn rotation(world: &World, author: usize, members: &[MemberKeys], removed: &
         removed: removed.to_vec().try_into().expect("few"),
         member_digest: MemberDigest::of(members.iter().map(|member| member.device)),
         allow: members.iter().map(|member| member.noise).collect::<Vec<_>>().try_into().expect("few"),
-        keyring: keyring.secrets().cloned().collect::<Vec<_>>().try_into().expect("few"),
+        keyring: secrets.try_into().expect("as many as fit"),
         lamport: 100,
         sent_at_ms: 0,
         genesis: Bytes::new(),
@@ -49,7 +61,7 @@ pub fn rotate(world: &mut World, sealed: Sealed) {
     world.relay.log.as_mut().expect("created").auth = keys.auth_public();
 }
 
-fn new_epoch(world: &World) -> EpochId {
+pub fn new_epoch(world: &World) -> EpochId {
     EpochKeys::derive(world.keys(0).1.group(), &EpochSecret::from_bytes(SECRET)).id
 }
 

@@ -14,6 +14,7 @@ mod granted;
 mod healing;
 mod hostile_members;
 mod invitations;
+mod keyrings;
 mod lists;
 mod losses;
 mod moved_floors;

@@ -28,6 +28,7 @@ fn founder() -> Engine {
         allow: Vec::new(),
         members: vec![me],
         closed: false,
+        hands_on_all: true,
     });
     engine
 }

@@ -51,6 +51,7 @@ pub(crate) fn initial_rows(state: InitialState<'_>, store_key: &StoreKey, rng: &
         genesis: state.genesis,
         epoch_secrets: state.keyring.secrets().cloned().collect(),
         current_epoch: state.keyring.current().id,
+        unproven_secrets: Vec::new(),
     };
     put_sealed(&mut batch, hot_key(hot::IDENTITY, &[]), &wire::encode(&identity), store_key, rng);
 

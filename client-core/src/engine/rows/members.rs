@@ -106,6 +106,8 @@ wire_struct! {
         members: Vec<DeviceId>,
         /// Another one has begun since: nobody joins in it any more.
         closed: bool,
+        /// Its envelope carries the secrets of all before it.
+        hands_on_all: bool,
     }
 }
 

@@ -144,10 +144,12 @@ wire_struct! {
         seed: Bytes,
         /// Exact bytes of the genesis body.
         genesis: Bytes,
-        /// Epoch secrets, oldest first; the last is the current one.
+        /// Epoch secrets, oldest first.
         epoch_secrets: Vec<EpochSecret>,
         /// The one new entries are sealed under.
         current_epoch: EpochId,
+        /// Of epochs that are not accepted, or not yet, the latest last.
+        unproven_secrets: Vec<EpochSecret>,
     }
 }
 
