@@ -11,6 +11,7 @@ use zerok_sync_chaos::load::{self, options::LoadOptions};
 use zerok_sync_chaos::process_scenarios;
 use zerok_sync_chaos::processes::told_to_stop;
 use zerok_sync_chaos::soak;
+use zerok_sync_chaos::tested;
 use zerok_sync_chaos::trial::Tally;
 
 #[derive(Debug, Parser)]
@@ -58,12 +59,19 @@ fn main() -> Result<ExitCode> {
             for scenario in process_scenarios::ALL {
                 println!("{:10} processes  {}", scenario.id, scenario.what);
             }
+            for test in tested::all()? {
+                println!("{:10} tested     {}", test.row, test.test);
+            }
             Ok(ExitCode::SUCCESS)
         }
         Command::Run { id, processes, .. } if processes || catalogue::find(&id).is_none() => {
-            let scenario = process_scenarios::find(&id);
-            let scenario =
-                scenario.with_context(|| format!("no scenario {id} of that kind: see `zerok-chaos list`"))?;
+            let Some(scenario) = process_scenarios::find(&id) else {
+                let tests = tested::of(&id)?;
+                if processes || tests.is_empty() {
+                    bail!("no scenario {id} of that kind: see `zerok-chaos list`");
+                }
+                return Ok(if tested::run(&tests)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            };
             until_told_to_stop(async {
                 println!("{}: {}", scenario.id, scenario.check(process_scenarios::Extent::Full).await?);
                 Ok(())

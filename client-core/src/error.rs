@@ -28,7 +28,7 @@ pub enum Problem {
     /// The relay speaks, but not this protocol.
     #[error("what answers there does not speak this protocol: {0}")]
     NotARelay(String),
-    /// One side is too old.
+    /// One side is too old; which, as far as the relay says.
     #[error("the relay and this device have no protocol version in common: {0}")]
     UnsupportedVersion(String),
     /// The relay refused with a code.

@@ -12,6 +12,7 @@
 use bytes::Bytes;
 use rand_core::CryptoRng;
 use zerok_sync_protocol::channel::{AwaitingResponse, ChannelError, Initiator, StaticKey};
+use zerok_sync_protocol::close;
 use zerok_sync_protocol::hello::HandshakeHash;
 use zerok_sync_protocol::limits::{HANDSHAKE_DEADLINE_MS, SUITE};
 use zerok_sync_protocol::record::{RecordError, SecureStream};
@@ -219,10 +220,23 @@ impl RelayLink {
     }
 }
 
+/// What a relay means that speaks no version of this device's: nothing vouches for its word.
+pub(crate) fn unsupported_version(reason: &str) -> Problem {
+    Problem::UnsupportedVersion(match close::suites(reason) {
+        Some((min, max)) if min > SUITE => {
+            format!("this app is too old, it speaks version {SUITE} and the relay {min} to {max}: update this app")
+        }
+        Some((min, max)) if max < SUITE => format!(
+            "the relay is too old, it speaks versions {min} to {max} and this app {SUITE}: whoever runs it has to update it"
+        ),
+        _ => "the relay does not say which side is too old: update this app, or ask whoever runs the relay to".into(),
+    })
+}
+
 fn handshake_problem(error: ChannelError) -> Problem {
     match error {
         ChannelError::UnsupportedSuite { theirs } => {
-            Problem::UnsupportedVersion(format!("it offers channel suite {theirs}, this device {SUITE}"))
+            unsupported_version(&close::unsupported_version_reason(theirs, theirs))
         }
         other => Problem::NotARelay(other.to_string()),
     }
@@ -306,6 +320,18 @@ mod tests {
         let url = "http://relay.example:8080";
         assert_eq!(connect(url, None).err(), Some(Problem::RelayKeyNeeded { url: url.into() }));
         assert!(connect(url, Some(relay_key().public())).is_ok());
+    }
+
+    #[test]
+    fn b_down_the_side_that_is_too_old_is_named() {
+        let said = |min, max| unsupported_version(&close::unsupported_version_reason(min, max)).to_string();
+        assert!(said(SUITE + 1, SUITE + 3).contains("update this app"), "{}", said(SUITE + 1, SUITE + 3));
+        assert!(said(0, SUITE - 1).contains("the relay is too old"), "{}", said(0, SUITE - 1));
+        assert!(unsupported_version("hm").to_string().contains("does not say"));
+
+        let mut link = connect("https://relay.example", None).expect("allowed");
+        let problem = link.receive(&[&[SUITE - 1][..], &[0; 1_200]].concat()).expect_err("an older suite");
+        assert!(problem.to_string().contains("the relay is too old"), "{problem}");
     }
 
     #[test]

@@ -12,6 +12,21 @@ pub const TRY_LATER: u16 = 1013;
 
 const BEFORE: &str = r#"{"retry_after_ms":"#;
 const AFTER: &str = "}";
+const MIN: &str = r#"{"min":"#;
+const MAX: &str = r#","max":"#;
+
+/// The reason that goes with [`UNSUPPORTED_VERSION`]: the first and the last suite the relay speaks.
+#[must_use]
+pub fn unsupported_version_reason(min: u8, max: u8) -> String {
+    format!("{MIN}{min}{MAX}{max}{AFTER}")
+}
+
+/// The suites that a relay says it speaks, if that is what it says.
+#[must_use]
+pub fn suites(reason: &str) -> Option<(u8, u8)> {
+    let (min, max) = reason.strip_prefix(MIN)?.strip_suffix(AFTER)?.split_once(MAX)?;
+    Some((min.parse().ok()?, max.parse().ok()?))
+}
 
 /// The reason that goes with [`TRY_LATER`].
 #[must_use]
@@ -35,6 +50,11 @@ mod tests {
 
     proptest! {
         #[test]
+        fn the_suites_that_were_said_are_read_back(min: u8, max: u8) {
+            prop_assert_eq!(suites(&unsupported_version_reason(min, max)), Some((min, max)));
+        }
+
+        #[test]
         fn what_was_asked_is_read_back_up_to_a_minute(asked: u64) {
             prop_assert_eq!(retry_after_ms(&try_later_reason(asked)), asked.min(60_000));
         }
@@ -42,6 +62,7 @@ mod tests {
         #[test]
         fn other_reasons_ask_for_nothing(reason in "\\PC*") {
             prop_assert_eq!(retry_after_ms(&reason), 0);
+            prop_assert_eq!(suites(&reason), None);
         }
     }
 }

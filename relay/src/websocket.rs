@@ -10,6 +10,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
+use zerok_sync_protocol::close;
 use zerok_sync_protocol::label::WS_SUBPROTOCOL;
 use zerok_sync_protocol::limits::{NOISE_MESSAGE_BYTES_MAX, SUITE};
 
@@ -64,8 +65,8 @@ async fn serve(mut link: Link, core: Arc<Core>, client: Client, speaks: bool) {
         let peer = Peer { origin: client.origin, transport: Transport::WebSocket, arrived_ms, handshake: None };
         run_session(core, link, peer).await;
     } else {
-        let range = format!(r#"{{"min":{SUITE},"max":{SUITE}}}"#);
-        link.writer.close(Close::new(Close::UNSUPPORTED_VERSION, range)).await;
+        let suites = close::unsupported_version_reason(SUITE, SUITE);
+        link.writer.close(Close::new(Close::UNSUPPORTED_VERSION, suites)).await;
     }
     drop(client);
 }

@@ -23,7 +23,7 @@ use super::repairing::SUSPICION_MS;
 use crate::error::Problem;
 use crate::event::Event;
 use crate::io::{LinkDownReason, LinkId, Now, Output, RELAY_BUSY};
-use crate::relay_link::{RelayLink, RelayLinkEvent, check_first_contact};
+use crate::relay_link::{RelayLink, RelayLinkEvent, check_first_contact, unsupported_version};
 
 pub(super) use session::{Open, Session};
 use session::{Phase, State};
@@ -246,7 +246,7 @@ impl Engine {
         let (problem, at_least_ms) = match reason {
             LinkDownReason::Unreachable(why) => (Problem::Unreachable(why), 0),
             LinkDownReason::Closed => (Problem::Unreachable("the connection was closed".into()), 0),
-            LinkDownReason::UnsupportedVersion(why) => (Problem::UnsupportedVersion(why), REFUSED_RETRY_MS),
+            LinkDownReason::UnsupportedVersion(offer) => (unsupported_version(&offer), REFUSED_RETRY_MS),
             LinkDownReason::TryLater { retry_after_ms } => {
                 (Problem::Unreachable(RELAY_BUSY.into()), retry_after_ms.min(RETRY_AFTER_MAX_UNAUTHENTICATED_MS))
             }

@@ -284,8 +284,9 @@ impl Engine {
             .into_iter()
             .filter(|noise| self.members.values().all(|member| member.keys.noise != *noise))
             .collect();
-        if unknown != self.unknown_at_relay {
-            self.unknown_at_relay.clone_from(&unknown);
+        let relay = &mut self.relays[at];
+        if unknown != relay.unknown {
+            relay.unknown.clone_from(&unknown);
             for noise_key in unknown {
                 self.event(Event::UnknownDeviceAtRelay { noise_key });
             }

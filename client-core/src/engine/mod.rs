@@ -85,7 +85,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use litemap::LiteMap;
 use rand_chacha::ChaCha20Rng;
-use zerok_sync_protocol::{BlobId, NoisePublicKey, wire};
+use zerok_sync_protocol::{BlobId, wire};
 
 pub use self::backoff::Backoff;
 pub use audit::{Audit, AuditReport, AuditedSender};
@@ -154,8 +154,6 @@ pub struct Engine {
     removed: LiteMap<DeviceId, RemovedRow>,
     /// Let in here and not heard of yet.
     granted: LiteMap<DeviceId, GrantedRow>,
-    /// Admitted by a relay and no member's, at the last look.
-    unknown_at_relay: Vec<NoisePublicKey>,
     progress: ProgressRow,
     progress_changed: bool,
     members: LiteMap<DeviceId, MemberRow>,

@@ -123,7 +123,6 @@ impl Engine {
             epochs: rows.many(hot::EPOCH, "epoch", |_| Some(()))?.into_iter().map(|((), epoch)| epoch).collect(),
             removed: few_of(rows.many(hot::REMOVED, "removed device", DeviceId::from_slice)?),
             granted: few_of(rows.many(hot::GRANTED, "granted device", DeviceId::from_slice)?),
-            unknown_at_relay: Vec::new(),
             members: few_of(rows.many::<MemberRow, _>(hot::MEMBER, "member", DeviceId::from_slice)?),
             chains: few_of(rows.many::<ChainRow, _>(hot::CHAIN, "chain", DeviceId::from_slice)?),
             chains_changed: BTreeSet::new(),

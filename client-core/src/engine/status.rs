@@ -9,7 +9,7 @@ use crate::error::{MembershipError, Problem};
 use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
 use crate::io::RelayAddress;
-use crate::one_by_one::few_of;
+use crate::one_by_one::{few_of, set_of};
 use crate::recovery::Recovery;
 use crate::recovery::restorer::RestoreError;
 
@@ -90,7 +90,7 @@ pub struct Status {
     pub members: Vec<Member>,
     /// Devices let in here that have not arrived.
     pub granted: Vec<GrantedDevice>,
-    /// How many devices the relay admits that are no members'.
+    /// How many devices relays admit that are no members'.
     pub unknown_at_relay: usize,
     /// The epoch new entries are sealed under.
     pub epoch: EpochId,
@@ -291,7 +291,7 @@ impl Engine {
                 .iter()
                 .map(|(device, row)| GrantedDevice { device: *device, name: row.name.clone() })
                 .collect(),
-            unknown_at_relay: self.unknown_at_relay.len(),
+            unknown_at_relay: set_of(self.relays.iter().flat_map(|relay| relay.unknown.iter().copied())).len(),
             epoch: self.keyring.current().id,
             rotations: self.epochs.len().saturating_sub(1) as u64,
             rotating: self.is_rotating(),

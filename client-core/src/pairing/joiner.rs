@@ -33,7 +33,7 @@ use crate::id::DeviceId;
 use crate::invite::Invite;
 use crate::io::{CommitId, Input, LinkDownReason, LinkId, Machine, Now, Output, RELAY_BUSY, RelayAddress};
 use crate::keys::{Membership, MembershipSeed, StoreKey};
-use crate::relay_link::{RelayLink, RelayLinkEvent, check_first_contact};
+use crate::relay_link::{RelayLink, RelayLinkEvent, check_first_contact, unsupported_version};
 
 /// How long a link may take to stand: name look-up, TCP and TLS on a slow mobile network.
 const CONNECT_DEADLINE_MS: u64 = 20_000;
@@ -437,7 +437,7 @@ impl Joiner {
                 let error = match reason {
                     LinkDownReason::Unreachable(sentence) => Problem::Unreachable(sentence).into(),
                     LinkDownReason::Closed => lost("the connection broke"),
-                    LinkDownReason::UnsupportedVersion(offer) => Problem::UnsupportedVersion(offer).into(),
+                    LinkDownReason::UnsupportedVersion(offer) => unsupported_version(&offer).into(),
                     LinkDownReason::TryLater { .. } => Problem::Unreachable(RELAY_BUSY.into()).into(),
                     LinkDownReason::Invalid(sentence) => Problem::NotARelay(sentence).into(),
                 };

@@ -45,7 +45,7 @@ use crate::id::DeviceId;
 use crate::io::{CommitId, Input, LinkDownReason, LinkId, Machine, Now, Output, RELAY_BUSY, RelayAddress};
 use crate::keyring::Keyring;
 use crate::keys::{EpochKeys, EpochSecret, Membership, MembershipSeed, StoreKey};
-use crate::relay_link::{RelayLink, RelayLinkEvent, check_first_contact};
+use crate::relay_link::{RelayLink, RelayLinkEvent, check_first_contact, unsupported_version};
 use crate::seal;
 use crate::snapshot::Archived;
 
@@ -464,7 +464,7 @@ impl Restorer {
         let problem = match reason {
             LinkDownReason::Unreachable(sentence) => Problem::Unreachable(sentence),
             LinkDownReason::Closed => Problem::Unreachable("the connection broke".into()),
-            LinkDownReason::UnsupportedVersion(offer) => Problem::UnsupportedVersion(offer),
+            LinkDownReason::UnsupportedVersion(offer) => unsupported_version(&offer),
             LinkDownReason::TryLater { .. } => Problem::Unreachable(RELAY_BUSY.into()),
             LinkDownReason::Invalid(sentence) => Problem::NotARelay(sentence),
         };

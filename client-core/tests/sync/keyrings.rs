@@ -7,10 +7,10 @@ use zerok_sync_chaos::sim::World;
 
 use crate::epochs::{everybody, new_epoch, rotate, rotation, rotation_with};
 
-/// As many as an epoch carries, none of them a key of this group.
+/// As many as an epoch carries beside its group's first, none of them a key of this group.
 fn made_up() -> Vec<EpochSecret> {
     let bytes = |number: usize| std::array::from_fn(|at| number.to_le_bytes()[at % 2] ^ 0xa5);
-    (0..KEYRING_MAX).map(|number| EpochSecret::from_bytes(bytes(number))).collect()
+    (1..KEYRING_MAX).map(|number| EpochSecret::from_bytes(bytes(number))).collect()
 }
 
 /// How many secrets a device would hand on.
@@ -21,10 +21,12 @@ fn secrets(world: &World, device: usize) -> usize {
 #[test]
 fn made_up_secrets_of_a_member_are_handed_to_nobody_and_keep_nobody_out() {
     let mut world = World::with_group(2);
-    let sealed = rotation_with(&world, 1, &everybody(&world, 2), &[], made_up());
+    let carried = world.keys(1).1.secrets().cloned().chain(made_up()).collect();
+    let sealed = rotation_with(&world, 1, &everybody(&world, 2), &[], carried);
     rotate(&mut world, sealed);
     world.push(0, "before");
     world.settle();
+    assert_eq!((world.engine(0).status().epoch, secrets(&world, 0)), (new_epoch(&world), 2));
     let (now, thief) = (world.now(), world.id(1));
     world.engine(0).revoke(now, thief).expect("a member");
     world.settle();

@@ -357,3 +357,25 @@ fn b_member_a_device_that_the_relay_admits_is_named_and_shut_out_by_the_next_rot
     world.settle();
     assert_eq!(world.engine(1).status().unknown_at_relay, 0);
 }
+
+#[test]
+fn b_member_what_one_relay_admits_is_not_made_good_by_another_that_does_not() {
+    let mut world = World::with_group(2);
+    let second = world.add_relay();
+    world.list_relay(0, second);
+    world.settle();
+    let noise_key = Membership::from_seed(&MembershipSeed::from_bytes([5; 32])).keys.noise;
+    for relay in [0, second] {
+        world.relay_at_mut(relay).log.as_mut().expect("created").allow.insert(noise_key);
+        world.crash(1);
+        world.start(1);
+        world.settle();
+        assert_eq!(world.engine(1).status().unknown_at_relay, 1, "at relay {relay}");
+    }
+    world.relay_at_mut(0).log.as_mut().expect("created").allow.remove(&noise_key);
+    world.relay_at_mut(second).log.as_mut().expect("created").allow.remove(&noise_key);
+    world.crash(1);
+    world.start(1);
+    world.settle();
+    assert_eq!(world.engine(1).status().unknown_at_relay, 0);
+}

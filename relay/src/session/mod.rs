@@ -45,6 +45,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use zerok_sync_protocol::channel::{AwaitingFinal, Channel, ChannelError, Responder};
+use zerok_sync_protocol::close;
 use zerok_sync_protocol::limits::{HANDSHAKE_MESSAGE_BYTES_MAX, NOISE_MESSAGE_BYTES_MAX, SUITE};
 
 pub use drive::run_session;
@@ -329,8 +330,8 @@ impl Session {
     fn end_early(&mut self, error: &ChannelError) -> Phase {
         match error {
             ChannelError::UnsupportedSuite { .. } => {
-                let range = format!(r#"{{"min":{SUITE},"max":{SUITE}}}"#);
-                self.handshake_failed(HandshakeOutcome::UnsupportedSuite, Close::new(Close::UNSUPPORTED_VERSION, range))
+                let close = Close::new(Close::UNSUPPORTED_VERSION, close::unsupported_version_reason(SUITE, SUITE));
+                self.handshake_failed(HandshakeOutcome::UnsupportedSuite, close)
             }
             _ => self.handshake_failed(HandshakeOutcome::Invalid, Close::new(Close::PROTOCOL, error.to_string())),
         }

@@ -337,8 +337,8 @@ async fn a_range_of_minor_versions_that_includes_the_relays_is_welcome() {
 async fn an_unknown_suite_or_subprotocol_is_closed_with_4004_and_the_range() {
     let relay = TestRelay::start().await;
     let mut suites = [link::ws(&relay.running).await, link::iroh(&relay.running).await];
-    for link in &mut suites {
-        link.send([&[9_u8], &[0; 1_232][..]].concat()).await;
+    for (suite, link) in [9_u8, 0].into_iter().zip(&mut suites) {
+        link.send([&[suite], &[0; 1_232][..]].concat()).await;
         let ended = link.recv().await.unwrap_err();
         assert_eq!((ended.code, ended.reason.as_str()), (Some(4004), r#"{"min":1,"max":1}"#));
     }

@@ -14,8 +14,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::{Index, IndexMut};
 
 use litemap::LiteMap;
-use zerok_sync_protocol::BlobId;
 use zerok_sync_protocol::id::RelayTag;
+use zerok_sync_protocol::{BlobId, NoisePublicKey};
 
 use super::comparing::{Anchor, Comparison};
 use super::connection::Session;
@@ -121,6 +121,8 @@ pub(super) struct Relay {
     pub(super) overruled: Option<Overruled>,
     /// Secrets that it handed out and no accepted epoch has: they open envelopes, and prove nothing.
     pub(super) handed_out: Vec<EpochSecret>,
+    /// Admitted here and no member's, at the last look.
+    pub(super) unknown: Vec<NoisePublicKey>,
     /// The latest cursors, as they were shown in this run.
     shown: Shown,
     /// What others observed at cursors not read here yet.
@@ -266,6 +268,7 @@ impl Relay {
             truncation: Truncation::default(),
             overruled: None,
             handed_out: Vec::new(),
+            unknown: Vec::new(),
             observed_ahead: VecDeque::new(),
             claim_judged: false,
             read_ahead: BTreeSet::new(),
