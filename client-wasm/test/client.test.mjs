@@ -1,7 +1,7 @@
 // The package in real Chromium against the real relay: what an app builds on.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -363,31 +363,63 @@ scenario("a mirror keeps what is behind the newest snapshot, or, where the app s
     );
   assert.equal(await reopen("none"), "invalid_argument");
   assert.equal(await reopen("full"), undefined);
-  await a.pushToRelay("one");
+  // A snapshot takes the places of two entries at least.
+  for (const text of ["one", "two", "three"]) await a.pushToRelay(text);
   await b.follow();
-  await b.texts(1);
-  await b.page.evaluate(() => client.processed(received[0].position));
+  await b.texts(3);
+  await b.page.evaluate(() => client.processed(received[2].position));
   await a.page.evaluate(async () => (await client.compact(new TextEncoder().encode("all of it"))).atRelay);
-  await a.pushToRelay("two");
-  await b.texts(2);
-  await b.page.evaluate(() => client.processed(received[1].position));
+  await a.pushToRelay("four");
+  await b.texts(4);
+  await b.page.evaluate(() => client.processed(received[3].position));
 
-  const firstIs = async (text) => {
-    for await (const { data } of client.entries({ after: 0, own: true })) return new TextDecoder().decode(data) === text;
-  };
-  await a.page.waitForFunction(firstIs, "all of it", { timeout: 30_000 });
+  await comesFirst(a, "all of it");
   // And b knows that a has all of it, too.
-  await b.pushToRelay("three");
+  await b.pushToRelay("five");
   await b.until(() => {
     const { storedPush, members } = client.status.group;
     return members.some(({ name, hasPush }) => name === "laptop" && hasPush === storedPush);
   });
+  await a.pushToRelay("six");
+  await b.texts(5);
+  await comesFirst(b, "one", 0);
+  assert.equal(await reopen(undefined), undefined);
+  await comesFirst(b, "all of it");
+  for (const one of [a, b]) assert.deepEqual((await one.status()).group.integrity, []);
+});
+
+scenario("with its own mirror a device keeps what it wrote and no snapshot holds, and gives it back to a relay that lost everything", async () => {
+  const dataDir = mkdtempSync(join(tmpdir(), "zerok-relay-"));
+  let own = await startRelay({ dataDir });
+  const [a, b] = await pairOfDevices(own.url);
+  for (const text of ["one", "two", "three"]) await a.pushToRelay(text);
+  await b.follow();
+  await b.texts(3);
+  await b.page.evaluate(() => client.processed(received[2].position));
+  await a.page.evaluate(async () => (await client.compact(new TextEncoder().encode("all of it"))).atRelay);
+  const texts = async () => {
+    const found = [];
+    for await (const { data } of client.entries({ after: 0, own: true })) {
+      if (found.push(new TextDecoder().decode(data)) === 3) return found;
+    }
+  };
+  await b.pushToRelay("mine");
   await a.pushToRelay("four");
   await b.texts(4);
-  assert.ok(await b.page.evaluate(firstIs, "one"), "it keeps all of it");
-  assert.equal(await reopen(undefined), undefined);
-  await b.page.waitForFunction(firstIs, "all of it", { timeout: 30_000 });
-  for (const one of [a, b]) assert.deepEqual((await one.status()).group.integrity, []);
+  await b.page.evaluate(() => client.processed(received[3].position));
+  await comesFirst(b, "all of it");
+  assert.deepEqual(await b.page.evaluate(texts), ["all of it", "mine", "four"]);
+
+  await a.page.evaluate(() => client.close());
+  await own.stop("SIGKILL");
+  for (const file of readdirSync(dataDir).filter((name) => name.startsWith("relay.db"))) rmSync(join(dataDir, file));
+  own = await startRelay({ listen: new URL(own.url).host, dataDir });
+  await b.until(() => client.status.group.relays.every(({ hasEverything }) => hasEverything) && client.status.group.relayHead > 0);
+  const c = await device("tablet", own.url);
+  await pair(b, c);
+  assert.deepEqual(await c.page.evaluate(texts), ["all of it", "mine", "four"]);
+  await own.stop();
+  rmSync(dataDir, { recursive: true });
 });
 
 scenario("an unreachable relay does not stop work: the push is durable here and the status says why it waits", async () => {
@@ -676,6 +708,24 @@ scenario("words that another device replaces before they are good are not called
   assert.equal(await made, "words_replaced");
   await a.until(() => client.status.group.recovery === "ready");
 });
+
+/** Waits until this is the first entry that a device has. */
+const comesFirst = ({ page }, text, timeoutMs = 30_000) =>
+  page.evaluate(
+    async ([text, timeoutMs]) => {
+      const first = async () => {
+        for await (const { data } of client.entries({ after: 0, own: true })) return new TextDecoder().decode(data);
+      };
+      const end = Date.now() + timeoutMs;
+      for (;;) {
+        const found = await first();
+        if (found === text) return;
+        if (Date.now() > end) throw new Error(`“${found}” comes first`);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    },
+    [text, timeoutMs],
+  );
 
 /** Lets the page open one more connection; further ones break until it calls `restoreLinks`. */
 const oneMoreLink = ({ page }) =>
