@@ -63,6 +63,12 @@ pub enum Problem {
         "the relay's log does not hold the snapshot that this device is to begin with: start a device that has it, or make a new invitation"
     )]
     SnapshotUnusable,
+    /// The relay's log begins later than this device has read, and holds no snapshot that stands for what
+    /// comes before; another device may put one back, and it is looked for again.
+    #[error(
+        "the relay no longer has what came first since this device was last here, nor a snapshot that stands for it: start a device that has it; until then it is missing here, and is looked for again"
+    )]
+    SnapshotAwaited,
     /// The relay has no log of this group, and this device nothing to make one of.
     #[error(
         "the relay no longer has this group's log, and this device has read nothing to put back: start a device that has"

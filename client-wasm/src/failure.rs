@@ -267,6 +267,7 @@ impl Failure for Problem {
             Self::NeedsApproval => "needs_approval",
             Self::UpdateNeeded => "update_needed",
             Self::SnapshotUnusable => "snapshot_unusable",
+            Self::SnapshotAwaited => "snapshot_awaited",
             Self::ProtocolViolation(_) => "protocol_violation",
             // The core may learn of more before this crate does.
             _ => "internal",

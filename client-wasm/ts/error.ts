@@ -12,6 +12,7 @@ export type ZerokErrorCode =
   | "needs_approval"
   | "update_needed"
   | "snapshot_unusable"
+  | "snapshot_awaited"
   | "protocol_violation"
   // pairing
   | "invalid_link"

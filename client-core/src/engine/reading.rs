@@ -274,6 +274,7 @@ impl Engine {
             open.send(&ClientFrame::Ack { cursor, receipt: None });
         }
         if first {
+            self.relays[at].end_searches();
             self.judge_at_end(at);
             self.take_back_acks(at);
             self.list_relay(at);

@@ -240,7 +240,7 @@ impl Engine {
         let relay = &mut self.relays[at];
         (relay.row.cursor, relay.row.blob_id_at_cursor, relay.row.observed) = (to.cursor, to.blob_id, to.observed);
         relay.row.jumped_to = to.cursor;
-        relay.searches = 0;
+        relay.end_searches();
         relay.row.set_whole_to(Place::default());
         relay.forget_reading();
     }

@@ -32,7 +32,8 @@ use crate::statement::Vouch;
 /// A relay that has lost the snapshot is given this long between two searches to get it from another
 /// device …
 const SEARCH_AGAIN_MS: u64 = 15_000;
-/// … so often, before what is gone is told: two minutes.
+/// … so often, before what is gone is told: two minutes, or as many runs of a device that is not on for
+/// that long.
 const SEARCHES_MAX: u32 = 8;
 /// Snapshots of a relay that may turn out unusable, each at the cost of two readings of the log; with
 /// them whoever wrote them has had their say, and there is none. As many as a group has devices: with
@@ -63,6 +64,20 @@ impl Relay {
     /// The next search goes without it.
     pub(super) fn set_aside(&mut self, snapshot: &SnapshotRef, is_false: bool) {
         self.unusable.push(Unusable { by: snapshot.sender, manifest: snapshot.blob_id, is_false });
+    }
+
+    /// It was searched in vain, and is waited for. Runs that follow each other at once count as one look.
+    fn count_search(&mut self, now: Now) {
+        let row = &mut self.row;
+        if now.wall_ms.abs_diff(row.searched_ms) >= SEARCH_AGAIN_MS {
+            (row.searches, row.searched_ms, self.changed) = (row.searches + 1, now.wall_ms, true);
+        }
+    }
+
+    /// Nothing is waited for there any more.
+    pub(super) fn end_searches(&mut self) {
+        self.changed |= self.row.searches > 0;
+        (self.row.searches, self.row.searched_ms) = (0, 0);
     }
 
     fn may_be_chosen(&self, manifest: &BlobId) -> bool {
@@ -221,10 +236,10 @@ impl Engine {
             // The doubt goes on.
             self.subscribe(at);
         } else if still {
-            self.relays[at].searches += 1;
-            self.lose(now, at, None, SEARCH_AGAIN_MS);
+            self.relays[at].count_search(now);
+            self.lose(now, at, Some(Problem::SnapshotAwaited), SEARCH_AGAIN_MS);
         } else {
-            self.relays[at].searches = 0;
+            self.relays[at].end_searches();
             self.find_once(IntegrityEvent::Withheld { from_cursor: row_cursor + 1, to_cursor: cursor - 1 });
             self.relays[at].reset = Some(Reset { step: Step::TakingBack { below }, gap });
             self.ask_floor(at, row_cursor + 1, Asked::TakeBack);
@@ -267,6 +282,6 @@ impl Engine {
         let relay = &self.relays[at];
         let in_part = relay.unusable.iter().any(|it| !it.is_false);
         let lost = in_part || relay.was_broken_off() || !relay.row.heard.is_empty();
-        (lost || !self.relays.is_alone()) && relay.searches < SEARCHES_MAX
+        (lost || !self.relays.is_alone()) && relay.row.searches < SEARCHES_MAX
     }
 }

@@ -218,7 +218,7 @@ impl Status {
         match &self.problem {
             Some(Problem::Revoked | Problem::EpochNotOpened) => return Some(Err(RestoreError::KeysChanged)),
             // What is away now may be there in a moment.
-            Some(Problem::Unreachable(_)) | None => {}
+            Some(Problem::Unreachable(_) | Problem::SnapshotAwaited) | None => {}
             Some(problem) => return Some(Err(problem.clone().into())),
         }
         let is_member = self.members.iter().any(|member| member.own);

@@ -167,6 +167,31 @@ fn parts_that_nobody_brings_are_not_waited_for_for_ever() {
     assert_ne!(world.engine(2).status().problem, Some(Problem::SnapshotUnusable));
 }
 
+#[test]
+fn a_device_that_is_never_on_for_long_is_told_what_it_waits_for_and_tells_of_the_floor_in_the_end() {
+    let mut world = truncated();
+    let (parts, floor) = (world.relay.entries().len() - 2, floor(&world));
+    world.relay.entries_mut()[parts].envelope = None;
+    let run = |world: &mut World, pause_ms: u64| {
+        world.start(2);
+        world.advance(700);
+        let problem = world.engine(2).status().problem;
+        world.crash(2);
+        world.advance(pause_ms);
+        problem
+    };
+    for _ in 0..20 {
+        assert_eq!(run(&mut world, 100), Some(Problem::SnapshotAwaited), "runs that follow each other at once");
+    }
+    let problems: Vec<_> = (0..8).map(|_| run(&mut world, 3_600_000)).collect();
+    assert_eq!(problems[0], Some(Problem::SnapshotAwaited));
+    assert_ne!(problems[7], Some(Problem::SnapshotAwaited));
+    let withheld = |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::Withheld { to_cursor, .. } if *to_cursor == floor - 1);
+    world.start(2);
+    world.settle();
+    assert!(world.engine(2).status().integrity.iter().any(withheld));
+}
+
 /// What its author says of where it ends in the relay's log.
 fn with_end(it: &mut Written, change: impl FnOnce(&mut Floor)) {
     let mut floors = it.manifest.floors.clone().into_vec();

@@ -111,8 +111,6 @@ pub(super) struct Relay {
     pub(super) reset: Option<Reset>,
     /// Snapshots that a search does not choose.
     pub(super) unusable: Vec<Unusable>,
-    /// How often it was looked for in vain, although another device may put it back.
-    pub(super) searches: u32,
     /// It has a snapshot that stands for what this device lacks, and nobody has brought.
     pub(super) gap_wanted: bool,
     /// What it is asked about its floor.
@@ -263,7 +261,6 @@ impl Relay {
             repair: None,
             reset: None,
             unusable: Vec::new(),
-            searches: 0,
             gap_wanted: false,
             truncation: Truncation::default(),
             overruled: None,

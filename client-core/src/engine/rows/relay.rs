@@ -75,6 +75,11 @@ wire_struct! {
         claimed: Option<CoveredRow>,
         /// Up to here this device has not read it: it began behind a snapshot.
         jumped_to: u64,
+        /// How often it was searched in vain for a snapshot to go on from, although another device may put
+        /// one back …
+        searches: u32,
+        /// … and when that was counted last, by this device's clock.
+        searched_ms: u64,
     }
 }
 
@@ -227,6 +232,8 @@ impl RelayRow {
             covered: None,
             claimed: None,
             jumped_to: 0,
+            searches: 0,
+            searched_ms: 0,
         }
     }
 
