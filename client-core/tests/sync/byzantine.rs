@@ -25,18 +25,30 @@ fn from_end(world: &World, n: usize) -> usize {
 
 #[test]
 fn an_edited_entry_is_corrupt_and_the_stream_goes_on() {
-    let mut world = world();
-    let index = from_end(&world, 2);
+    let mut world = World::with_group(3);
+    world.crash(1);
+    for (device, text) in [(0, "a"), (0, "b"), (2, "of another"), (0, "c")] {
+        world.push(device, text);
+        world.settle();
+    }
+    [0, 2].into_iter().for_each(|device| world.crash(device));
+    let index = from_end(&world, 3);
     let stored = &mut world.relay.entries_mut()[index];
-    let mut bytes = stored.envelope.clone().expect("stored").to_vec();
+    let whole = stored.envelope.clone();
+    let mut bytes = whole.clone().expect("stored").to_vec();
     bytes[100] ^= 1;
     stored.envelope = Some(bytes.into());
     let blob_id = stored.blob_id;
     world.start(1);
     world.settle();
     let cursor = index as u64 + 1;
-    assert_eq!(world.texts(1), ["a"]);
-    assert_eq!(world.findings(1)[0], IntegrityEvent::Corrupt { cursor, blob_id });
+    assert_eq!(world.texts(1), ["a", "of another"], "another sender's entries wait for nothing");
+    assert_eq!(world.findings(1)[0], IntegrityEvent::Corrupt { cursor, blob_id }, "by the name that it bears");
+
+    world.start(0);
+    world.advance(120_000);
+    assert_eq!(world.relay.entries()[index].envelope, whole, "its author has put it back in place");
+    assert_eq!(world.texts(1), ["a", "of another", "b", "c"]);
 }
 
 #[test]

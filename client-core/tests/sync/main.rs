@@ -33,4 +33,5 @@ mod shrinking;
 mod snapshots;
 mod truncation;
 mod unusable_snapshots;
+mod withheld;
 mod writing;

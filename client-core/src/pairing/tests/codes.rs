@@ -61,6 +61,30 @@ fn d_pair_01_a_wrong_code_costs_the_try_and_both_sides_learn_it() {
     assert!(inviter.receive(&m1, &mut rng(1)).is_err(), "the right one comes too late");
 }
 
+/// A relay that plays each side's other half does not know the password: it has one guess at each.
+#[test]
+fn d_pair_01_a_relay_between_two_devices_with_a_code_gets_nothing_and_both_are_told() {
+    let (mut inviter, (mut joiner, ya)) = (start(), by_code(&code(1), SALT));
+    let mut to_joiner = InviterPairing::by_code(code(9), SALT, membership(7));
+    let (mut to_inviter, guess) = by_code(&code(9), SALT);
+
+    let m1 = sent(joiner.receive(&send(to_joiner.receive(&ya, &mut rng(5))), &mut rng(3)));
+    assert!(
+        matches!(to_joiner.receive(&m1, &mut rng(5)), Err(JoinError::WrongCode)),
+        "what the joiner says stays shut"
+    );
+    let own_m1 = sent(to_inviter.receive(&send(inviter.receive(&guess, &mut rng(1))), &mut rng(6)));
+    assert!(matches!(inviter.receive(&own_m1, &mut rng(1)), Err(JoinError::WrongCode)), "the inviter is told");
+    // Whatever it sends instead of message 2.
+    for forged in [m1.clone(), own_m1, vec![0; 1_200]] {
+        let (mut joiner, _) = message_1(&mut start(), &code(1), SALT);
+        assert!(joiner.receive(&forged, &mut rng(3)).is_err(), "the joiner is told");
+    }
+    assert_eq!(joiner.closed(), JoinError::WrongCode);
+    assert!(inviter.receive(&m1, &mut rng(1)).is_err(), "the code is dead: the joiner's own comes too late");
+    assert!(inviter.accept(&material()).is_err(), "there is nobody to hand anything over to");
+}
+
 #[test]
 fn another_salt_is_another_exchange() {
     let mut inviter = start();

@@ -349,6 +349,14 @@ fn a_grant_that_names_another_key_for_this_relay_is_refused() {
     world.settle();
     assert_eq!(world.failure(), JoinError::Relay(Problem::RelayKeyChanged { url: RELAY_URL.into() }));
     assert!(world.committed.is_empty());
+    // The inviter, too: the mailbox is closed on it, and what it handed over was never confirmed.
+    assert_eq!(
+        world.relay.heard.iter().filter(|heard| **heard == "MailboxClose").count(),
+        1,
+        "{:?}",
+        world.relay.heard
+    );
+    assert_eq!(world.relay.inviter.closed(), JoinError::Unconfirmed);
 }
 
 #[test]
