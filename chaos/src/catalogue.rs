@@ -165,9 +165,9 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         id: "D-PAIR-02",
-        what: "the inviting device cut off or killed at every step: no half member, and it can start again",
+        what: "the inviting or the joining device cut off or killed at every step: no half member, and both can start again",
         happens: "joins completed",
-        seeds: 84,
+        seeds: 168,
         plan: scenarios::closed_in_pairing,
     },
     Scenario {

@@ -129,11 +129,16 @@ pub fn flapping(seed: u64) -> Plan {
     calm(with(with(ops, flaps), wakes))
 }
 
-/// The inviting device loses its link, or is killed, at one step of a pairing after the other; then
-/// it invites again.
+/// The inviting or the joining device loses its link, or is killed, at one step of a pairing after the
+/// other; then there is another invitation.
 pub fn closed_in_pairing(seed: u64) -> Plan {
     let (step, loss) = point(seed, 14);
-    let fault = if (seed / 42).is_multiple_of(2) { Op::CutAfter(0, step, loss) } else { Op::CrashAfter(0, step) };
+    let fault = match seed / 42 % 4 {
+        0 => Op::CutAfter(0, step, loss),
+        1 => Op::CrashAfter(0, step),
+        2 => Op::CutNewcomer(step, loss),
+        _ => Op::CrashNewcomer(step),
+    };
     let mut plan = calm(vec![(0, push(0, 3)), (100, Op::Invite(0)), (100, fault), FAULTS_END, (70_000, Op::Invite(0))]);
     plan.founders = 2;
     plan

@@ -128,6 +128,8 @@ pub struct Trial {
     expired: bool,
     /// A link was shown and nobody has used it yet.
     inviting: bool,
+    /// What is planned for the next device that is let in.
+    newcomer: Option<Op>,
     blobs: u64,
     violations: Vec<String>,
     tally: Tally,
@@ -172,6 +174,7 @@ impl Trial {
             wiped: false,
             expired: false,
             inviting: false,
+            newcomer: None,
             blobs: 0,
             violations: Vec::new(),
             tally: Tally::new(),
@@ -403,6 +406,7 @@ impl Trial {
             Op::Wake(device) => self.world.handle(device % count, Input::Wake),
             Op::Tick(device) => self.world.handle(device % count, Input::Tick),
             Op::Invite(device) => self.invite(device % count),
+            Op::CrashNewcomer(_) | Op::CutNewcomer(..) => self.newcomer = Some(op),
             Op::CancelInvite(device) => {
                 let (device, now) = (device % count, self.world.now_at(device % count));
                 if self.world.devices[device].engine().is_some() {
@@ -619,6 +623,11 @@ impl Trial {
         self.count("joins begun");
         let wall_ahead_ms = years(&mut self.dice);
         self.world.devices[device].clock = Clock { mono_ahead_ms: self.dice.any() % 1_000_000_000, wall_ahead_ms };
+        match self.newcomer.take() {
+            Some(Op::CrashNewcomer(outputs)) => self.world.devices[device].crash_after = Some(outputs),
+            Some(Op::CutNewcomer(messages, loss)) => self.world.devices[device].cut_after = Some((messages, loss)),
+            _ => {}
+        }
         self.world.join(device, invite, &format!("device {device}"));
     }
 

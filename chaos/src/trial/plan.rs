@@ -65,6 +65,10 @@ pub enum Op {
     Tick(usize),
     /// A device invites another, if the group is to grow.
     Invite(usize),
+    /// The next device that is let in dies right after so many outputs were carried out.
+    CrashNewcomer(u32),
+    /// Its link breaks after so many messages on it.
+    CutNewcomer(u32, Loss),
     /// An invitation is taken back.
     CancelInvite(usize),
     /// The app closes its client and starts it again after so long, in one process.
