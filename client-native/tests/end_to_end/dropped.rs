@@ -47,7 +47,12 @@ fn a_proto_02_another_groups_row_is_told_delivers_nothing_and_stays_without_effe
     for device in [&group.a, &group.b] {
         device.succeed(&["verify"]);
     }
-    assert_eq!(group.third("later").succeed(&["pull"]), "one\ntwo\nthree\nfour\n");
+    // One that joins reads the row for the first time, and says so.
+    let (later, inviting) = (group.homes.device("later"), group.a.invite(&["--yes"]));
+    let said = later.fail(4, &["join", &inviting.link]);
+    assert!(said.contains("is damaged or forged") && said.contains("has joined the group"), "{said}");
+    assert_eq!(inviting.end().code, 0);
+    assert_eq!(later.succeed(&["pull"]), "one\ntwo\nthree\nfour\n");
     assert_eq!(other.succeed(&["pull", "--after", "0", "--own"]), "theirs\n");
 }
 

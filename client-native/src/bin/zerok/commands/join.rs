@@ -35,6 +35,7 @@ pub async fn run(global: &Global, options: &Join) -> Result<(), Failure> {
     let deadline = tokio::time::Instant::now() + ANNOUNCE_TIMEOUT;
     let announced = wait_for(&client, deadline, |status| status.caught_up && status.outbox_count == 0).await;
     let status = client.status().borrow().clone();
+    let findings = client.findings();
     client.close().await;
     if let Err(error) = announced {
         eprintln!("The other devices learn of this one at its next contact with the relay ({error}).");
@@ -50,7 +51,8 @@ pub async fn run(global: &Global, options: &Join) -> Result<(), Failure> {
             })
         })?;
     }
-    Ok(())
+    // It is in, whatever it found when it read the log.
+    if findings.is_empty() { Ok(()) } else { Err(Failure::integrity(&findings)) }
 }
 
 /// A code without a relay is the one mistake that everybody makes.
