@@ -29,6 +29,11 @@ use crate::seal::{self, Authenticated};
 const HELD_MAX: usize = 4_096;
 const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// Devices that one member let in and that came too late, which are remembered: more than a person lets
+/// in while keys are being changed, in all of a group's life. A member's device that makes them up would
+/// fill every other's disk; nobody takes another inviter's place with them.
+const VOID_BY_INVITER_MAX: usize = 32;
+
 /// Whether an entry's sender may write.
 pub(super) enum Admission {
     Member,
@@ -38,9 +43,9 @@ pub(super) enum Admission {
     NotYet,
     /// Its inviter, or the epoch it joins in, has not come: from another relay, perhaps.
     Doubted,
-    /// Let in by a member, and the keys were changed before it arrived: it is none, and nobody is
+    /// Let in by this member, and the keys were changed before it arrived: it is none, and nobody is
     /// to blame.
-    Void,
+    Void(DeviceId),
     Refused,
 }
 
@@ -92,11 +97,15 @@ impl Engine {
                 self.doubt(IntegrityEvent::NotAMember { cursor: placed.cursor, sender: entry.sender });
                 return self.hold(placed, entry);
             }
-            Admission::Void => {
+            Admission::Void(inviter) => {
                 self.remove_member(
                     entry.sender,
                     &Removed { device: entry.sender, last_seq: 0, last_blob_id: BlobId::ZERO },
                 );
+                if let Some(row) = self.removed.get_mut(&entry.sender) {
+                    row.let_in_by = inviter;
+                    self.effects.put(hot_key(hot::REMOVED, &entry.sender.0), wire::encode(row));
+                }
                 return self.accept_of_removed(placed, entry);
             }
             Admission::Refused => {
@@ -163,7 +172,9 @@ impl Engine {
         }
         if known_inviter && !self.is_open(&certificate.epoch()) {
             // A change of keys voids what was handed out before it.
-            return Admission::Void;
+            let inviter = certificate.inviter();
+            let void = self.removed.values().filter(|row| row.let_in_by == inviter).count();
+            return if void < VOID_BY_INVITER_MAX { Admission::Void(inviter) } else { Admission::Refused };
         }
         let tag_is_free = self.members.keys().all(|member| member.tag() != entry.sender.tag());
         let has_room = self.members.len() < ALLOW_LIST_MAX;

@@ -173,7 +173,13 @@ impl Engine {
         let joined_in = certificate.map_or(EpochId::ZERO, crate::certificate::JoinCertificate::epoch);
         // One whose first entry did not come yet was never told of, and has no name.
         let name = member.map(|member| member.name);
-        let row = RemovedRow { name: name.clone().unwrap_or_default(), last_seq, last_hash, joined_in };
+        let row = RemovedRow {
+            name: name.clone().unwrap_or_default(),
+            last_seq,
+            last_hash,
+            joined_in,
+            let_in_by: DeviceId([0; 32]),
+        };
         self.effects.put(hot_key(hot::REMOVED, &device.0), wire::encode(&row));
         self.removed.insert(device, row);
         if let Some(name) = name {

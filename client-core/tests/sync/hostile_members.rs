@@ -375,3 +375,35 @@ fn a_removed_device_does_not_come_back_by_its_first_entry() {
     assert!(members.iter().all(|member| member.device != gone), "{members:?}");
     assert!(world.findings(1).contains(&IntegrityEvent::Replayed { cursor, blob_id }));
 }
+
+#[test]
+fn of_devices_that_one_member_makes_up_and_that_come_too_late_few_are_remembered() {
+    let mut world = World::with_group(3);
+    let keys = [world.keys(0), world.keys(2)];
+    let now = world.now_at(1);
+    world.engine(1).rotate(now).expect("a member");
+    world.drain(1);
+    world.settle();
+    (0..3).for_each(|device| world.crash(device));
+    let let_in = |world: &mut World, number: u8, by: usize| {
+        let (inviter, keyring) = &keys[by];
+        let joiner = Membership::from_seed(&MembershipSeed::from_bytes([number; 32]));
+        let card = Card { keys: joiner.keys.clone(), name: "made up".parse().expect("a name") };
+        let epoch = keyring.current();
+        let certificate = JoinCertificate::issue(keyring.group(), &inviter.signing, card, epoch.id);
+        let first = content(&joiner, 1, BlobId::ZERO, Kind::JOIN, certificate.to_bytes());
+        append(world, seal(keyring.group(), epoch, &joiner.signing, [number; 24], &first).expect("small"));
+    };
+    (0x40..0x70).for_each(|number| let_in(&mut world, number, 0));
+    let made_up = world.relay.entries().len() as u64;
+    let_in(&mut world, 0x80, 1);
+    world.start(1);
+    world.settle();
+    let remembered = world.devices[1].storage.keys().filter(|key| key.starts_with(b"\x01d")).count();
+    assert_eq!(remembered, 32 + 1, "and whom another member had let in");
+    let told = world.findings(1);
+    assert_eq!(told.len(), 0x30 - 32);
+    let of_others =
+        |it: &IntegrityEvent| !matches!(it, IntegrityEvent::NotAMember { cursor, .. } if *cursor <= made_up);
+    assert!(!told.iter().any(of_others), "{told:?}");
+}

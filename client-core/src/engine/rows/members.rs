@@ -70,6 +70,8 @@ wire_struct! {
         /// The epoch whose certificate made it a member; zero for the founder, and where it never
         /// was one here.
         joined_in: EpochId,
+        /// Who let it in, where the keys were changed before it came; zero otherwise.
+        let_in_by: DeviceId,
     }
 }
 
