@@ -47,8 +47,9 @@ fn b_drop_a_withheld_tail_is_stale_and_becomes_a_gap_when_a_later_entry_names_it
     world.start(1);
     world.settle();
     assert_eq!(world.texts(1), ["read by everybody", "in answer to the tail"]);
-    let gap = |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::Gap { sender: of, .. } if *of == sender);
-    assert!(world.findings(1).iter().any(gap), "{:?}", world.findings(1));
+    let told =
+        |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::Unproven { sender: of, .. } if *of == sender);
+    assert!(world.findings(1).iter().any(told), "{:?}", world.findings(1));
 }
 
 /// More than one entry can be, and no two parts of it alike.
