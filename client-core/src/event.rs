@@ -163,6 +163,16 @@ pub enum Event {
         /// Nothing is left to do.
         done: bool,
     },
+    /// Entries of another device that nobody has any more were given up, on the word of a person at
+    /// one of the devices: this one goes on with what that device wrote behind them.
+    EntriesGivenUp {
+        /// Whose.
+        device: DeviceId,
+        /// First of them.
+        from_seq: u64,
+        /// Last of them.
+        to_seq: u64,
+    },
     /// A relay or a member did something an honest one does not do.
     Integrity(IntegrityEvent),
     /// Storage failed: the machine has stopped, memory is ahead of disk. Open it again.

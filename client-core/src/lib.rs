@@ -53,7 +53,7 @@ pub mod vectors;
 pub use code::PairingCode;
 pub use engine::{
     Audit, AuditReport, AuditedSender, Backoff, Connection, Engine, Entry, EntryReader, FormerEntry, FormerGroup,
-    Founding, GrantedDevice, InParts, Member, MirrorPolicy, PUSH_BYTES_MAX, RelayStatus, STALE_AFTER_MS, Secrets,
+    Founding, GrantedDevice, Hole, InParts, Member, MirrorPolicy, PUSH_BYTES_MAX, RelayStatus, STALE_AFTER_MS, Secrets,
     SnapshotStatus, Status, Stored, StoredEntries,
 };
 pub use error::{CompactError, JoinError, MembershipError, OpenError, Problem, PushError, RelaysError, WhisperError};

@@ -56,7 +56,7 @@ pub use zerok_sync_core::passphrase::{Passphrase, PassphraseError};
 pub use zerok_sync_core::recovery::words::WORDS_TEXT_BYTES_MAX as RECOVERY_TEXT_BYTES_MAX;
 pub use zerok_sync_core::statement::WHISPER_BODY_BYTES_MAX;
 pub use zerok_sync_core::{
-    AuditReport, AuditedSender, CompactError, Connection, Digits, Entry, GrantedDevice, IntegrityEvent, Invite,
+    AuditReport, AuditedSender, CompactError, Connection, Digits, Entry, GrantedDevice, Hole, IntegrityEvent, Invite,
     InviteError, InviteKind, InviteLink, JoinError, LikelySlip, Member, MembershipError, MirrorPolicy, OpenError,
     PUSH_BYTES_MAX, PairingCode, Problem, PushError, Recovery, RecoveryDraft, RecoverySheet, RecoveryWords,
     RelayStatus, RelaysError, RestoreError, Status, UnknownWord, WhisperError, WordsError,

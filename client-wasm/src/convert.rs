@@ -75,6 +75,9 @@ pub(crate) fn event(event: &Event) -> Object {
         Event::RestoreFailed(error) => ("restore_failed", &[("failure", failure(error).into())]),
         Event::MemberJoined { device, name } => ("member_joined", &[("device", hex(device)), ("name", name.into())]),
         Event::MemberRemoved { device, name } => ("member_removed", &[("device", hex(device)), ("name", name.into())]),
+        Event::EntriesGivenUp { device, from_seq, to_seq } => {
+            ("entries_given_up", &[("device", hex(device)), ("fromSeq", number(*from_seq)), ("toSeq", number(*to_seq))])
+        }
         Event::KeysChanged { by } => ("keys_changed", &[("by", hex(by))]),
         Event::Left => ("left", &[]),
         Event::Whispered { device, data } => ("whispered", &[("device", hex(device)), ("data", js_bytes(data).into())]),

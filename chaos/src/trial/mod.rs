@@ -858,6 +858,8 @@ impl Trial {
                 self.after(think_ms, Act::Answer(device, run));
             }
             Event::InviteFailed(_) => self.inviting = false,
+            // No simulated person says so.
+            Event::EntriesGivenUp { .. } => self.wrong(device, "gave up entries although nobody asked for that"),
             Event::Reset { .. } => self.count("states replaced by a snapshot"),
             Event::CompactionAdvised { .. } | Event::SnapshotQueued { .. } | Event::InviteAccepted { .. }
             | Event::ShowDigits { .. }

@@ -26,7 +26,7 @@ use crate::seal::{self, Authenticated};
 
 /// Entries that may wait for an earlier one, and their bytes. Beyond it they are left at the relay;
 /// the gap is reported either way.
-const HELD_MAX: usize = 4_096;
+pub(super) const HELD_MAX: usize = 4_096;
 const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Devices that one member let in and that came too late, which are remembered: more than a person lets
@@ -294,7 +294,8 @@ impl Engine {
             let there = (self.relays.by_tag(row.relay), row.timeline) == (Some(came.at), came.timeline);
             let behind = there && row.cursor < came.cursor && entry.seq > came.seq;
             // What a snapshot stands for may be put back behind what follows it.
-            if behind && !self.is_stood_for(&sender, came.seq) {
+            // So may what others gave up.
+            if behind && !self.is_stood_for(&sender, came.seq) && !self.is_in_gap(&sender, came.seq) {
                 self.suspect(came.at, IntegrityEvent::Reordered { cursor: row.cursor, sender });
             }
             // One that is not on the list any more left what it had shown.
@@ -369,6 +370,7 @@ impl Engine {
             Kind::INCIDENT => self.on_incident(entry),
             Kind::ANCHOR => self.on_anchor(entry),
             Kind::RELAYS => self.take_relays(entry),
+            Kind::ACCEPT_GAP => self.on_accept_gap(entry),
             Kind::JOIN | Kind::PAPER => {
                 self.take_up_joins();
                 self.try_early_epochs();

@@ -15,7 +15,7 @@ use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
 use crate::io::Row;
 use crate::keyring::Keyring;
-use crate::one_by_one::few_of;
+use crate::one_by_one::{few_of, map_of};
 use crate::seal;
 
 /// An audit under way: hand it every row of [`Engine::mirror_range`] in key order, then finish it.
@@ -26,6 +26,8 @@ pub struct Audit {
     entries: BTreeMap<(DeviceId, u64), Link>,
     /// Where the chains begin here, if not with their first entries.
     base: LiteMap<DeviceId, (u64, BlobId)>,
+    /// What was given up: behind which entry of a chain, up to which, and what that was.
+    given_up: BTreeMap<(DeviceId, u64), (u64, BlobId)>,
     envelopes: u64,
     findings: Vec<IntegrityEvent>,
 }
@@ -73,6 +75,12 @@ impl Engine {
                     .iter()
                     .flat_map(|base| base.manifest.heads.iter())
                     .map(|head| (head.device, (head.seq, head.blob_id))),
+            ),
+            given_up: map_of(
+                self.gaps
+                    .iter()
+                    .filter(|(_, gap)| gap.given_up)
+                    .map(|((device, to_seq, blob_id), gap)| ((*device, gap.from_seq - 1), (*to_seq, *blob_id))),
             ),
             envelopes: 0,
             findings: self.findings.iter().cloned().collect(),
@@ -132,6 +140,7 @@ impl Audit {
                 Some((previous, seq, blob_id)) if previous == device => (seq, blob_id),
                 _ => self.base.get(&device).copied().unwrap_or((0, BlobId::ZERO)),
             };
+            let (have, at) = self.given_up.get(&(device, have)).copied().unwrap_or((have, at));
             // From the control archive: what lies between was never here.
             let before = seq <= have && last.is_none_or(|(previous, ..)| previous != device);
             if before {

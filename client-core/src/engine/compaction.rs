@@ -76,8 +76,9 @@ impl ControlReading {
     }
 
     /// What of it was said in entries that a manifest covers.
-    pub(super) fn said_before(&self, manifest: &Manifest) -> BTreeSet<BlobId> {
-        let said = self.entries.iter().filter(|(key, _)| manifest.covers(&key.sender, key.seq));
+    pub(super) fn said_before(&self, manifest: &Manifest, counts: impl Fn(&DeviceId, u64) -> bool) -> BTreeSet<BlobId> {
+        let covered = |key: &ControlKey| manifest.covers(&key.sender, key.seq) && counts(&key.sender, key.seq);
+        let said = self.entries.iter().filter(|(key, _)| covered(key));
         set_of(said.map(|(_, envelope)| blob_id(envelope)))
     }
 

@@ -205,7 +205,7 @@ impl Engine {
     }
 
     /// Accepts what is held of a removed device, once it leads to the end that counts.
-    fn release_removed(&mut self, sender: DeviceId) {
+    pub(super) fn release_removed(&mut self, sender: DeviceId) {
         let Some(end) = self.removed.get(&sender).map(|row| (row.last_seq, row.last_hash)) else { return };
         // Others may have named less, where this one names what never was.
         let ends: Vec<(u64, SeenHash)> = std::iter::once(end).chain(self.named_ends(&sender)).collect();

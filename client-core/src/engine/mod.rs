@@ -18,7 +18,7 @@
 //! | [`compaction`], [`snapshots`], [`bootstrap`] | making a snapshot; comparing another device's; beginning with one |
 //! | [`floors`], [`truncating`], [`shrinking`], [`searching`], [`resetting`] | where a snapshot ends in a relay's log; giving up what a snapshot stands for, at relays and here; finding one where a log has given that up, and going on from it |
 //! | [`reading`], [`accepting`], [`vouching`], [`epochs`] | the relay's log: verified page by page, ordered per sender, delivered |
-//! | [`naming`] | what members say they have of others |
+//! | [`naming`], [`giving_up`] | what members say they have of others; entries that nobody has any more |
 //! | [`comparing`], [`rechecking`], [`repairing`], [`incident`] | a relay that lost something: found out, put right, told |
 //! | [`receipts`], [`presence`] | what this device has and the others have; who is there now |
 //! | [`inviting`] | letting another device in |
@@ -50,6 +50,7 @@ mod effects;
 mod entries;
 mod epochs;
 mod floors;
+mod giving_up;
 mod incident;
 mod inviting;
 mod lamport;
@@ -92,6 +93,7 @@ pub use audit::{Audit, AuditReport, AuditedSender};
 pub use batches::PUSH_BYTES_MAX;
 pub use bringing::{FormerEntry, FormerGroup};
 pub use entries::{Entry, EntryReader, InParts, Stored, StoredEntries};
+pub use giving_up::Hole;
 pub use opening::{Founding, Secrets};
 pub use shrinking::MirrorPolicy;
 pub use status::{Connection, GrantedDevice, Member, RelayStatus, STALE_AFTER_MS, SnapshotStatus, Status};
@@ -114,8 +116,8 @@ use recovering::Paper;
 use relay::Relays;
 use rotating::Rotation;
 use rows::{
-    ChainRow, EarlyEpochRow, EpochRow, GrantedRow, GroupRow, HeldRow, JoiningRow, LeavingRow, MemberRow, PartsRow,
-    ProgressRow, RemovedRow, hot, hot_key,
+    ChainRow, EarlyEpochRow, EpochRow, GapRow, GrantedRow, GroupRow, HeldRow, JoiningRow, LeavingRow, MemberRow,
+    PartsRow, ProgressRow, RemovedRow, hot, hot_key,
 };
 use shrinking::Shrinking;
 use snapshots::{Candidate, Snapshot, SnapshotCheck};
@@ -193,6 +195,8 @@ pub struct Engine {
     unsigned: BTreeMap<vouching::UnsignedAt, vouching::Unsigned>,
     /// What members name of other devices, where it is not stored yet.
     wanted: naming::Named,
+    /// Entries that members have given up.
+    gaps: BTreeMap<giving_up::GapAt, GapRow>,
     /// Gaps reported in this run, so that each is reported once.
     gaps_reported: LiteMap<DeviceId, u64>,
 
@@ -307,6 +311,7 @@ impl Engine {
         self.pump_resets(now);
         self.pump_truncation(now);
         self.pump_shrinking();
+        self.give_up_gaps();
         self.advise_compaction();
         self.pump_outbox(now);
         self.pump_receipts(now);

@@ -20,8 +20,8 @@ use super::recovering::Paper;
 use super::relay::{Relay, Relays};
 use super::rotating::Rotation;
 use super::rows::{
-    self, ChainRow, FORMAT, FormatRow, GroupRow, HeldRow, IdentityRow, InitialState, MemberRow, ProgressRow, RelayRow,
-    SnapshotRow, hot, hot_key, initial_rows,
+    self, ChainRow, FORMAT, FormatRow, GapRow, GroupRow, HeldRow, IdentityRow, InitialState, MemberRow, ProgressRow,
+    RelayRow, SnapshotRow, hot, hot_key, initial_rows,
 };
 use super::shrinking::Shrinking;
 use super::snapshots::{Candidate, Snapshot};
@@ -143,6 +143,7 @@ impl Engine {
             early_epochs: few_of(rows.many(hot::EARLY_EPOCH, "early epoch", BlobId::from_slice)?),
             doubts: Vec::new(),
             wanted: LiteMap::new(),
+            gaps: rows.gaps()?,
             gaps_reported: LiteMap::new(),
             outbox: Outbox::default(),
             outbox_scan: None,
@@ -165,6 +166,7 @@ impl Engine {
             store_key: secrets.store_key,
         };
         engine.doubt_again();
+        engine.tell_relays_of_gaps();
         Ok(engine)
     }
 }
@@ -295,13 +297,12 @@ impl HotRows {
         Ok(map_of(self.many(hot::HELD, "held entry", parse)?))
     }
 
+    fn gaps(&self) -> Result<BTreeMap<UnsignedAt, GapRow>, OpenError> {
+        Ok(map_of(self.many(hot::GAP, "gap", entry_of_key)?))
+    }
+
     fn unsigned(&self) -> Result<BTreeMap<UnsignedAt, Unsigned>, OpenError> {
-        let parse = |sub: &[u8]| {
-            let (device, rest) = sub.split_at_checked(DeviceId::LEN)?;
-            let (seq, blob_id) = rest.split_first_chunk()?;
-            Some((DeviceId::from_slice(device)?, u64::from_be_bytes(*seq), BlobId::from_slice(blob_id)?))
-        };
-        let rows: Vec<(UnsignedAt, HeldRow)> = self.many(hot::UNSIGNED, "unsigned entry", parse)?;
+        let rows: Vec<(UnsignedAt, HeldRow)> = self.many(hot::UNSIGNED, "unsigned entry", entry_of_key)?;
         Ok(rows.into_iter().map(|(place, row)| (place, row.into())).collect())
     }
 
@@ -311,4 +312,11 @@ impl HotRows {
             self.0.get(&hot_key(hot::CHAIN, &own.0)).map(|value| rows::decode(value, "chain")).transpose()?;
         Ok(chain.map_or(0, |chain| chain.seq))
     }
+}
+
+/// Which entry, of several that may claim its place, a row is about.
+fn entry_of_key(sub: &[u8]) -> Option<UnsignedAt> {
+    let (device, rest) = sub.split_at_checked(DeviceId::LEN)?;
+    let (seq, blob_id) = rest.split_first_chunk()?;
+    Some((DeviceId::from_slice(device)?, u64::from_be_bytes(*seq), BlobId::from_slice(blob_id)?))
 }

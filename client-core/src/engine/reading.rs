@@ -312,6 +312,7 @@ impl Engine {
         if self.relays.iter().any(|relay| relay.session.is_under_way()) {
             return;
         }
+        self.give_up_gaps();
         let mut missing: Vec<IntegrityEvent> = Vec::new();
         let mut last = None;
         for (sender, seq) in self.held.keys() {
@@ -379,6 +380,8 @@ impl Engine {
             Some(first) => self.find(IntegrityEvent::ForkedDevice { sender, seq, first, second: blob_id }),
             // It was never here: what this device began with stands for it.
             None if self.base.as_ref().is_some_and(|base| base.manifest.covers(&sender, seq)) => {}
+            // Nor was this, and the group has given it up.
+            None if self.is_in_gap(&sender, seq) => {}
             // Accepted before, so there is a row; without one the database has lost it.
             None => self.stop_corrupt("index"),
         }

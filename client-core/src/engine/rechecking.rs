@@ -328,7 +328,7 @@ impl Engine {
             } else if let Ok(entry) = seal::open(&self.keyring, &envelope) {
                 let (sender, seq) = (entry.claims().sender, entry.claims().seq);
                 let last = recheck.chains.entry(sender).or_default();
-                if seq <= *last && !self.is_stood_for(&sender, seq) {
+                if seq <= *last && !self.is_stood_for(&sender, seq) && !self.is_in_gap(&sender, seq) {
                     recheck.found.note_out_of_place(explained);
                     recheck.found.reordered = true;
                     self.suspect(at, IntegrityEvent::Reordered { cursor, sender });

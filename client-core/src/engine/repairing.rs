@@ -330,7 +330,7 @@ impl Engine {
                 continue;
             };
             let last = there.entry(sender).or_insert_with(|| self.relays[at].there_seq(&sender));
-            let follows = seq <= *last + 1;
+            let follows = seq <= self.behind_gap(&sender, *last).0 + 1;
             may_go.extend((is_missing && follows).then_some(index));
             if follows {
                 *last = seq.max(*last);

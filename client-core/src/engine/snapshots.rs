@@ -252,7 +252,8 @@ impl Engine {
         theirs: &Theirs,
         reading: &ControlReading,
     ) -> Result<Compared, Contradiction> {
-        let ours = reading.said_before(manifest);
+        // What some have and others gave up is compared with nobody.
+        let ours = reading.said_before(manifest, |sender, seq| !self.is_in_gap(sender, seq));
         let lineage = self.lineage(&manifest.epoch);
         let lineage = lineage.iter().filter_map(|id| Some(self.epoch_row(id)?.blob_id));
         let whole = ours.iter().copied().chain(lineage).all(|id| theirs.contains_key(&id));
@@ -301,8 +302,14 @@ impl Engine {
         match (indexed, base()) {
             (Some((blob_id, _)), _) => blob_id == head.blob_id,
             (None, Some(known)) => known.seq > head.seq || known.blob_id == head.blob_id,
-            (None, None) => false,
+            (None, None) => self.is_in_gap(&head.device, head.seq),
         }
+    }
+
+    /// Whether an entry of an archive is one that members have given up.
+    fn is_given_up(&self, envelope: &[u8]) -> bool {
+        let claims = || seal::open(&self.keyring, envelope).ok().map(seal::Decrypted::into_claims);
+        !self.gaps.is_empty() && claims().is_some_and(|entry| self.is_in_gap(&entry.sender, entry.seq))
     }
 
     /// Collects the archive out of the parts.
@@ -337,6 +344,7 @@ impl Engine {
         }
         archive.truncate(archive_bytes);
         let theirs = Archived(Bytes::from(archive))
+            .filter(|envelope| !envelope.as_ref().is_ok_and(|envelope| self.is_given_up(envelope)))
             .map(|envelope| envelope.map(|envelope| (blob_id(&envelope), is_epoch(&envelope))));
         let theirs: Theirs = theirs.collect::<Result<_, _>>().map_err(|_| Contradiction)?;
         let reading = self.read_control();

@@ -3,6 +3,7 @@
 use zerok_sync_protocol::EpochId;
 
 use super::Engine;
+use super::giving_up::Hole;
 use super::relay::Relay;
 use super::rows::MemberRow;
 use crate::error::{MembershipError, Problem};
@@ -124,6 +125,8 @@ pub struct Status {
     pub problem: Option<Problem>,
     /// The newest snapshot that is as this device has the log.
     pub snapshot: Option<SnapshotStatus>,
+    /// Entries that are missing although later ones of the same device are here, which wait for them.
+    pub holes: Vec<Hole>,
     /// What was found of late, oldest first; bounded.
     pub integrity: Vec<IntegrityEvent>,
 }
@@ -311,6 +314,7 @@ impl Engine {
                 .snapshot
                 .as_ref()
                 .map(|snapshot| SnapshotStatus { device: snapshot.row.sender, bytes: snapshot.row.bytes }),
+            holes: self.holes(),
             integrity: self.findings.iter().cloned().collect(),
         }
     }

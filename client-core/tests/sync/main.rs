@@ -10,6 +10,7 @@ mod epochs;
 mod false_floors;
 mod false_snapshots;
 mod false_words;
+mod given_up;
 mod granted;
 mod healing;
 mod hostile_members;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use zerok_sync_core::{Engine, IntegrityEvent, Now, RelayStatus};
+use zerok_sync_core::{Engine, Hole, IntegrityEvent, Now, RelayStatus};
 
 use super::Client;
 use crate::error::ClientError;
@@ -26,6 +26,27 @@ impl Client {
     /// As [`Self::repair`].
     pub async fn verify_relays(&self, timeout: Duration) -> Result<Vec<RelayStatus>, ClientError> {
         self.until_settled(timeout, Engine::verify_relays).await
+    }
+
+    /// Gives up the entries that are missing between others of their sender ([`Hole`]), for the
+    /// whole group: what waits behind them counts from then on. A person decides that, once no device
+    /// is left that may still bring them; nothing does it by itself. Returns once it is so here, and
+    /// which they are.
+    ///
+    /// # Errors
+    /// [`ClientError::Membership`] before all that the relays have was read, [`ClientError::Relay`],
+    /// [`ClientError::TimedOut`].
+    pub async fn accept_gaps(&self, timeout: Duration) -> Result<Vec<Hole>, ClientError> {
+        let accepted = async {
+            let given_up = self.ask(|engine, now| engine.accept_gaps(now)).await??;
+            let is_one = |hole: &Hole| given_up.iter().any(|it| (it.device, it.to_seq) == (hole.device, hole.to_seq));
+            self.until(|status| !status.holes.iter().any(is_one) && status.outbox_count == 0).await?;
+            Ok(given_up)
+        };
+        match tokio::time::timeout(timeout, accepted).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(ClientError::TimedOut(self.status().borrow().problem.clone())),
+        }
     }
 
     /// What was found out about relays and devices since this client was opened, oldest first;

@@ -68,6 +68,31 @@ fn b_heal_a_deleted_row_is_told_once_and_put_back() {
 }
 
 #[test]
+fn what_stands_behind_an_entry_that_nobody_has_comes_once_a_person_gives_that_up() {
+    let mut group = Group::empty();
+    let other = group.third("other");
+    group.a.succeed(&["push", "one"]);
+    for device in [&group.b, &other] {
+        assert_eq!(device.succeed(&["pull"]), "one\n");
+    }
+    for text in ["two", "three"] {
+        group.a.succeed(&["push", "--wait", "relay", text]);
+    }
+    group.tamper_with_rows(|database| {
+        change(database, "DELETE FROM entries WHERE cursor = ?1", [second_newest(database)]);
+    });
+    std::fs::remove_dir_all(&group.a.home).expect("its device is lost");
+    assert_eq!(group.b.run(&["pull"]).code, 4);
+    let said = group.b.fail(4, &["repair"]);
+    assert!(said.contains("zerok repair --accept-gap") && said.contains("1 later ones wait"), "{said}");
+    let said = group.b.succeed(&["repair", "--accept-gap"]);
+    assert!(said.contains("are given up"), "{said}");
+    for device in [&group.b, &other] {
+        assert_eq!(device.succeed(&["pull"]), "three\n");
+    }
+}
+
+#[test]
 fn a_proto_02_swapped_rows_are_told_and_are_history_after_a_repair() {
     let mut group = Group::new();
     group.tamper_with_rows(|database| {

@@ -127,6 +127,8 @@ pub(super) struct Relay {
     observed_ahead: VecDeque<(DeviceId, u64, ObservedHash)>,
     /// The floor that was claimed last cannot be compared here.
     pub(super) claim_judged: bool,
+    /// Entries that were given up: whose, the first and the last.
+    pub(super) given_up: Vec<(DeviceId, u64, u64)>,
     /// Entries read here beyond a hole in what was read of their sender's chain.
     read_ahead: BTreeSet<(DeviceId, u64)>,
 }
@@ -160,7 +162,8 @@ impl Relays {
 
     /// Another relay of the group.
     pub(super) fn add(&mut self, row: RelayRow) -> RelayAt {
-        self.0.push(Relay { changed: true, ..Relay::new(row) });
+        let given_up = self.0.first().map(|relay| relay.given_up.clone()).unwrap_or_default();
+        self.0.push(Relay { changed: true, given_up, ..Relay::new(row) });
         RelayAt(self.0.len() - 1)
     }
 
@@ -268,6 +271,7 @@ impl Relay {
             unknown: Vec::new(),
             observed_ahead: VecDeque::new(),
             claim_judged: false,
+            given_up: Vec::new(),
             read_ahead: BTreeSet::new(),
         }
     }
@@ -353,8 +357,30 @@ impl Relay {
             self.read_ahead.insert((sender, seq));
         }
         run.join();
+        self.pass_gaps(at);
         self.changed = true;
         false
+    }
+
+    /// What was given up counts as read here, and as standing here, once all before it does.
+    pub(super) fn pass_gaps(&mut self, at: usize) {
+        let run = &mut self.row.read[at];
+        let of = run.device;
+        for &(device, from_seq, to_seq) in self.given_up.iter().filter(|(device, ..)| *device == of) {
+            let follows = |seq: u64| seq + 1 >= from_seq && seq < to_seq;
+            if run.from_seq > 0 && follows(run.to_seq) {
+                run.to_seq = to_seq;
+                while self.read_ahead.remove(&(device, run.to_seq + 1)) {
+                    run.to_seq += 1;
+                }
+                self.changed = true;
+            }
+            if follows(run.there_seq) {
+                run.there_seq = to_seq;
+                self.changed = true;
+            }
+            run.join();
+        }
     }
 
     /// An entry was shown as a stub for what this device pushed.
@@ -388,6 +414,7 @@ impl Relay {
         if seq == run.there_seq + 1 {
             run.there_seq = seq;
             run.join();
+            self.pass_gaps(at);
             self.changed = true;
         }
     }
@@ -398,6 +425,7 @@ impl Relay {
         let run = &mut self.row.read[at];
         run.there_seq = run.there_seq.max(seq);
         run.join();
+        self.pass_gaps(at);
         self.changed = true;
     }
 

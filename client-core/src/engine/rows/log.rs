@@ -131,6 +131,18 @@ wire_struct! {
     }
 }
 
+wire_struct! {
+    /// Entries that a member has given up for the group.
+    pub struct GapRow {
+        /// Who.
+        by: DeviceId,
+        /// First of them; once they are given up here, the first that this device lacks.
+        from_seq: u64,
+        /// This device lacks them, and the chain goes on behind them.
+        given_up: bool,
+    }
+}
+
 wire_enum! {
     /// An own entry on its way to the relay.
     pub enum OutboxRow {

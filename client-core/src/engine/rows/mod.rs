@@ -33,7 +33,7 @@ use crate::keys::{EpochSecret, StoreKey};
 use crate::store_seal;
 
 pub(crate) use initial::{Founding, InitialState, initial_rows, waiting};
-pub(crate) use log::{ChainRow, ControlKey, HeldRow, OutboxRow, PartsRow, ProgressRow, SnapshotRow};
+pub(crate) use log::{ChainRow, ControlKey, GapRow, HeldRow, OutboxRow, PartsRow, ProgressRow, SnapshotRow};
 pub(crate) use members::{
     AnchorBody, AnchorStands, EarlyEpochRow, EpochRow, GrantedRow, JoiningRow, LeavingRow, MemberRow, PaperRow,
     RemovedRow, RotationRow, SealedRotation,
@@ -108,6 +108,8 @@ pub(crate) mod hot {
         HELD = b'h';
         /// [`super::HeldRow`] by `DeviceId` ‖ seq ‖ `BlobId`: without a good signature of its own.
         UNSIGNED = b't';
+        /// [`super::GapRow`] by `DeviceId` ‖ last seq ‖ `BlobId` of that.
+        GAP = b'G';
         /// [`super::EpochRow`] by number, from genesis on.
         EPOCH = b'e';
         /// [`super::RotationRow`], sealed, while a change of keys is wanted.
@@ -206,6 +208,11 @@ pub(crate) fn held_key(sender: &DeviceId, seq: u64) -> Vec<u8> {
 /// Key of a hot row about an entry that may be one of several for its place.
 pub(crate) fn unsigned_key(sender: &DeviceId, seq: u64, blob_id: &BlobId) -> Vec<u8> {
     [&[HOT, hot::UNSIGNED][..], &sender.0, &seq.to_be_bytes(), &blob_id.0].concat()
+}
+
+/// Key of what a member has given up.
+pub(crate) fn gap_key(device: &DeviceId, to_seq: u64, blob_id: &BlobId) -> Vec<u8> {
+    [&[HOT, hot::GAP][..], &device.0, &to_seq.to_be_bytes(), &blob_id.0].concat()
 }
 
 /// Key of an outbox row.

@@ -338,6 +338,9 @@ pub struct RecoveryRestore {
 
 #[derive(Args)]
 pub struct Repair {
+    /// Give up entries that nobody has any more and that others wait behind, for the whole group
+    #[arg(long)]
+    pub accept_gap: bool,
     /// How long the relays may take
     #[arg(long, default_value = "10m", value_parser = parse_duration)]
     pub timeout: Duration,

@@ -21,7 +21,7 @@ pub mod verify;
 
 use std::time::Duration;
 
-use zerok_sync::{Client, ClientError, OpenOptions, Status};
+use zerok_sync::{Client, ClientError, IntegrityEvent, OpenOptions, Status};
 
 use crate::args::Global;
 use crate::exit::Failure;
@@ -43,7 +43,17 @@ impl Session {
 
     /// Closes; `outcome`, unless something was found that an honest relay does not do.
     pub async fn close(self, outcome: Result<(), Failure>) -> Result<(), Failure> {
-        let findings = self.client.findings();
+        self.close_after(outcome, |_| false).await
+    }
+
+    /// The same; what was found and has been `settled` by a person's word is no failure.
+    pub async fn close_after(
+        self,
+        outcome: Result<(), Failure>,
+        settled: impl Fn(&IntegrityEvent) -> bool,
+    ) -> Result<(), Failure> {
+        let mut findings = self.client.findings();
+        findings.retain(|finding| !settled(finding));
         self.client.close().await;
         if findings.is_empty() { outcome } else { Err(Failure::integrity(&findings)) }
     }

@@ -1,7 +1,7 @@
 //! `zerok repair`: compare the relays with this device and put back what they lost.
 
 use serde_json::{Value, json};
-use zerok_sync::RelayStatus;
+use zerok_sync::{Hole, IntegrityEvent, RelayStatus};
 
 use super::Session;
 use crate::args::{Global, Repair};
@@ -9,11 +9,18 @@ use crate::exit::{Exit, Failure};
 
 pub async fn run(global: &Global, options: &Repair) -> Result<(), Failure> {
     let session = Session::open(global, true).await?;
-    let outcome = repair(&session, global, options).await;
-    session.close(outcome).await
+    let mut given_up = Vec::new();
+    let outcome = repair(&session, global, options, &mut given_up).await;
+    let settled = |finding: &IntegrityEvent| match finding {
+        IntegrityEvent::Gap { sender, to_seq, .. } => {
+            given_up.iter().any(|hole: &Hole| (hole.device, hole.to_seq) == (*sender, *to_seq))
+        }
+        _ => false,
+    };
+    session.close_after(outcome, settled).await
 }
 
-async fn repair(session: &Session, global: &Global, options: &Repair) -> Result<(), Failure> {
+async fn repair(session: &Session, global: &Global, options: &Repair, given_up: &mut Vec<Hole>) -> Result<(), Failure> {
     let progress = async {
         let mut status = session.client.status();
         let mut said = 0;
@@ -33,6 +40,23 @@ async fn repair(session: &Session, global: &Global, options: &Repair) -> Result<
     for relay in &relays {
         global.output.line(|| text(relay), || object(relay))?;
     }
+    if options.accept_gap {
+        *given_up = session.client.accept_gaps(options.timeout).await?;
+        for hole in given_up.iter() {
+            global.output.line(|| format!("{} are given up, in the whole group", missing(hole)), || given(hole))?;
+        }
+    }
+    let holes = session.client.status().borrow().holes.clone();
+    for hole in &holes {
+        eprintln!(
+            "zerok: no relay and no device that is there has {}, and {} later ones wait behind: switch on the devices that may have them, or give them up for the whole group with 'zerok repair --accept-gap'",
+            missing(hole),
+            hole.waiting
+        );
+    }
+    if !holes.is_empty() {
+        return Err(Failure::new(Exit::Integrity, "entries are missing that nobody has put back".into()));
+    }
     match relays.iter().any(|relay| relay.unhealed) {
         true => Err(Failure::new(
             Exit::Integrity,
@@ -40,6 +64,14 @@ async fn repair(session: &Session, global: &Global, options: &Repair) -> Result<
         )),
         false => Ok(()),
     }
+}
+
+fn missing(hole: &Hole) -> String {
+    format!("entries {} to {} of device {}", hole.from_seq, hole.to_seq, hole.device)
+}
+
+fn given(hole: &Hole) -> Value {
+    json!({ "given_up": { "device": hole.device.to_string(), "from_seq": hole.from_seq, "to_seq": hole.to_seq } })
 }
 
 fn object(relay: &RelayStatus) -> Value {

@@ -1,0 +1,231 @@
+//! Entries that nobody has any more, given up: an entry of the kind `ACCEPT_GAP`, written on a
+//! person's word.
+//!
+//! An entry that is gone everywhere holds what its sender wrote behind it for ever. To give it up is
+//! no order to skip: a device that reads of it goes on behind the hole only once every relay it can
+//! reach has shown all it has, nothing is being put back, the hole is there, and what waits behind it
+//! names the very entry that the chain is to go on from. Whoever has the entries keeps them, and
+//! whoever gave them up takes nothing of them any more; nobody is accused of either.
+
+use zerok_sync_protocol::{BlobId, wire, wire_struct};
+
+use super::Engine;
+use super::accepting::{Came, HELD_MAX};
+use super::relay::Relay;
+use super::rows::{GapRow, gap_key};
+use crate::content::Kind;
+use crate::error::MembershipError;
+use crate::event::{Event, IntegrityEvent};
+use crate::id::DeviceId;
+use crate::io::Now;
+use crate::seal::Authenticated;
+
+/// Holes that one device's word is remembered for. One act gives up all there are, and a relay that
+/// lost so many of a device that is gone has lost its log; a hostile member fills no more.
+const GAPS_BY_ONE_MAX: usize = 256;
+
+wire_struct! {
+    /// Body of an entry that gives entries up.
+    pub struct AcceptGap {
+        /// Whose.
+        sender: DeviceId,
+        /// First of them.
+        from_seq: u64,
+        /// Last of them.
+        to_seq: u64,
+        /// The last one, as the entry behind it names it.
+        hash_after: BlobId,
+    }
+}
+
+/// Which hole: whose, up to which entry, and what that was.
+pub(super) type GapAt = (DeviceId, u64, BlobId);
+
+/// Entries that are missing although later ones of the same device are here: those wait for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hole {
+    /// Whose.
+    pub device: DeviceId,
+    /// First of them.
+    pub from_seq: u64,
+    /// Last of them.
+    pub to_seq: u64,
+    /// How many entries wait behind it.
+    pub waiting: u64,
+}
+
+impl Engine {
+    /// Gives up every entry that is missing between others of its sender, for the whole group: what
+    /// waits behind them counts from then on, on every device that lacks them as well. To be asked for
+    /// by a person, once no device is left that may still bring them. Answers which; nothing where no
+    /// hole is.
+    ///
+    /// # Errors
+    /// [`MembershipError`]: this device must not write, or has not read yet all that the relays have.
+    pub fn accept_gaps(&mut self, now: Now) -> Result<Vec<Hole>, MembershipError> {
+        self.check_acts()?;
+        if !self.has_all_there_is() {
+            return Err(MembershipError::NotYet);
+        }
+        let mut holes = self.holes();
+        holes.retain(|hole| {
+            let Hole { device: sender, from_seq, to_seq, .. } = *hole;
+            let Some(hash_after) = self.joins_behind(&sender, to_seq) else { return false };
+            if !self.gaps.contains_key(&(sender, to_seq, hash_after)) {
+                let body = AcceptGap { sender, from_seq, to_seq, hash_after };
+                self.queue(Kind::ACCEPT_GAP, wire::encode(&body).into());
+            }
+            true
+        });
+        self.step(now);
+        Ok(holes)
+    }
+
+    /// What is missing before entries that are here and wait for it.
+    pub(super) fn holes(&self) -> Vec<Hole> {
+        let mut holes = Vec::new();
+        let mut last = None;
+        for &(device, seq) in self.held.keys() {
+            let have = match last.replace((device, seq)) {
+                Some((of, seq)) if of == device => seq,
+                _ => self.seq_of(&device),
+            };
+            if seq > have + 1 && self.counts_behind(&device, seq) {
+                let waiting = self.held.range((device, seq)..=(device, u64::MAX)).count() as u64;
+                holes.push(Hole { device, from_seq: have + 1, to_seq: seq - 1, waiting });
+            }
+        }
+        holes
+    }
+
+    /// Whether an entry that waits may follow on a hole. Who wrote it has what is missing; and a chain
+    /// without its first entry is nobody's.
+    fn counts_behind(&self, device: &DeviceId, seq: u64) -> bool {
+        *device != self.me.device() && self.seq_of(device) > 0 && !self.is_beyond_its_end(device, seq)
+    }
+
+    /// What a chain of the group's has at this seq, as its author says in the entry behind it, which is
+    /// here and waits.
+    fn joins_behind(&self, device: &DeviceId, seq: u64) -> Option<BlobId> {
+        let next = seq.checked_add(1).filter(|next| self.counts_behind(device, *next))?;
+        let behind = self.held_run(device, next, HELD_MAX).ok()?;
+        Some(behind.first()?.as_ref().ok()?.prev)
+    }
+
+    /// Whether every relay that can be reached has shown all it has, and nothing is on its way back.
+    fn has_all_there_is(&self) -> bool {
+        let busy = |relay: &Relay| {
+            let read = relay.session.is_under_way() || relay.comparison.is_some() || relay.recheck.is_some();
+            read || relay.row.rebuilding || relay.gap_wanted || relay.reset.is_some()
+        };
+        self.relays.iter().any(Relay::caught_up) && !self.relays.iter().any(busy) && self.bootstrap.is_none()
+    }
+
+    /// A member gives entries up, on a person's word.
+    pub(super) fn on_accept_gap(&mut self, entry: &Authenticated) {
+        let Ok(AcceptGap { sender, from_seq, to_seq, hash_after }) = wire::decode(&entry.body) else { return };
+        let at = (sender, to_seq, hash_after);
+        let by_author = self.gaps.values().filter(|gap| gap.by == entry.sender).count();
+        if from_seq < 2 || to_seq < from_seq || to_seq >= u64::MAX - 1 || by_author >= GAPS_BY_ONE_MAX {
+            return;
+        }
+        if !self.gaps.contains_key(&at) {
+            self.put_gap(at, GapRow { by: entry.sender, from_seq, given_up: false });
+        }
+    }
+
+    fn put_gap(&mut self, at: GapAt, row: GapRow) {
+        self.effects.put(gap_key(&at.0, at.1, &at.2), wire::encode(&row));
+        self.gaps.insert(at, row);
+    }
+
+    /// Goes on behind the holes that the group was told to give up, where they are holes here, too.
+    pub(super) fn give_up_gaps(&mut self) {
+        if self.gaps.values().all(|gap| gap.given_up) || !self.has_all_there_is() {
+            return;
+        }
+        let before = self.progress.position;
+        while let Some(at) = self.gaps.iter().find(|(at, gap)| self.is_to_give_up(at, gap)).map(|(at, _)| *at) {
+            self.give_up(at);
+        }
+        if self.progress.position > before {
+            self.event(Event::EntriesAvailable { position: self.progress.position });
+        }
+    }
+
+    fn is_to_give_up(&self, (device, to_seq, hash_after): &GapAt, gap: &GapRow) -> bool {
+        let have = self.seq_of(device);
+        let is_hole = gap.from_seq <= have + 1
+            && have < *to_seq
+            && self.held.range((*device, have + 1)..=(*device, *to_seq)).next().is_none();
+        !gap.given_up && is_hole && self.joins_behind(device, *to_seq) == Some(*hash_after)
+    }
+
+    fn give_up(&mut self, at: GapAt) {
+        let (device, to_seq, hash_after) = at;
+        let Some(gap) = self.gaps.get(&at) else { return };
+        let from_seq = self.seq_of(&device) + 1;
+        self.put_gap(at, GapRow { by: gap.by, from_seq, given_up: true });
+        // Parts before it and parts behind it are not of one batch.
+        self.end_parts(&device);
+        let sent_at_ms = self.chains.get(&device).map_or(0, |chain| chain.sent_at_ms);
+        self.extend_chain(device, to_seq, hash_after, sent_at_ms);
+        self.discard_unsigned(device, to_seq);
+        self.tell_relays_of_gaps();
+        self.forget_gaps_of(&device, to_seq);
+        self.event(Event::EntriesGivenUp { device, from_seq, to_seq });
+        self.event(Event::StatusChanged);
+        if self.removed.contains_key(&device) {
+            self.release_removed(device);
+        } else {
+            self.release_held(device, &Came::in_no_timeline(self.relays.home()));
+        }
+    }
+
+    /// What was given up is not missing any more.
+    fn forget_gaps_of(&mut self, device: &DeviceId, up_to_seq: u64) {
+        let over = |finding: &IntegrityEvent| match finding {
+            IntegrityEvent::Gap { sender, to_seq, .. } | IntegrityEvent::Unproven { sender, to_seq, .. } => {
+                sender == device && *to_seq <= up_to_seq
+            }
+            _ => false,
+        };
+        let kept: Vec<IntegrityEvent> = self.findings.iter().filter(|finding| !over(finding)).cloned().collect();
+        if kept.len() < self.findings.len() {
+            self.replace_findings(kept);
+        }
+    }
+
+    /// What was given up is waited for at no relay.
+    pub(super) fn tell_relays_of_gaps(&mut self) {
+        let given_up = self.gaps.iter().filter(|(_, gap)| gap.given_up);
+        let given_up: Vec<(DeviceId, u64, u64)> =
+            given_up.map(|((device, to_seq, _), gap)| (*device, gap.from_seq, *to_seq)).collect();
+        for relay in self.relays.iter_mut() {
+            relay.give_up(given_up.clone());
+        }
+    }
+
+    /// Whether a member has given this entry up, for itself and whoever lacks it.
+    pub(super) fn is_in_gap(&self, device: &DeviceId, seq: u64) -> bool {
+        self.gaps.iter().any(|((of, to_seq, _), gap)| of == device && (gap.from_seq..=*to_seq).contains(&seq))
+    }
+
+    /// Where a chain goes on that has come so far here: behind what was given up.
+    pub(super) fn behind_gap(&self, device: &DeviceId, seq: u64) -> (u64, Option<BlobId>) {
+        let behind = self
+            .gaps
+            .iter()
+            .find(|((of, to_seq, _), gap)| gap.given_up && of == device && gap.from_seq == seq + 1 && *to_seq > seq);
+        behind.map_or((seq, None), |((_, to_seq, blob_id), _)| (*to_seq, Some(*blob_id)))
+    }
+}
+
+impl Relay {
+    fn give_up(&mut self, given_up: Vec<(DeviceId, u64, u64)>) {
+        self.given_up = given_up;
+        for at in 0..self.row.read.len() {
+            self.pass_gaps(at);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Entries that nobody has any more, given up on a person's word: what stands behind them counts
+//! again, on every device that lacks them, and nobody is made to skip what is there.
+
+use zerok_sync_chaos::sim::World;
+use zerok_sync_core::content::Kind;
+use zerok_sync_core::id::DeviceId;
+use zerok_sync_core::seal::seal;
+use zerok_sync_core::{CompactError, Event, Hole, IntegrityEvent};
+use zerok_sync_protocol::{BlobId, wire, wire_struct};
+
+use crate::hostile_members::{append, content};
+use crate::snapshots::{compact, push_all, try_compact};
+
+wire_struct! {
+    /// Body of an entry that gives entries up.
+    pub struct AcceptGap {
+        /// Whose.
+        sender: DeviceId,
+        /// First.
+        from_seq: u64,
+        /// Last.
+        to_seq: u64,
+        /// What the last one was.
+        hash_after: BlobId,
+    }
+}
+
+/// Device 0 wrote "a", "b" and "c" (entries 3 to 5) and is gone; the relay has lost "b", and devices 1
+/// and 2 were away meanwhile. The last one of `devices` has read all of it and is switched off.
+fn with_hole(devices: usize) -> World {
+    let mut world = World::with_group(devices);
+    (1..devices).filter(|device| *device < 3).for_each(|device| world.crash(device));
+    push_all(&mut world, 0, &["a", "b", "c"]);
+    (0..devices).filter(|device| *device == 0 || *device >= 3).for_each(|device| world.crash(device));
+    let lost = world.relay.entries().len() - 2;
+    world.relay.forget_row(lost);
+    world
+}
+
+fn give_up(world: &mut World, device: usize) -> Vec<Hole> {
+    let now = world.now_at(device);
+    let given_up = world.engine(device).accept_gaps(now).expect("a member that has read everything");
+    world.drain(device);
+    world.settle();
+    given_up
+}
+
+/// Whether something is on record that a row which is gone does not account for.
+fn is_missing(world: &mut World, device: usize) -> bool {
+    let found = world.engine(device).status().integrity;
+    found.iter().any(|finding| !matches!(finding, IntegrityEvent::Lost { .. }))
+}
+
+fn was_told(world: &World, device: usize) -> bool {
+    world.devices[device].events.iter().any(|event| matches!(event, Event::EntriesGivenUp { .. }))
+}
+
+#[test]
+fn what_waits_behind_entries_that_nobody_has_comes_once_they_are_given_up() {
+    let mut world = with_hole(3);
+    let device = world.keys(0).0.device();
+    world.start(1);
+    world.settle();
+    assert_eq!(world.texts(1), ["a"]);
+    assert!(is_missing(&mut world, 1));
+    let hole = Hole { device, from_seq: 4, to_seq: 4, waiting: 1 };
+    assert_eq!(world.engine(1).status().holes, [hole]);
+    world.advance(60_000);
+    assert_eq!(try_compact(&mut world, 1, b"a"), Err(CompactError::NotCaughtUp));
+    assert_eq!(give_up(&mut world, 1), [hole]);
+    assert_eq!(world.texts(1), ["a", "c"]);
+    assert!(!is_missing(&mut world, 1) && was_told(&world, 1));
+    assert_eq!(world.engine(1).status().holes, []);
+    world.start(2);
+    world.settle();
+    assert_eq!(world.texts(2), ["a", "c"]);
+    assert!(!is_missing(&mut world, 2) && was_told(&world, 2), "{:?}", world.findings(2));
+    for device in [1, 2] {
+        world.crash(device);
+        world.start(device);
+    }
+    world.settle();
+    push_all(&mut world, 2, &["d"]);
+    assert_eq!(world.texts(1), ["a", "c", "d"]);
+    let reader = world.pair(1, "later");
+    world.advance(60_000);
+    assert_eq!(world.texts(reader), ["a", "d", "c"], "it waits until all there is was shown");
+    assert!(!is_missing(&mut world, reader));
+    compact(&mut world, 1, b"a c d");
+    world.advance(60_000);
+    assert!(world.engine(2).status().snapshot.is_some(), "it is as device 2 has the log");
+    for device in [1, 2, reader] {
+        let of_members = |finding: &IntegrityEvent| !matches!(finding, IntegrityEvent::Lost { .. });
+        assert!(!is_missing(&mut world, device), "{device}: {:?}", world.findings(device));
+        let mut audit = world.engine(device).audit();
+        let (from, to) = zerok_sync_core::Engine::mirror_range();
+        world.rows(device, &from, &to).into_iter().for_each(|row| audit.row(row));
+        assert!(!audit.finish().findings.iter().any(of_members), "{device}");
+    }
+}
+
+#[test]
+fn a_device_that_has_what_was_given_up_keeps_it_and_accuses_nobody() {
+    let mut world = with_hole(4);
+    world.start(1);
+    world.settle();
+    give_up(&mut world, 1);
+    assert_eq!(world.texts(1), ["a", "c"]);
+    world.start(3);
+    world.advance(120_000);
+    push_all(&mut world, 3, &["d"]);
+    world.advance(120_000);
+    assert_eq!(world.texts(3), ["a", "b", "c", "d"]);
+    assert!(!was_told(&world, 3));
+    assert_eq!(world.texts(1), ["a", "c", "d"], "given up is given up");
+    for device in [1, 3] {
+        assert!(!is_missing(&mut world, device), "{device}: {:?}", world.findings(device));
+    }
+}
+
+/// Device 0's word that these entries of device 1 are given up.
+fn word(world: &World, sender: DeviceId, hash_after: BlobId) -> zerok_sync_core::seal::Sealed {
+    let (me, keyring) = world.keys(0);
+    let second = world.relay.entries()[1].blob_id;
+    let body = wire::encode(&AcceptGap { sender, from_seq: 2, to_seq: 3, hash_after });
+    let said = content(&me, 3, second, Kind::ACCEPT_GAP, body);
+    seal(keyring.group(), keyring.current(), &me.signing, [5; 24], &said).expect("small")
+}
+
+#[test]
+fn a_members_word_makes_nobody_skip_what_a_relay_still_has() {
+    let mut world = World::with_group(3);
+    world.crash(2);
+    push_all(&mut world, 1, &["x", "y", "z"]);
+    let sender = world.id(1);
+    (0..2).for_each(|device| world.crash(device));
+    let head = world.relay.entries().len();
+    let said = word(&world, sender, world.relay.entries()[head - 2].blob_id);
+    append(&mut world, said);
+    // The word first, then what stands behind, then what was given up.
+    world.relay.entries_mut()[head - 3..].rotate_right(2);
+    world.start(2);
+    world.settle();
+    assert_eq!(world.texts(2), ["x", "y", "z"]);
+    assert!(!was_told(&world, 2));
+}
+
+#[test]
+fn a_word_that_does_not_join_the_chain_is_void() {
+    let mut world = World::with_group(3);
+    world.crash(2);
+    push_all(&mut world, 1, &["x", "y", "z"]);
+    let sender = world.id(1);
+    (0..2).for_each(|device| world.crash(device));
+    let head = world.relay.entries().len();
+    world.relay.entries_mut().drain(head - 3..head - 1);
+    let void = word(&world, sender, BlobId([9; 32]));
+    append(&mut world, void);
+    world.start(2);
+    world.settle();
+    assert_eq!(world.texts(2), [""; 0]);
+    assert!(is_missing(&mut world, 2));
+    give_up(&mut world, 2);
+    assert_eq!(world.texts(2), ["z"]);
+}
