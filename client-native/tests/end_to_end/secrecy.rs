@@ -5,7 +5,8 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use futures_util::TryStreamExt;
-use zerok_sync::{Client, EntriesOptions, OpenOptions};
+use rusqlite::Connection;
+use zerok_sync::{Archive, Client, EntriesOptions, OpenOptions, Passphrase};
 
 use crate::support::{Homes, RelaySetup};
 
@@ -27,7 +28,23 @@ fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
+    memchr::memmem::find(haystack, needle).is_some()
+}
+
+/// The lengths of the envelopes of a relay's entries, but those that change the keys.
+fn sizes_of_entries(database: &Path) -> Vec<usize> {
+    let database = Connection::open(database).unwrap();
+    let mut envelopes =
+        database.prepare("SELECT length(envelope) FROM entries WHERE substr(envelope, 2, 1) = x'00'").unwrap();
+    envelopes.query_map([], |row| row.get::<_, u32>(0)).unwrap().map(|size| size.unwrap() as usize).collect()
+}
+
+/// Whether an envelope's plaintext has one of the few sizes of PADMÉ: its low bits are zero, all but as
+/// many as it takes to write down its length in bits. Before it stands the header, behind it the tag.
+fn is_padded(envelope: usize) -> bool {
+    let plaintext = envelope - 68 - 16;
+    let bits = plaintext.ilog2();
+    plaintext >= 256 && plaintext.trailing_zeros() + bits.ilog2() + 1 >= bits
 }
 
 /// The forms in which bytes may be written down.
@@ -46,7 +63,7 @@ fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_relays_files_and_logs_hold_no_plaintext_name_or_device() {
+async fn a_proto_04_the_relays_files_and_logs_hold_sealed_bytes_of_padded_sizes_and_no_name_of_anything() {
     let setup = RelaySetup::sqlite();
     let mut relay = setup.start();
     let homes = Homes::new();
@@ -55,7 +72,14 @@ async fn the_relays_files_and_logs_hold_no_plaintext_name_or_device() {
     a.let_in(&b);
     a.succeed(&["push", TEXT]);
     b.succeed(&["push", TEXT]);
+    // Of two lengths that look alike, and of one that looks otherwise.
+    for length in [400, 402, 3_000] {
+        b.succeed(&["push", &TEXT.repeat(length / TEXT.len() + 1)[..length]]);
+    }
     assert_eq!(b.succeed(&["pull"]), format!("{TEXT}\n"));
+    let exported = homes.device("exported").home;
+    let of_b = b.clone().with("ZEROK_EXPORT_PASSPHRASE", "correct horse");
+    of_b.succeed(&["export", exported.to_str().unwrap()]);
     // The write-ahead log is still there to be searched.
     relay.kill();
 
@@ -65,7 +89,7 @@ async fn the_relays_files_and_logs_hold_no_plaintext_name_or_device() {
     let entries: Vec<_> = client.entries_with(all).try_collect().await.unwrap();
     let members = client.status().borrow().members.clone();
     client.close().await;
-    assert_eq!((entries.len(), members.len()), (2, 2));
+    assert_eq!((entries.len(), members.len()), (5, 2));
 
     let files = files(setup.directory());
     assert!(files.iter().any(|(path, log)| path.ends_with("log") && !log.is_empty()), "there is a log to search");
@@ -74,8 +98,17 @@ async fn the_relays_files_and_logs_hold_no_plaintext_name_or_device() {
         assert!(found, "the search finds what is there: the sealed envelope");
     }
 
+    let sizes = sizes_of_entries(&setup.directory().join("relay.db"));
+    assert!(sizes.len() > entries.len(), "what was pushed, and what the group says of itself: {sizes:?}");
+    assert_eq!(sizes.iter().copied().filter(|size| !is_padded(*size)).collect::<Vec<_>>(), [0; 0]);
+
+    let archive = Archive::open(&exported, &Passphrase::given("correct horse".into())).unwrap();
     let mut secrets = vec![TEXT.as_bytes().to_vec(), NAME.as_bytes().to_vec()];
-    secrets.extend(members.iter().map(|member| member.device.as_bytes().to_vec()));
+    secrets.push(archive.group().group.0.to_vec());
+    for member in &members {
+        // Whole, and as the tag that stands for it in what others have seen.
+        secrets.extend([member.device.as_bytes().to_vec(), member.device.as_bytes()[..8].to_vec()]);
+    }
     for secret in secrets {
         for form in forms(&secret) {
             for (path, bytes) in &files {
