@@ -265,7 +265,7 @@ pub const ALL: &[Scenario] = &[
         id: "H-RELAYS",
         what: "five devices and two relays, paired, removed, rotated and repaired in any order: equal members, keys and logs",
         happens: "removals read",
-        seeds: 700,
+        seeds: 2_000,
         plan: Plan::draw_two_relays,
     },
     Scenario {

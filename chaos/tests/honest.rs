@@ -3,20 +3,15 @@
 
 mod seeds;
 
-use std::time::Duration;
-
 use zerok_sync_chaos::catalogue;
 use zerok_sync_chaos::sim::Defect;
-
-/// More is for the nightly run: see docs/CHAOS.md.
-const TIME_MAX: Duration = Duration::from_secs(45);
 
 /// Seeds that fail: what is known of each stands in docs/CHAOS.md. The nightly run has them.
 const OPEN: [u64; 0] = [];
 
 #[test]
 fn an_honest_relay_with_every_fault_raises_nothing_and_loses_nothing() {
-    let tally = seeds::run("H-HONEST", TIME_MAX, &OPEN);
+    let tally = seeds::run("H-HONEST", &OPEN);
     let happened = [
         "acknowledgements lost",
         "commits refused",

@@ -3,17 +3,12 @@
 
 mod seeds;
 
-use std::time::Duration;
-
-/// More is for the nightly run: see docs/CHAOS.md.
-const TIME_MAX: Duration = Duration::from_secs(30);
-
 /// Seeds that fail: what is known of each stands in docs/CHAOS.md. The nightly run has them.
 const OPEN: [u64; 0] = [];
 
 #[test]
 fn five_devices_on_two_relays_end_with_equal_members_keys_and_logs() {
-    let tally = seeds::run("H-RELAYS", TIME_MAX, &OPEN);
+    let tally = seeds::run("H-RELAYS", &OPEN);
     let happened = [
         "entries delivered",
         "floors moved",
