@@ -114,6 +114,9 @@ impl Engine {
         }
         self.relays[placed.at].showed(placed.timeline, placed.cursor, &entry.sender, entry.seq);
         let again = self.relays[placed.at].read_again(entry.sender, entry.seq);
+        if self.is_beyond_grant(&entry.sender, entry.seq) {
+            return self.hold(placed, entry);
+        }
         match self.place_in_chain(entry) {
             Place::Next => {
                 let came = Came::of(&placed, entry.seq);

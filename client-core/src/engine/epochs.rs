@@ -179,6 +179,9 @@ impl Engine {
             relay.hello_epoch.take_if(|keys| keys.id == accepted.id());
         }
         self.relays[placed.at].epoch_read_again(placed.blob_id);
+        if self.joining.as_ref().is_some_and(|joining| joining.epoch == accepted.id()) {
+            self.release_beyond_grant(placed.at);
+        }
         self.follow_time(accepted.lamport);
         self.progress_changed = true;
         self.put_identity();

@@ -8,6 +8,7 @@
 use zerok_sync_protocol::{EpochId, wire};
 
 use super::Engine;
+use super::accepting::Came;
 use super::reading::Placed;
 use super::relay::RelayAt;
 use super::rows::{GrantedRow, HeldRow, LeavingRow, RemovedRow, held_key, hot, hot_key};
@@ -18,6 +19,7 @@ use crate::error::{MembershipError, Problem};
 use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
 use crate::io::Now;
+use crate::one_by_one::set_of;
 use crate::seal::Authenticated;
 
 /// Another device's wish to leave is carried out by one of those that stay, each a little later
@@ -186,6 +188,40 @@ impl Engine {
             self.event(Event::MemberRemoved { device, name });
         }
         self.release_removed(device);
+        if self.joining.is_some() {
+            // Nobody has told of these: it was a member when they came.
+            let held = self.held.range((device, 0)..=(device, u64::MAX));
+            let held: Vec<_> = held.map(|((_, seq), row)| (*seq, row.cursor)).collect();
+            for (seq, cursor) in
+                held.into_iter().filter(|(seq, _)| self.is_beyond_its_end(&device, *seq)).collect::<Vec<_>>()
+            {
+                self.doubt(IntegrityEvent::Quarantined { cursor, sender: device, seq });
+            }
+        }
+    }
+
+    /// Whether an entry may be from behind the end of a device that was removed before this one was let
+    /// in: the log is still to say of whom that is so, and a relay that colludes shows such entries in
+    /// front of it. Who let this device in named the members, and all chains' ends.
+    pub(super) fn is_beyond_grant(&self, sender: &DeviceId, seq: u64) -> bool {
+        let Some(joining) = self.joining.as_ref().filter(|joining| !joining.members.is_empty()) else { return false };
+        let is_member = joining.inviter == *sender
+            || self.me.device() == *sender
+            || joining.members.iter().any(|member| member.device == *sender);
+        if is_member || self.epoch_row(&joining.epoch).is_some() {
+            return false;
+        }
+        // Its certificate, entry 1, is for the log to judge.
+        let end = joining.frontier.iter().find(|item| item.tag == sender.tag()).map_or(1, |item| item.seq);
+        seq > end && seq > self.seq_of(sender)
+    }
+
+    /// The log has come to the epoch that this device was let in in: whoever is a member now is one.
+    pub(super) fn release_beyond_grant(&mut self, at: RelayAt) {
+        let waiting = set_of(self.held.keys().map(|(sender, _)| *sender));
+        for sender in waiting.into_iter().filter(|sender| self.members.contains_key(sender)).collect::<Vec<_>>() {
+            self.release_held(sender, &Came::in_no_timeline(at));
+        }
     }
 
     /// An entry of a device that was removed: it counts up to the end of its chain, and then only

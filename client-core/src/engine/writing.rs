@@ -329,7 +329,8 @@ impl Engine {
         });
         let anchored =
             joining.epoch_blob_id.is_zero() || self.epochs.iter().any(|epoch| epoch.blob_id == joining.epoch_blob_id);
-        if covered && anchored && self.members.contains_key(&joining.inviter) {
+        let let_in = joining.epoch.is_zero() || self.epoch_row(&joining.epoch).is_some();
+        if covered && anchored && let_in && self.members.contains_key(&joining.inviter) {
             self.joining = None;
             self.take_relays_read();
             self.effects.delete(rows::hot_key(rows::hot::JOINING, &[]));

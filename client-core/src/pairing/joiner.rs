@@ -326,6 +326,7 @@ impl Joiner {
             observed: granted.observed,
             members: granted.members,
             epoch_blob_id: BlobId::ZERO,
+            epoch: granted.keyring.current().id,
         };
         // The one it is at goes by the address that led there.
         let address = |relay: &GrantedRelay| match Some(relay.key) == self.relay.key {

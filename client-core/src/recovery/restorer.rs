@@ -29,7 +29,7 @@ use zerok_sync_protocol::limits::{
     MINOR_MAX, MINOR_MIN,
 };
 use zerok_sync_protocol::wire::List;
-use zerok_sync_protocol::{BlobId, ClientFrame, ErrorCode, RelayFrame};
+use zerok_sync_protocol::{BlobId, ClientFrame, EpochId, ErrorCode, RelayFrame};
 
 use super::anchor::Anchor;
 use super::words::RecoveryWords;
@@ -405,6 +405,7 @@ impl Restorer {
             observed: None,
             members: Vec::new(),
             epoch_blob_id: anchor.epoch_blob_id,
+            epoch: EpochId::ZERO,
         };
         let state = InitialState {
             seed: &seed,

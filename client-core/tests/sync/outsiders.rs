@@ -8,8 +8,9 @@ use zerok_sync_chaos::sim::relay::Stored;
 use zerok_sync_core::certificate::{Card, JoinCertificate};
 use zerok_sync_core::content::{Content, Kind, SeenHash, SeenItem};
 use zerok_sync_core::epoch::{EpochBody, MemberDigest, Removed, seal_epoch};
+use zerok_sync_core::keyring::Keyring;
 use zerok_sync_core::keys::{EpochSecret, MemberKeys, Membership, MembershipSeed};
-use zerok_sync_core::seal::seal;
+use zerok_sync_core::seal::{Sealed, seal};
 use zerok_sync_core::{Connection, Event, IntegrityEvent, MembershipError, Problem};
 use zerok_sync_protocol::wire::List;
 use zerok_sync_protocol::{BlobId, EpochId};
@@ -21,10 +22,57 @@ use crate::rotations::{assert_in_step, epoch, members, revoke, rotate};
 const VOUCHED_MS: u64 = 31_000;
 
 /// Puts an envelope into the log, as a relay that colludes would.
-fn collude(world: &mut World, sealed: zerok_sync_core::seal::Sealed) -> u64 {
+fn collude(world: &mut World, sealed: Sealed) -> u64 {
     let stored = Stored { blob_id: sealed.blob_id, envelope: Some(sealed.envelope) };
     world.relay.entries_mut().push(stored);
     world.relay.entries().len() as u64
+}
+
+/// What a removed device seals under the keys that it still has.
+fn behind_the_end((gone, old): &(Membership, Keyring), seq: u64, prev: BlobId) -> Sealed {
+    let late = Content {
+        sender: gone.device(),
+        seq,
+        prev,
+        seen: List::empty(),
+        observed: None,
+        lamport: 50,
+        kind: Kind::APP,
+        sent_at_ms: 0,
+        body: "behind the end".into(),
+    };
+    seal(old.group(), old.current(), &gone.signing, [1; 24], &late).expect("small")
+}
+
+#[test]
+fn d_rev_05_what_a_colluding_relay_shows_a_joining_device_in_front_of_the_removal_is_held_back() {
+    let mut world = World::with_group(3);
+    world.push(2, "before");
+    world.settle();
+    let removed = world.keys(2);
+    let (prev, seq) = (world.relay.entries().last().expect("pushed").blob_id, 3);
+    let in_front = world.relay.entries().len();
+    revoke(&mut world, 0, 2);
+    world.settle();
+    let joining = world.begin_joining(0, "late");
+    world.settle();
+    let now = world.now_at(0);
+    world.engine(0).accept_joiner_unchecked(now);
+    world.settle();
+    world.crash(0);
+    world.crash(1);
+
+    let late = behind_the_end(&removed, seq, prev);
+    let shown = Stored { blob_id: late.blob_id, envelope: Some(late.envelope) };
+    world.relay.entries_mut().insert(in_front, shown);
+    world.start(joining);
+    world.settle();
+    assert_eq!(world.texts(joining), ["before"]);
+    world.push(joining, "after");
+    world.advance(VOUCHED_MS);
+    let quarantined = IntegrityEvent::Quarantined { cursor: in_front as u64 + 1, sender: removed.0.device(), seq };
+    assert!(world.findings(joining).contains(&quarantined), "{:?}", world.findings(joining));
+    assert_eq!(world.texts(joining), ["before", "after"]);
 }
 
 #[test]
@@ -37,18 +85,7 @@ fn d_rev_05_what_a_removed_device_wrote_behind_its_end_is_held_back_until_a_memb
     revoke(&mut world, 0, 2);
     world.settle();
     world.crash(0);
-    let late = Content {
-        sender: gone.device(),
-        seq: seq + 1,
-        prev,
-        seen: List::empty(),
-        observed: None,
-        lamport: 50,
-        kind: Kind::APP,
-        sent_at_ms: 0,
-        body: "behind the end".into(),
-    };
-    let late = seal(old.group(), old.current(), &gone.signing, [1; 24], &late).expect("small");
+    let late = behind_the_end(&(gone.clone(), old), seq + 1, prev);
     let late_id = late.blob_id;
     let cursor = collude(&mut world, late);
     world.push(1, "wakes the relay");

@@ -36,6 +36,8 @@ wire_struct! {
         members: Vec<GrantedMember>,
         /// An epoch that must be among the log's: the anchor's, after a restore. Zero for none.
         epoch_blob_id: BlobId,
+        /// The epoch it was let in in: who was removed by then is known once it is. Zero after a restore.
+        epoch: EpochId,
     }
 }
 
