@@ -828,6 +828,8 @@ impl Trial {
                     // Until somebody who has the log makes it again.
                     Some(Problem::LogGone | Problem::Refused { code: Some(ErrorCode::UnknownLog), .. })
                         if self.wiped || self.may_be_unknown() => {}
+                    // Until somebody who has the snapshot gives it back to the relay that lost it.
+                    Some(Problem::SnapshotAwaited) if self.wiped || self.may_be_unknown() => {}
                     Some(problem) => self.wrong(device, problem),
                 }
             }
