@@ -6,7 +6,9 @@
 
 use js_sys::{Array, Object, Reflect};
 use wasm_bindgen::prelude::*;
-use zerok_sync_core::{Connection, Event, IntegrityEvent, Recovery, RecoveryDraft, RecoverySheet, Status, TypedWord};
+use zerok_sync_core::{
+    Connection, Event, Hole, IntegrityEvent, Recovery, RecoveryDraft, RecoverySheet, Status, TypedWord,
+};
 
 use crate::clock::now;
 use crate::driver::js_bytes;
@@ -204,8 +206,22 @@ pub(crate) fn status(status: &Status) -> Object {
         ("ackedPush", number(status.acked_push)),
         ("everywherePush", number(status.everywhere_push)),
         ("problem", status.problem.as_ref().map_or(JsValue::UNDEFINED, |problem| failure(problem).into())),
+        ("holes", holes(&status.holes).into()),
         ("integrity", integrity.into()),
     ])
+}
+
+/// `Hole[]`.
+pub(crate) fn holes(holes: &[Hole]) -> Array {
+    let hole = |hole: &Hole| {
+        object(&[
+            ("device", hex(&hole.device)),
+            ("fromSeq", number(hole.from_seq)),
+            ("toSeq", number(hole.to_seq)),
+            ("waiting", number(hole.waiting)),
+        ])
+    };
+    holes.iter().map(hole).collect()
 }
 
 fn connection(connection: Connection) -> &'static str {

@@ -14,7 +14,7 @@ use crate::clock::now;
 use crate::convert;
 use crate::driver::{Driver, js_bytes, read_rows, write_batch};
 use crate::failure::{InvalidArgument, thrown};
-use crate::host::{CoreRecoveryDraft, CoreStatus, Host, KeyRange, Rows, StoredEntries};
+use crate::host::{CoreHoles, CoreRecoveryDraft, CoreStatus, Host, KeyRange, Rows, StoredEntries};
 use crate::packed::{Packed, packed};
 use crate::recovery::read_words;
 
@@ -162,6 +162,17 @@ impl CoreEngine {
     /// `nothing_to_approve`, `not_alone`, `not_yet`, `stopped`.
     pub fn approve(&self) -> Result<(), JsValue> {
         self.driver.call(|engine, now| engine.approve(now)).map_err(|error| thrown(&error))
+    }
+
+    /// Gives up the entries that are missing between others of their sender. Returns which; `status`
+    /// tells when this device has gone on behind them.
+    ///
+    /// # Errors
+    /// `not_yet`, `left`, `stopped`.
+    #[wasm_bindgen(js_name = acceptGaps)]
+    pub fn accept_gaps(&self) -> Result<CoreHoles, JsValue> {
+        let given_up = self.driver.call(|engine, now| engine.accept_gaps(now)).map_err(|error| thrown(&error))?;
+        Ok(convert::holes(&given_up).unchecked_into())
     }
 
     /// Says something to the devices that are there.

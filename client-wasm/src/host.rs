@@ -6,7 +6,8 @@ use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(typescript_custom_section)]
 const TYPES: &str = r#"import type { CoreStatus, Host, KeyRange, Rows } from "./bridge.js";
-import type { RecoveryDraft } from "./recovery.js";"#;
+import type { RecoveryDraft } from "./recovery.js";
+import type { Hole } from "./status.js";"#;
 
 #[wasm_bindgen]
 extern "C" {
@@ -44,6 +45,10 @@ extern "C" {
     /// `Status` of the engine.
     #[wasm_bindgen(typescript_type = "CoreStatus")]
     pub type CoreStatus;
+
+    /// Entries that are missing, each with who wrote them.
+    #[wasm_bindgen(typescript_type = "readonly Hole[]")]
+    pub type CoreHoles;
 
     /// Words that were just made.
     #[wasm_bindgen(typescript_type = "RecoveryDraft")]

@@ -44,6 +44,12 @@ export type CoreEvent =
   | { readonly type: "restore_failed"; readonly failure: Failure }
   | { readonly type: "member_joined"; readonly device: string; readonly name: string }
   | { readonly type: "member_removed"; readonly device: string; readonly name: string }
+  | {
+      readonly type: "entries_given_up";
+      readonly device: string;
+      readonly fromSeq: number;
+      readonly toSeq: number;
+    }
   | { readonly type: "keys_changed"; readonly by: string }
   | { readonly type: "left" }
   | { readonly type: "unknown_device_at_relay"; readonly noiseKey: string }

@@ -12,7 +12,7 @@ import type { AddRelayOptions, ClientOptions, JoinOptions, RestoreOptions } from
 import type { Pushed } from "./pushes.js";
 import type { RecoveryDraft } from "./recovery.js";
 import { createRecovery, restore } from "./restoring.js";
-import type { GroupStatus, Member, Status } from "./status.js";
+import type { GroupStatus, Hole, Member, Status } from "./status.js";
 import { randomBytes } from "./storage.js";
 import { CoreEngine, lockRandomBytes, lockStoreKey } from "./zerok_sync_wasm.js";
 
@@ -280,6 +280,27 @@ export class Client {
   /** Takes a relay off the group's list. What it holds stays there. */
   async removeRelay(url: string): Promise<void> {
     callCore(() => this.#device.openOrThrow().core.removeRelay(url));
+  }
+
+  /**
+   * Gives up entries that nobody has any more (`status.group.holes`), for the whole group: what their
+   * sender wrote behind them counts from then on, on every device that lacks them as well. Only once no
+   * device is left that may still bring them: a person decides that, nothing does it by itself.
+   * Resolves to what was given up once this device has gone on behind it. Rejects with `not_yet` before
+   * all that the relays have was read, and with `cancelled` if `signal` ends the wait; what was said stays.
+   *
+   * @example
+   * const missing = client.status.group?.holes ?? [];
+   * if (missing.length > 0 && confirm("Entries are lost. Is no other device left that may have them?")) {
+   *   await client.acceptGaps();
+   * }
+   */
+  async acceptGaps({ signal }: { readonly signal?: AbortSignal } = {}): Promise<readonly Hole[]> {
+    const { core } = this.#device.openOrThrow();
+    const givenUp = callCore(() => core.acceptGaps());
+    const isGivenUp = (hole: Hole) => givenUp.some(({ device, toSeq }) => hole.device === device && hole.toSeq === toSeq);
+    await this.#device.until(({ holes, outboxCount }) => !holes.some(isGivenUp) && outboxCount === 0, signal);
+    return givenUp;
   }
 
   /** Gives this device another name. Resolves when that is durable here; the others hear of it as of any entry. */

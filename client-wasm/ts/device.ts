@@ -310,6 +310,9 @@ export class Device {
         case "member_removed":
           this.emitter.emit("removed", { device: event.device, name: event.name });
           break;
+        case "entries_given_up":
+          this.emitter.emit("givenUp", { device: event.device, fromSeq: event.fromSeq, toSeq: event.toSeq });
+          break;
         case "integrity":
           this.emitter.emit("integrity", event.finding);
           break;

@@ -1,6 +1,6 @@
 // What a client tells an app that listens: see `Client.on`.
 
-import type { IntegrityFinding, Member, Status } from "./status.js";
+import type { EntryRange, IntegrityFinding, Member, Status } from "./status.js";
 
 /** What `Client.on` can listen to. */
 export interface ClientEvents {
@@ -19,6 +19,11 @@ export interface ClientEvents {
    * snapshot, which replaces the app's state. What it does not hold comes behind it.
    */
   reset: { readonly position: number };
+  /**
+   * Entries that nobody has any more were given up, by a person at one of the devices (see
+   * `acceptGaps`): this one goes on with what their sender wrote behind them.
+   */
+  givenUp: EntryRange;
   /** A relay or a member did something an honest one does not do. */
   integrity: IntegrityFinding;
   warning: Warning;

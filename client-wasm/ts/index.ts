@@ -18,4 +18,4 @@ export type { AddRelayOptions, ClientOptions, GroupOffered, JoinOptions, Restore
 export type { Durability, Pushed } from "./pushes.js";
 export type { QrCode } from "./qr.js";
 export { checkRecoveryWords, type RecoveryDraft, type TypedWord, typedRecoveryWords } from "./recovery.js";
-export type { Connection, GrantedDevice, GroupStatus, IntegrityFinding, Member, RelayStatus, Status, StorageKind } from "./status.js";
+export type { Connection, EntryRange, GrantedDevice, GroupStatus, Hole, IntegrityFinding, Member, RelayStatus, Status, StorageKind } from "./status.js";

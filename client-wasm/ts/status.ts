@@ -60,6 +60,22 @@ export interface IntegrityFinding {
   readonly evidence: Readonly<Record<string, number | string>>;
 }
 
+/** Entries of one device. */
+export interface EntryRange {
+  /** Who wrote them: its identity in this group, as hex. */
+  readonly device: string;
+  /** The first of them, counted among that device's own. */
+  readonly fromSeq: number;
+  /** The last of them. */
+  readonly toSeq: number;
+}
+
+/** Entries that are missing although later ones of the same device are here: those wait for them. */
+export interface Hole extends EntryRange {
+  /** How many wait. */
+  readonly waiting: number;
+}
+
 /** Where rows are kept: `memory` means that everything is gone with the page. */
 export type StorageKind = "indexeddb" | "memory";
 
@@ -106,6 +122,8 @@ export interface GroupStatus {
   readonly everywherePush: number;
   /** What keeps this device from being live. */
   readonly problem: ZerokError | undefined;
+  /** What is missing and holds later entries up: a device that has it brings it back, or see `acceptGaps`. */
+  readonly holes: readonly Hole[];
   /** What was found in this run. */
   readonly integrity: readonly IntegrityFinding[];
 }
