@@ -48,11 +48,7 @@ async fn repair(session: &Session, global: &Global, options: &Repair, given_up: 
     }
     let holes = session.client.status().borrow().holes.clone();
     for hole in &holes {
-        eprintln!(
-            "zerok: no relay and no device that is there has {}, and {} later ones wait behind: switch on the devices that may have them, or give them up for the whole group with 'zerok repair --accept-gap'",
-            missing(hole),
-            hole.waiting
-        );
+        eprintln!("zerok: {}", hole_told(hole));
     }
     if !holes.is_empty() {
         return Err(Failure::new(Exit::Integrity, "entries are missing that nobody has put back".into()));
@@ -68,6 +64,25 @@ async fn repair(session: &Session, global: &Global, options: &Repair, given_up: 
 
 fn missing(hole: &Hole) -> String {
     format!("entries {} to {} of device {}", hole.from_seq, hole.to_seq, hole.device)
+}
+
+/// What is missing, and the way out.
+pub fn hole_told(hole: &Hole) -> String {
+    format!(
+        "no relay and no device that is there has {}, and {} later ones wait behind: switch on the devices that may have them, or give them up for the whole group with 'zerok repair --accept-gap'",
+        missing(hole),
+        hole.waiting
+    )
+}
+
+/// The same for machines.
+pub fn hole_object(hole: &Hole) -> Value {
+    json!({
+        "device": hole.device.to_string(),
+        "from_seq": hole.from_seq,
+        "to_seq": hole.to_seq,
+        "waiting": hole.waiting,
+    })
 }
 
 fn given(hole: &Hole) -> Value {

@@ -5,6 +5,7 @@ use zerok_sync::{Connection, Status};
 
 use super::heard::{now_ms, warnings};
 use super::newcomers::Newcomers;
+use super::repair::{hole_object, hole_told};
 use super::{REPORT_TIMEOUT, Session, catch_up, recovery};
 use crate::args::Global;
 use crate::exit::{Failure, describe};
@@ -46,6 +47,7 @@ fn text(status: &Status) -> String {
             status.unknown_at_relay
         ));
     }
+    lines.extend(status.holes.iter().map(|hole| format!("missing    {}", hole_told(hole))));
     lines.extend(status.problem.iter().map(|problem| format!("problem    {problem}")));
     lines.extend(status.integrity.iter().map(|finding| format!("integrity  {}", describe(finding))));
     lines.join("\n")
@@ -73,6 +75,7 @@ fn object(status: &Status, joined: Vec<Value>) -> Value {
         "floors": status.relays.iter().map(|relay| json!({ "relay": relay.address.url, "floor": relay.floor })).collect::<Vec<_>>(),
         "outbox": status.outbox_count,
         "outbox_bytes": status.outbox_bytes,
+        "holes": status.holes.iter().map(hole_object).collect::<Vec<_>>(),
         "problem": status.problem.as_ref().map(ToString::to_string),
         "integrity": status.integrity.iter().map(describe).collect::<Vec<_>>(),
     })
