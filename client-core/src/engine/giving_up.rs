@@ -211,6 +211,12 @@ impl Engine {
         self.gaps.iter().any(|((of, to_seq, _), gap)| of == device && (gap.from_seq..=*to_seq).contains(&seq))
     }
 
+    /// The last entry of a gap that members give up and this one is in, and what that was.
+    pub(super) fn end_of_gap(&self, device: &DeviceId, seq: u64, seq_max: u64) -> Option<(u64, BlobId)> {
+        let of = self.gaps.range((*device, seq, BlobId::ZERO)..=(*device, seq_max, BlobId([0xff; 32])));
+        of.into_iter().find(|(_, gap)| gap.from_seq <= seq).map(|((_, to_seq, hash_after), _)| (*to_seq, *hash_after))
+    }
+
     /// Where a chain goes on that has come so far here: behind what was given up.
     pub(super) fn behind_gap(&self, device: &DeviceId, seq: u64) -> (u64, Option<BlobId>) {
         let behind = self

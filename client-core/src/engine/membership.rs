@@ -249,25 +249,34 @@ impl Engine {
     }
 
     fn release_removed_to(&mut self, sender: DeviceId, last_seq: u64, last_hash: SeenHash) {
-        let (have, mut at) =
+        let (mut have, mut at) =
             self.chains.get(&sender).map_or((0, zerok_sync_protocol::BlobId::ZERO), |chain| (chain.seq, chain.blob_id));
-        let Ok(held) = self.held_run(&sender, have + 1, self.held.len()) else {
-            return self.stop_corrupt("held entry");
-        };
-        let mut held = held.into_iter();
-        let mut run = Vec::new();
-        for seq in have + 1..=last_seq {
-            let (Some(Ok(entry)), Some(row)) = (held.next(), self.held.get(&(sender, seq))) else { return };
-            if entry.prev != at {
-                return;
+        // What leads up to the first hole; the others are gone through by whoever gives that one up.
+        let mut first_run = None;
+        while have < last_seq {
+            let Ok(held) = self.held_run(&sender, have + 1, self.held.len()) else {
+                return self.stop_corrupt("held entry");
+            };
+            let mut run = Vec::new();
+            for (seq, entry) in (have + 1..=last_seq).zip(held) {
+                let (Ok(entry), Some(row)) = (entry, self.held.get(&(sender, seq))) else { return };
+                if entry.prev != at {
+                    return;
+                }
+                (have, at) = (seq, entry.blob_id());
+                run.push((row.clone(), entry));
             }
-            at = entry.blob_id();
-            run.push((row.clone(), entry));
+            first_run.get_or_insert(run);
+            if have < last_seq {
+                // Nothing leads on, but what members have given up.
+                let Some((to_seq, hash_after)) = self.end_of_gap(&sender, have + 1, last_seq) else { return };
+                (have, at) = (to_seq, hash_after);
+            }
         }
         if SeenHash::of(&at) != last_hash {
             return;
         }
-        for (row, entry) in run {
+        for (row, entry) in first_run.unwrap_or_default() {
             let at = self.relays.by_tag(row.relay).unwrap_or(self.relays.home());
             let HeldRow { timeline, cursor, observed, envelope, .. } = row;
             self.held_bytes -= envelope.len();

@@ -100,6 +100,40 @@ fn what_waits_behind_entries_that_nobody_has_comes_once_they_are_given_up() {
 }
 
 #[test]
+fn several_holes_are_given_up_at_once_also_of_a_device_that_was_removed() {
+    for removed in [false, true] {
+        let mut world = World::with_group(4);
+        let gone = world.id(3);
+        (1..3).for_each(|device| world.crash(device));
+        push_all(&mut world, 3, &["a", "b", "c", "d", "e"]);
+        if removed {
+            let now = world.now_at(0);
+            world.engine(0).revoke(now, gone).expect("a member");
+            world.settle();
+        }
+        (0..4).filter(|device| matches!(device, 0 | 3)).for_each(|device| world.crash(device));
+        let e = world.relay.entries().iter().rposition(|stored| {
+            let opened =
+                stored.envelope.as_ref().map(|envelope| zerok_sync_core::seal::open(&world.keys(0).1, envelope));
+            opened.is_some_and(|opened| opened.is_ok_and(|entry| &entry.claims().body[..] == b"e"))
+        });
+        let e = e.expect("pushed");
+        for lost in [e - 3, e - 1] {
+            world.relay.forget_row(lost);
+        }
+        world.start(1);
+        world.settle();
+        assert_eq!(world.texts(1).len(), 1, "removed: {removed}");
+        assert_eq!(give_up(&mut world, 1).len(), 2, "removed: {removed}");
+        assert_eq!(world.texts(1), ["a", "c", "e"], "removed: {removed}");
+        assert_eq!(world.engine(1).status().holes, []);
+        world.start(2);
+        world.advance(60_000);
+        assert_eq!(world.texts(2), ["a", "c", "e"], "removed: {removed}");
+    }
+}
+
+#[test]
 fn a_device_that_has_what_was_given_up_keeps_it_and_accuses_nobody() {
     let mut world = with_hole(4);
     world.start(1);
