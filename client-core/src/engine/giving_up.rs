@@ -71,7 +71,7 @@ impl Engine {
         holes.retain(|hole| {
             let Hole { device: sender, from_seq, to_seq, .. } = *hole;
             let Some(hash_after) = self.joins_behind(&sender, to_seq) else { return false };
-            if !self.gaps.contains_key(&(sender, to_seq, hash_after)) {
+            if self.is_news(&(sender, to_seq, hash_after), from_seq) {
                 let body = AcceptGap { sender, from_seq, to_seq, hash_after };
                 self.queue(Kind::ACCEPT_GAP, wire::encode(&body).into());
             }
@@ -129,9 +129,14 @@ impl Engine {
         if from_seq < 2 || to_seq < from_seq || to_seq >= u64::MAX - 1 || by_author >= GAPS_BY_ONE_MAX {
             return;
         }
-        if !self.gaps.contains_key(&at) {
+        if self.is_news(&at, from_seq) {
             self.put_gap(at, GapRow { by: entry.sender, from_seq, given_up: false });
         }
+    }
+
+    /// Whether nobody has given up as much before that entry: whoever names less keeps nobody's word out.
+    fn is_news(&self, at: &GapAt, from_seq: u64) -> bool {
+        self.gaps.get(at).is_none_or(|gap| !gap.given_up && from_seq < gap.from_seq)
     }
 
     fn put_gap(&mut self, at: GapAt, row: GapRow) {

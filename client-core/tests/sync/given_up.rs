@@ -5,11 +5,14 @@ use zerok_sync_chaos::sim::World;
 use zerok_sync_core::content::Kind;
 use zerok_sync_core::id::DeviceId;
 use zerok_sync_core::seal::seal;
-use zerok_sync_core::{CompactError, Event, Hole, IntegrityEvent};
+use zerok_sync_core::{CompactError, Event, Hole, IntegrityEvent, MembershipError};
 use zerok_sync_protocol::{BlobId, wire, wire_struct};
 
-use crate::hostile_members::{append, content};
+use crate::hostile_members::{append, content, write};
 use crate::snapshots::{compact, push_all, try_compact};
+
+/// Where a storage keeps what members give up.
+const GAP: u8 = b'G';
 
 wire_struct! {
     /// Body of an entry that gives entries up.
@@ -67,6 +70,11 @@ fn what_waits_behind_entries_that_nobody_has_comes_once_they_are_given_up() {
     assert_eq!(world.engine(1).status().holes, [hole]);
     world.advance(60_000);
     assert_eq!(try_compact(&mut world, 1, b"a"), Err(CompactError::NotCaughtUp));
+    world.crash(1);
+    world.start(1);
+    let now = world.now_at(1);
+    assert_eq!(world.engine(1).accept_gaps(now), Err(MembershipError::NotYet), "before it has looked again");
+    world.settle();
     assert_eq!(give_up(&mut world, 1), [hole]);
     assert_eq!(world.texts(1), ["a", "c"]);
     assert!(!is_missing(&mut world, 1) && was_told(&world, 1));
@@ -152,11 +160,11 @@ fn a_device_that_has_what_was_given_up_keeps_it_and_accuses_nobody() {
     }
 }
 
-/// Device 0's word that these entries of device 1 are given up.
-fn word(world: &World, sender: DeviceId, hash_after: BlobId) -> zerok_sync_core::seal::Sealed {
+/// Device 0's word that entries of device 1 up to its third are given up.
+fn word(world: &World, sender: DeviceId, from_seq: u64, hash_after: BlobId) -> zerok_sync_core::seal::Sealed {
     let (me, keyring) = world.keys(0);
     let second = world.relay.entries()[1].blob_id;
-    let body = wire::encode(&AcceptGap { sender, from_seq: 2, to_seq: 3, hash_after });
+    let body = wire::encode(&AcceptGap { sender, from_seq, to_seq: 3, hash_after });
     let said = content(&me, 3, second, Kind::ACCEPT_GAP, body);
     seal(keyring.group(), keyring.current(), &me.signing, [5; 24], &said).expect("small")
 }
@@ -165,35 +173,75 @@ fn word(world: &World, sender: DeviceId, hash_after: BlobId) -> zerok_sync_core:
 fn a_members_word_makes_nobody_skip_what_a_relay_still_has() {
     let mut world = World::with_group(3);
     world.crash(2);
-    push_all(&mut world, 1, &["x", "y", "z"]);
+    // Each in a message of its own.
+    let large = ["x", "y", "z"].map(|text| text.repeat(70_000));
+    push_all(&mut world, 1, &large.each_ref().map(String::as_str));
     let sender = world.id(1);
     (0..2).for_each(|device| world.crash(device));
     let head = world.relay.entries().len();
-    let said = word(&world, sender, world.relay.entries()[head - 2].blob_id);
+    let said = word(&world, sender, 2, world.relay.entries()[head - 2].blob_id);
     append(&mut world, said);
     // The word first, then what stands behind, then what was given up.
     world.relay.entries_mut()[head - 3..].rotate_right(2);
     world.start(2);
     world.settle();
-    assert_eq!(world.texts(2), ["x", "y", "z"]);
+    assert_eq!(world.texts(2), large);
     assert!(!was_told(&world, 2));
 }
 
 #[test]
-fn a_word_that_does_not_join_the_chain_is_void() {
+fn a_word_that_does_not_join_the_chain_on_both_sides_is_void() {
+    for joins_behind in [false, true] {
+        let mut world = World::with_group(3);
+        world.crash(2);
+        push_all(&mut world, 1, &["x", "y", "z"]);
+        let sender = world.id(1);
+        (0..2).for_each(|device| world.crash(device));
+        let head = world.relay.entries().len();
+        let y = world.relay.entries()[head - 2].blob_id;
+        world.relay.entries_mut().drain(head - 3..head - 1);
+        let (from_seq, hash_after) = if joins_behind { (3, y) } else { (2, BlobId([9; 32])) };
+        let void = word(&world, sender, from_seq, hash_after);
+        append(&mut world, void);
+        world.start(2);
+        world.settle();
+        assert_eq!(world.texts(2), [""; 0]);
+        assert!(is_missing(&mut world, 2));
+        give_up(&mut world, 2);
+        assert_eq!(world.texts(2), ["z"]);
+    }
+}
+
+#[test]
+fn what_a_removed_device_wrote_behind_its_end_makes_no_hole() {
     let mut world = World::with_group(3);
-    world.crash(2);
-    push_all(&mut world, 1, &["x", "y", "z"]);
-    let sender = world.id(1);
-    (0..2).for_each(|device| world.crash(device));
-    let head = world.relay.entries().len();
-    world.relay.entries_mut().drain(head - 3..head - 1);
-    let void = word(&world, sender, BlobId([9; 32]));
-    append(&mut world, void);
-    world.start(2);
+    push_all(&mut world, 2, &["a"]);
+    let (gone, old) = world.keys(2);
+    let now = world.now();
+    world.engine(0).revoke(now, gone.device()).expect("a member");
     world.settle();
-    assert_eq!(world.texts(2), [""; 0]);
-    assert!(is_missing(&mut world, 2));
-    give_up(&mut world, 2);
-    assert_eq!(world.texts(2), ["z"]);
+    let late = content(&gone, 5, BlobId([9; 32]), Kind::APP, "behind the end");
+    append(&mut world, seal(old.group(), old.current(), &gone.signing, [5; 24], &late).expect("small"));
+    world.push(0, "wakes the relay");
+    world.settle();
+    assert_eq!(world.engine(1).status().holes, []);
+    assert_eq!(give_up(&mut world, 1), []);
+}
+
+#[test]
+fn one_member_gives_up_so_many_times_and_no_more() {
+    let mut world = World::with_group(2);
+    world.crash(0);
+    let (me, _) = world.keys(0);
+    let sender = world.id(1);
+    let bodies = (0..300).map(|number| {
+        let gap = AcceptGap { sender, from_seq: 1_000, to_seq: 1_000 + number, hash_after: BlobId([9; 32]) };
+        (Kind::ACCEPT_GAP, wire::encode(&gap))
+    });
+    let second = world.relay.entries()[1].blob_id;
+    write(&mut world, &me, (2, second), bodies);
+    world.push(1, "wakes the relay");
+    world.settle();
+    let gap = [1, GAP];
+    assert_eq!(world.rows(1, &gap, &[1, GAP + 1]).len(), 256);
 }
