@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use zerok_sync::{
-    ClientError, CompactError, ErrorCode, ExportError, IntegrityEvent, JoinError, MembershipError, Problem, PushError,
-    RelaysError, RestoreError, StorageError,
+    ClientError, CompactError, DeviceId, ErrorCode, ExportError, IntegrityEvent, JoinError, MembershipError, Problem,
+    PushError, RelaysError, RestoreError, StorageError,
 };
 
 /// The exit codes, part of the interface.
@@ -179,13 +179,33 @@ fn exit_of_code(code: ErrorCode) -> Exit {
     }
 }
 
+/// Entries of a device and the verb that goes with them.
+pub fn entries_are(from_seq: u64, to_seq: u64, device: &DeviceId) -> String {
+    if from_seq == to_seq {
+        format!("entry {from_seq} of device {device} is")
+    } else {
+        format!("entries {from_seq} to {to_seq} of device {device} are")
+    }
+}
+
+/// What is on record, each once: one session finds again what another has found.
+pub fn on_record<'a>(findings: impl IntoIterator<Item = &'a IntegrityEvent>) -> Vec<String> {
+    let mut said = Vec::new();
+    for line in findings.into_iter().map(describe) {
+        if !said.contains(&line) {
+            said.push(line);
+        }
+    }
+    said
+}
+
 /// One accusation and its evidence, in a line.
 pub fn describe(finding: &IntegrityEvent) -> String {
     match finding {
         IntegrityEvent::Corrupt { cursor, blob_id } => format!("entry {cursor} ({blob_id}) is damaged or forged"),
         IntegrityEvent::Lost { cursor, .. } => format!("the relay lost entry {cursor}"),
         IntegrityEvent::Gap { sender, from_seq, to_seq } => {
-            format!("entries {from_seq} to {to_seq} of device {sender} are missing")
+            format!("{} missing", entries_are(*from_seq, *to_seq, sender))
         }
         IntegrityEvent::ForkedDevice { sender, seq, first, second } => {
             format!("device {sender} wrote two different entries {seq}: {first} and {second}")

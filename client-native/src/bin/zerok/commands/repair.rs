@@ -5,7 +5,7 @@ use zerok_sync::{Hole, IntegrityEvent, RelayStatus};
 
 use super::Session;
 use crate::args::{Global, Repair};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, entries_are};
 
 pub async fn run(global: &Global, options: &Repair) -> Result<(), Failure> {
     let session = Session::open(global, true).await?;
@@ -43,7 +43,7 @@ async fn repair(session: &Session, global: &Global, options: &Repair, given_up: 
     if options.accept_gap {
         *given_up = session.client.accept_gaps(options.timeout).await?;
         for hole in given_up.iter() {
-            global.output.line(|| format!("{} are given up, in the whole group", missing(hole)), || given(hole))?;
+            global.output.line(|| format!("{} given up, in the whole group", missing(hole)), || given(hole))?;
         }
     }
     let holes = session.client.status().borrow().holes.clone();
@@ -63,13 +63,13 @@ async fn repair(session: &Session, global: &Global, options: &Repair, given_up: 
 }
 
 fn missing(hole: &Hole) -> String {
-    format!("entries {} to {} of device {}", hole.from_seq, hole.to_seq, hole.device)
+    entries_are(hole.from_seq, hole.to_seq, &hole.device)
 }
 
 /// What is missing, and the way out.
 pub fn hole_told(hole: &Hole) -> String {
     format!(
-        "no relay and no device that is there has {}, and {} later ones wait behind: switch on the devices that may have them, or give them up for the whole group with 'zerok repair --accept-gap'",
+        "{} at no relay and on no device that is there, and what comes behind waits for that ({} so far): switch on the devices that may have it, or give it up for the whole group with 'zerok repair --accept-gap'",
         missing(hole),
         hole.waiting
     )

@@ -8,7 +8,7 @@ use super::newcomers::Newcomers;
 use super::repair::{hole_object, hole_told};
 use super::{REPORT_TIMEOUT, Session, catch_up, recovery};
 use crate::args::Global;
-use crate::exit::{Failure, describe};
+use crate::exit::{Failure, on_record};
 
 pub async fn run(global: &Global) -> Result<(), Failure> {
     let session = Session::open(global, true).await?;
@@ -49,7 +49,7 @@ fn text(status: &Status) -> String {
     }
     lines.extend(status.holes.iter().map(|hole| format!("missing    {}", hole_told(hole))));
     lines.extend(status.problem.iter().map(|problem| format!("problem    {problem}")));
-    lines.extend(status.integrity.iter().map(|finding| format!("integrity  {}", describe(finding))));
+    lines.extend(on_record(&status.integrity).iter().map(|finding| format!("integrity  {finding}")));
     lines.join("\n")
 }
 
@@ -77,7 +77,7 @@ fn object(status: &Status, joined: Vec<Value>) -> Value {
         "outbox_bytes": status.outbox_bytes,
         "holes": status.holes.iter().map(hole_object).collect::<Vec<_>>(),
         "problem": status.problem.as_ref().map(ToString::to_string),
-        "integrity": status.integrity.iter().map(describe).collect::<Vec<_>>(),
+        "integrity": on_record(&status.integrity),
     })
 }
 
