@@ -17,8 +17,9 @@ use zerok_sync_protocol::wire;
 use zerok_sync_protocol::{BlobId, Timeline};
 
 use super::Engine;
-use super::accepting::{Admission, Came};
+use super::accepting::Admission;
 use super::comparing::Anchor;
+use super::holding::Came;
 use super::mirror::{self, ForApp, Record};
 use super::reading::{Placed, is_epoch};
 use super::relay::{Relay, RelayAt};

@@ -10,7 +10,7 @@
 use zerok_sync_protocol::{BlobId, wire, wire_struct};
 
 use super::Engine;
-use super::accepting::{Came, HELD_MAX};
+use super::holding::{Came, HELD_MAX};
 use super::relay::Relay;
 use super::rows::{GapRow, gap_key};
 use crate::content::Kind;

@@ -11,7 +11,7 @@
 use zerok_sync_protocol::{BlobId, wire};
 
 use super::Engine;
-use super::accepting::Came;
+use super::holding::Came;
 use super::reading::{Lookup, Placed};
 use super::rows::{self, HeldRow};
 use crate::event::IntegrityEvent;
