@@ -1,6 +1,9 @@
 // What a file of browser tests stands on: one Chromium, one relay that serves the built package, and
 // devices, each on a profile of its own, that a test gives back when it ends.
 
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 
 import { startCable } from "./cable.mjs";
@@ -44,6 +47,28 @@ export function useRig() {
           for (const cleanup of cleanups.splice(0)) await cleanup();
         }
       });
+    },
+
+    /** A relay of the test's own, which it can end and start again on the same address and data. */
+    async ownRelay() {
+      const dataDir = mkdtempSync(join(tmpdir(), "zerok-relay-"));
+      let running = await startRelay({ dataDir });
+      const { url } = running;
+      cleanups.push(async () => {
+        await running?.stop("SIGKILL");
+        rmSync(dataDir, { recursive: true, force: true });
+      });
+      return {
+        url,
+        dataDir,
+        async stop(signal) {
+          await running.stop(signal);
+          running = undefined;
+        },
+        async start() {
+          running = await startRelay({ listen: new URL(url).host, dataDir });
+        },
+      };
     },
 
     /** A cable to the relay that the test can pull. */
