@@ -160,12 +160,12 @@ impl ErrorCode {
             Self::Diverged => "the relay lost or changed data this device had read; another device may repair it",
             Self::OutOfOrder => "an earlier push was refused; this one waits for it",
             Self::BelowFloor => "the relay no longer keeps entries this old",
-            Self::RateLimited => "too much at once; it is tried again shortly",
+            Self::RateLimited => "too much at once: try again in a while (a running app does so by itself)",
             Self::EnvelopeTooLarge => "this blob is larger than the relay accepts",
             Self::GroupQuotaExceeded => "the group's space at this relay is used up; compact it or ask the operator",
             Self::TooManyConnections => "too many connections or devices; close some",
-            Self::Overloaded => "the relay is busy; it is tried again shortly",
-            Self::ShuttingDown => "the relay is restarting; it is tried again shortly",
+            Self::Overloaded => "the relay is busy: try again in a moment (a running app does so by itself)",
+            Self::ShuttingDown => "the relay is restarting: try again in a moment (a running app does so by itself)",
             Self::StorageUnavailable => {
                 "the relay cannot write to its disk or database; nothing was lost, tell its operator"
             }

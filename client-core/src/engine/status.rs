@@ -207,6 +207,14 @@ impl Member {
 }
 
 impl Status {
+    /// Whether every relay of the group answers with another key than the one it is known by
+    /// ([`Problem::RelayKeyChanged`]): waiting changes nothing about that.
+    #[must_use]
+    pub fn relay_keys_changed(&self) -> bool {
+        let changed = |relay: &RelayStatus| matches!(relay.problem, Some(Problem::RelayKeyChanged { .. }));
+        !self.relays.is_empty() && self.relays.iter().all(changed)
+    }
+
     /// Whether the loss of one device would lose the group, and words would prevent that.
     #[must_use]
     pub fn needs_recovery_words(&self) -> bool {

@@ -76,17 +76,21 @@ impl Client {
         let queued = self.ask(move |engine, now| engine.rename(now, &name).map(|()| engine.status().stored_push));
         let number = queued.await??;
         self.watched.progress(|progress| (progress.stored >= number).then_some(())).await?;
-        // So that who looks at the status now finds it waiting in the outbox.
-        self.until(|status| status.stored_push >= number).await
+        // So that who looks at the status now finds it waiting in the outbox. It is stored, whatever
+        // is said of the relay.
+        let _ = self.until(|status| status.stored_push >= number).await;
+        Ok(())
     }
 
-    /// Waits for a status; what the relay says against this device ends the wait.
+    /// Waits for a status; what the relay says against this device ends the wait, and so does a key
+    /// that is not the relay's.
     pub(super) async fn until(&self, mut reached: impl FnMut(&Status) -> bool) -> Result<(), ClientError> {
         let mut status = self.status();
-        let settled = status
-            .wait_for(|status| reached(status) || matches!(status.problem, Some(Problem::Revoked | Problem::Left)))
-            .await
-            .map_err(|_| self.watched.end())?;
+        let is_final = |status: &Status| {
+            matches!(status.problem, Some(Problem::Revoked | Problem::Left)) || status.relay_keys_changed()
+        };
+        let settled =
+            status.wait_for(|status| reached(status) || is_final(status)).await.map_err(|_| self.watched.end())?;
         match &settled.problem {
             _ if reached(&settled) => Ok(()),
             Some(problem) => Err(ClientError::Relay(problem.clone())),

@@ -83,7 +83,10 @@ fn what_stands_behind_an_entry_that_nobody_has_comes_once_a_person_gives_that_up
     });
     std::fs::remove_dir_all(&group.a.home).expect("its device is lost");
     assert_eq!(group.b.run(&["pull"]).code, 4);
-    let said = group.b.fail(4, &["repair"]);
+    let repaired = group.b.run(&["repair"]);
+    assert_eq!(repaired.code, 4);
+    let (printed, said) = (repaired.stdout, repaired.stderr);
+    assert!(printed.contains("what is missing here is missing there") && !printed.contains("everything"), "{printed}");
     assert!(said.contains("zerok repair --accept-gap") && said.contains("(1 so far)"), "{said}");
     let said = group.b.run(&["status"]).stdout;
     assert_eq!(

@@ -58,3 +58,22 @@ fn a_group_that_cannot_be_founded_leaves_no_home_behind() {
     a.fail(3, &["init", "--relay", &relay.url]);
     assert!(!a.home.exists());
 }
+
+#[test]
+fn a_name_given_without_a_relay_is_shown_at_once_and_what_the_others_know_beside_it() {
+    let setup = RelaySetup::sqlite();
+    let (mut relay, _homes, a, b) = pair(&setup);
+    relay.kill();
+    a.succeed(&["rename", "desk"]);
+    let said = a.succeed(&["devices"]);
+    assert!(said.contains("desk (this device; the others know it as a until it reaches a relay)"), "{said}");
+    let own = a.json(&["devices"]).into_iter().find(|device| device["own"] == true).expect("this device");
+    assert_eq!((&own["name"], &own["known_as"]), (&"desk".into(), &"a".into()));
+
+    let _relay = setup.restart(&relay);
+    a.succeed(&["push", "renamed"]);
+    for device in [&a, &b] {
+        let said = device.succeed(&["devices"]);
+        assert!(said.contains("  desk") && !said.contains("know it as"), "{said}");
+    }
+}

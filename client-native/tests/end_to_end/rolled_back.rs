@@ -1,6 +1,8 @@
 //! Older copies of the relay's database put back, what a removed device makes of one, and another key
 //! in the relay's place: told with exit code 4, healed, and nobody gets in who was out.
 
+use std::time::{Duration, Instant};
+
 use crate::support::Device;
 use crate::tampering::{Group, remove_database, sorted};
 
@@ -131,9 +133,11 @@ fn b_key_a_relay_that_comes_back_with_another_key_is_told_apart_from_one_that_is
     let key = group.setup.directory().join("relay.key");
     let kept = std::fs::read(&key).unwrap();
     group.tamper(|_| std::fs::remove_file(&key).unwrap());
-    for command in [&["pull"][..], &["push", "kept", "--wait", "relay"]] {
-        let said = group.b.fail(4, &[command, &["--timeout", "1s"]].concat());
-        assert!(said.contains("another key"), "{said}");
+    for command in [&["pull"][..], &["push", "kept", "--wait", "relay"], &["rotate"], &["repair"]] {
+        let begun = Instant::now();
+        let said = group.b.fail(4, &[command, &["--timeout", "60s"]].concat());
+        assert!(said.contains("another key") && !said.contains("in time"), "{said}");
+        assert!(begun.elapsed() < Duration::from_secs(30), "{command:?} waits for nothing");
     }
     group.relay.kill();
     let said = group.b.fail(3, &["pull", "--timeout", "1s"]);
@@ -141,7 +145,7 @@ fn b_key_a_relay_that_comes_back_with_another_key_is_told_apart_from_one_that_is
 
     std::fs::write(&key, kept).unwrap();
     group.relay = group.setup.restart(&group.relay);
-    group.b.succeed(&["pull"]);
-    assert_eq!(group.a.succeed(&["pull"]), "kept\n", "what waited goes out");
+    group.b.succeed(&["push", "after"]);
+    assert_eq!(group.a.succeed(&["pull"]), "kept\nafter\n", "what waited goes out, behind the change of keys");
     group.b.succeed(&["verify"]);
 }

@@ -23,10 +23,16 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
     recovery::nag(&status);
     let now_ms = now_ms();
     let printed = status.members.iter().try_for_each(|member| {
-        let name = shown(&member.name);
+        // The others learn of a new name from the log, as this device's own list does.
+        let before = (member.own && member.name != status.device_name).then(|| shown(&member.name));
+        let name = shown(if before.is_some() { &status.device_name } else { &member.name });
         global.output.line(
             || {
-                let own = if member.own { " (this device)" } else { "" };
+                let own = match &before {
+                    Some(before) => format!(" (this device; the others know it as {before} until it reaches a relay)"),
+                    None if member.own => " (this device)".into(),
+                    None => String::new(),
+                };
                 let leaving = if member.leaving { " (leaving)" } else { "" };
                 if member.paper {
                     return format!("{}  {name} (on paper)  made {}", member.device, time(member.joined_at_ms));
@@ -39,6 +45,7 @@ pub async fn run(global: &Global) -> Result<(), Failure> {
                 json!({
                     "device": member.device.to_string(),
                     "name": name,
+                    "known_as": shown(&member.name),
                     "own": member.own,
                     "joined_at": member.joined_at_ms,
                     "last_wrote_at": member.last_wrote_at_ms,

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use zerok_sync::{ClientError, MembershipError};
+use zerok_sync::{ClientError, MembershipError, Problem};
 
 use super::{REPORT_TIMEOUT, Session, catch_up, shown};
 use crate::args::{Global, Leave, Refound, Rename, Revoke, Rotate};
-use crate::exit::{Exit, Failure, exit_of_problem};
+use crate::exit::Failure;
 
 pub async fn revoke(global: &Global, options: &Revoke) -> Result<(), Failure> {
     let session = Session::open(global, true).await?;
@@ -119,14 +119,11 @@ async fn in_time(
     timeout: Duration,
     change: impl Future<Output = Result<(), ClientError>>,
 ) -> Result<(), Failure> {
-    match tokio::time::timeout(timeout, change).await {
-        Ok(outcome) => Ok(outcome?),
-        Err(_) => {
-            let problem = session.client.status().borrow().problem.clone();
-            let exit = problem.as_ref().map_or(Exit::NoRelay, exit_of_problem);
-            let error = ClientError::TimedOut(problem);
-            let told = format!("{error}. What was asked for is stored and is done the next time the relay is reached");
-            Err(Failure::new(exit, told))
-        }
-    }
+    let error = match tokio::time::timeout(timeout, change).await {
+        Ok(Err(error @ ClientError::Relay(Problem::RelayKeyChanged { .. }))) => error,
+        Ok(outcome) => return Ok(outcome?),
+        Err(_) => ClientError::TimedOut(session.client.status().borrow().problem.clone()),
+    };
+    let told = "What was asked for is stored and is done the next time the relay is reached";
+    Err(Failure::from(error).advice(told))
 }

@@ -66,15 +66,20 @@ pub async fn catch_up(client: &Client, timeout: Duration) -> Result<(), ClientEr
     wait_for(client, deadline, |status| status.caught_up).await
 }
 
-/// Waits for a state of the client; a problem on the way that may pass is waited out.
+/// Waits for a state of the client; a problem on the way that may pass is waited out. Another key at
+/// the relay does not pass.
 pub async fn wait_for(
     client: &Client,
     deadline: tokio::time::Instant,
-    reached: impl FnMut(&Status) -> bool,
+    mut reached: impl FnMut(&Status) -> bool,
 ) -> Result<(), ClientError> {
     let mut status = client.status();
-    match tokio::time::timeout_at(deadline, status.wait_for(reached)).await {
-        Ok(Ok(_)) => Ok(()),
+    let settled = status.wait_for(|status| reached(status) || status.relay_keys_changed());
+    match tokio::time::timeout_at(deadline, settled).await {
+        Ok(Ok(settled)) => match &settled.problem {
+            Some(problem) if !reached(&settled) => Err(ClientError::Relay(problem.clone())),
+            _ => Ok(()),
+        },
         Ok(Err(_)) => Err(ClientError::Closed),
         Err(_) => Err(ClientError::TimedOut(client.status().borrow().problem.clone())),
     }

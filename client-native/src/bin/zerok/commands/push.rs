@@ -54,7 +54,7 @@ async fn in_time(
 ) -> Result<Option<()>, Failure> {
     tokio::select! {
         reached = tokio::time::timeout(options.timeout, reached) => Ok(reached.ok().transpose()?),
-        problem = shut_out(&session.client) => Err(ClientError::Relay(problem).into()),
+        problem = shut_out(&session.client) => Err(refused(problem)),
         never = tell_of_waiting(&session.client, options.timeout) => match never {},
     }
 }
@@ -75,11 +75,24 @@ fn not_everywhere(session: &Session, push: u64) -> Failure {
     ))
 }
 
-/// Waits until it turns out that this device sends nothing any more.
+/// Nothing is sent now, however long it is waited for.
+fn refused(problem: Problem) -> Failure {
+    let is_key = matches!(problem, Problem::RelayKeyChanged { .. });
+    let failure = Failure::from(ClientError::Relay(problem));
+    if is_key {
+        failure.advice("The blob is safely queued on this device and is sent once the relay has its key again")
+    } else {
+        failure
+    }
+}
+
+/// Waits until it turns out that this device sends nothing any more, or has nobody to send it to.
 async fn shut_out(client: &Client) -> Problem {
     let mut status = client.status();
-    let stops =
-        |status: &Status| matches!(status.problem, Some(Problem::Revoked | Problem::Left | Problem::NeedsApproval));
+    let stops = |status: &Status| {
+        matches!(status.problem, Some(Problem::Revoked | Problem::Left | Problem::NeedsApproval))
+            || status.relay_keys_changed()
+    };
     let out = status.wait_for(stops).await;
     match out.ok().and_then(|status| status.problem.clone()) {
         Some(problem) => problem,

@@ -37,8 +37,9 @@ async fn repair(session: &Session, global: &Global, options: &Repair, given_up: 
         relays = session.client.repair(options.timeout) => relays?,
         () = progress => unreachable!("it never ends"),
     };
+    let lacking = !session.client.status().borrow().holes.is_empty();
     for relay in &relays {
-        global.output.line(|| text(relay), || object(relay))?;
+        global.output.line(|| text(relay, lacking), || object(relay))?;
     }
     if options.accept_gap {
         *given_up = session.client.accept_gaps(options.timeout).await?;
@@ -93,10 +94,18 @@ fn object(relay: &RelayStatus) -> Value {
     json!({ "relay": relay.address.url, "put_back": relay.put_back, "healed": !relay.unhealed })
 }
 
-fn text(relay: &RelayStatus) -> String {
+/// What one relay has now; `lacking`: something is missing here, and so at every relay.
+fn text(relay: &RelayStatus, lacking: bool) -> String {
+    let url = &relay.address.url;
+    let has = if lacking {
+        format!("{url} has no less than this device: what is missing here is missing there")
+    } else {
+        format!("{url} has everything this device has")
+    };
     match relay.put_back {
-        _ if relay.unhealed => format!("{} still lacks something, although it was put back there", relay.address.url),
-        0 => format!("{} has everything this device has", relay.address.url),
-        count => format!("{} has everything this device has: {count} entries were put back", relay.address.url),
+        _ if relay.unhealed => format!("{url} still lacks something, although it was put back there"),
+        0 => has,
+        1 => format!("{has}; 1 entry was put back"),
+        count => format!("{has}; {count} entries were put back"),
     }
 }
