@@ -56,6 +56,13 @@ test("the relay cannot decrypt: the client core is not in its binary", () => {
   assert.ok(tree("zerok-sync", "all").has("zerok-sync-core"), "the check would see it");
 });
 
+test("an app that embeds the library gets no relay with it", () => {
+  const crates = tree("zerok-sync", "all", "--no-default-features");
+  assert.ok(crates.has("zerok-sync-core"));
+  assert.ok(!crates.has("zerok-sync-relay") && !crates.has("axum") && !crates.has("clap"));
+  assert.ok(tree("zerok-sync", "all").has("zerok-sync-relay"), "the check would see it");
+});
+
 for (const member of ["zerok-sync-protocol", "zerok-sync-core"]) {
   test(`${member} does no I/O`, () => {
     const crates = tree(member, "all");

@@ -1,6 +1,6 @@
 //! The relay's log: lines on stderr, as text or as one JSON object each.
 //!
-//! Only this crate's own events and its binary's: those of libraries hold addresses and ids at some level or other,
+//! Only this crate's own events: those of libraries hold addresses and ids at some level or other,
 //! and a level is what an operator turns up in a hurry. What this crate itself logs about a client
 //! is [`crate::redacted::Redacted`]. A panic is a line like any other, of where it happened: what it
 //! would say may quote what it stumbled over.
@@ -42,9 +42,6 @@ impl FromStr for LogFormat {
     }
 }
 
-/// The binary's crate: what it does around a relay is logged, too.
-const PROGRAM: &str = "zerok_relay";
-
 /// Starts to log, for the whole process.
 ///
 /// # Panics
@@ -56,7 +53,7 @@ pub fn start(level: LevelFilter, format: LogFormat) {
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
     };
     std::panic::set_hook(Box::new(log_panic));
-    let own = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level).with_target(PROGRAM, level);
+    let own = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
     tracing_subscriber::registry().with(lines.with_filter(own)).init();
 }
 

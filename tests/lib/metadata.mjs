@@ -12,8 +12,8 @@ export const metadata = JSON.parse(cargo("metadata", "--locked", "--format-versi
 /** Packages of other people. */
 export const foreign = metadata.packages.filter(({ source }) => source !== null);
 
-/** Names of all crates in the tree of one workspace member, without its dev-dependencies. */
-export function tree(member, target) {
-  const lines = cargo("tree", "--locked", "-p", member, "-e", "normal,build", "--target", target, "--all-features", "--prefix", "none", "--format", "{p}");
+/** Names of all crates in the tree of one workspace member, without its dev-dependencies; by default with all features. */
+export function tree(member, target, features = "--all-features") {
+  const lines = cargo("tree", "--locked", "-p", member, "-e", "normal,build", "--target", target, features, "--prefix", "none", "--format", "{p}");
   return new Set(lines.split("\n").filter(Boolean).map((line) => line.split(" ")[0]));
 }

@@ -24,6 +24,8 @@ mod recovery;
 mod relays;
 mod rolled_back;
 mod secrecy;
+#[cfg(all(unix, feature = "serve"))]
+mod serving;
 mod shrinking;
 mod support;
 mod suspicion;

@@ -14,7 +14,6 @@ mod migrate;
 mod restore;
 mod serve;
 mod stats;
-mod systemd;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -1,79 +1,13 @@
-//! `serve`: one line on stdout once it is ready, logs on stderr. SIGTERM or SIGINT end it in order,
-//! a second one at once; a defect ends it in order, too, with exit code 1.
+//! `serve`: the relay itself.
 
-use std::io::Write;
 use std::process::ExitCode;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
 use zerok_sync_relay::config::Settings;
-use zerok_sync_relay::logging::{self, LogFormat};
-use zerok_sync_relay::{Relay, RunningRelay};
-
-use super::systemd;
 
 pub const EXAMPLE: &str = "Example: zerok-relay serve --listen 127.0.0.1:8080 --data-dir /var/lib/zerok-relay";
 
 /// Runs the relay until a signal ends it.
-pub fn run(Settings { config, log, log_format, .. }: Settings) -> anyhow::Result<ExitCode> {
-    logging::start(log, log_format);
-    raise_descriptor_limit();
-    let public_url = config.public_url.clone();
-    tokio::runtime::Runtime::new()?.block_on(async {
-        // Before anything is announced: a signal right after it must be heard.
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let mut asked_to_stop = async || {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        let relay = tokio::select! {
-            started = Relay::start(config) => started?,
-            () = asked_to_stop() => return Ok(ExitCode::SUCCESS),
-        };
-        announce(&relay)?;
-        if log_format == LogFormat::Text {
-            invite(&relay, public_url.as_deref());
-        }
-        systemd::tell("READY=1");
-        let ended = tokio::select! {
-            () = asked_to_stop() => Ok(ExitCode::SUCCESS),
-            // Whoever runs the process starts it again.
-            defect = relay.failed() => Err(defect.into()),
-        };
-        systemd::tell("STOPPING=1");
-        tokio::select! {
-            () = relay.shutdown() => {}
-            // Nothing acknowledged is lost: it is on disk, and clients come back with the rest.
-            () = asked_to_stop() => tracing::warn!("stopping at once"),
-        }
-        ended
-    })
-}
-
-/// Programs are started with a low soft limit, for the sake of old ones that cannot count further;
-/// a connection is a descriptor.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    }
-}
-
-fn announce(relay: &RunningRelay) -> std::io::Result<()> {
-    let RunningRelay { addr, noise_key, iroh_endpoint_id, .. } = relay;
-    let iroh = iroh_endpoint_id.as_deref().unwrap_or("none");
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "ready http://{addr} key={noise_key} iroh={iroh}")?;
-    stdout.flush()
-}
-
-/// Says to a person where to go. Among log lines for programs it would be one that is none.
-fn invite(relay: &RunningRelay, public_url: Option<&str>) {
-    let addr = relay.addr;
-    let host = if addr.ip().is_unspecified() { "127.0.0.1".to_owned() } else { addr.ip().to_string() };
-    let host = if addr.is_ipv6() && !addr.ip().is_unspecified() { format!("[{host}]") } else { host };
-    let local = format!("http://{host}:{}", addr.port());
-    eprintln!("open {} in a browser", public_url.unwrap_or(&local));
+pub fn run(settings: Settings) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Runtime::new()?.block_on(zerok_sync_relay::serve(settings))?;
+    Ok(ExitCode::SUCCESS)
 }

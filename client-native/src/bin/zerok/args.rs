@@ -94,6 +94,22 @@ pub enum Command {
     /// Say which relays carry the group, or change that
     #[command(subcommand)]
     Relays(Relays),
+    /// Run a relay on this machine, the same as `zerok-relay`, until Ctrl-C; no home is touched. Every
+    /// other setting is an environment variable `ZEROK_RELAY_…` or a line in `./relay.toml`
+    #[cfg(all(unix, feature = "serve"))]
+    Serve(Serve),
+}
+
+/// Kept as they were typed: the relay says what is wrong with a setting, wherever it stands.
+#[cfg(all(unix, feature = "serve"))]
+#[derive(Args)]
+pub struct Serve {
+    /// Where to listen [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<String>,
+    /// Where it keeps its keys and its database [default: zerok-relay in the user's data directory]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -378,6 +394,15 @@ pub struct Import {
 }
 
 impl Arguments {
+    /// Whether this process is to be a relay.
+    pub fn is_relay(&self) -> bool {
+        #[cfg(all(unix, feature = "serve"))]
+        if let Command::Serve(_) = self.command {
+            return true;
+        }
+        false
+    }
+
     pub fn global(&self) -> Result<Global, Failure> {
         let home = self.home.clone().or_else(default_home).ok_or_else(|| {
             Failure::usage("there is no home directory to keep data in: give one with --home DIR".into())

@@ -20,8 +20,13 @@ use exit::Failure;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    start_logging(arguments.verbose);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    // A relay logs for itself, and has use for every core.
+    if !arguments.is_relay() {
+        start_logging(arguments.verbose);
+        runtime.worker_threads(2);
+    }
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::other(format!("cannot start: {error}")).report(),
     };
@@ -60,6 +65,8 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Export(options) => commands::export::export(&global, options).await,
         Command::Import(options) => commands::export::import(&global, options).await,
         Command::Passphrase(change) => commands::passphrase::run(&global, change).await,
+        #[cfg(all(unix, feature = "serve"))]
+        Command::Serve(options) => commands::serve::run(options, arguments.verbose).await,
     }
 }
 

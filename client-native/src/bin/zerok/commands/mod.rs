@@ -16,6 +16,8 @@ pub mod push;
 pub mod recovery;
 pub mod relays;
 pub mod repair;
+#[cfg(all(unix, feature = "serve"))]
+pub mod serve;
 pub mod status;
 pub mod verify;
 

@@ -4,10 +4,10 @@
 use std::os::unix::net::UnixDatagram;
 
 /// Sends a state like `READY=1`.
-pub fn tell(state: &str) {
+pub(crate) fn tell(state: &str) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     if let Err(error) = send(&path, state) {
-        eprintln!("zerok-relay: cannot tell systemd {state}: {error}");
+        tracing::warn!(%error, state, "cannot tell systemd how far the relay is");
     }
 }
 
