@@ -34,6 +34,12 @@ test("every test that the threat model names is there, under the module that it 
   assert.deepEqual(all.filter((one) => !exists(one)).map(({ module, name }) => `${module}::${name}`), []);
 });
 
+test("every test that the decisions name is there", () => {
+  const all = named("docs/DECISIONS.md");
+  assert.ok(all.length > 10, `${all.length} are named`);
+  assert.deepEqual(all.filter((one) => !exists(one)).map(({ module, name }) => `${module}::${name}`), []);
+});
+
 test("a test that is not there, or elsewhere, is found missing", () => {
   assert.ok(!exists({ module: "seal", name: "an_entry_that_nobody_wrote_is_accepted" }));
   const [{ module, name }] = named("docs/THREAT-MODEL.md");
