@@ -244,8 +244,6 @@ impl Engine {
         self.act_on(entry);
         if entry.sender == self.me.device() {
             self.own_entry_stored(at, entry.seq);
-        } else {
-            self.check_joined();
         }
     }
 

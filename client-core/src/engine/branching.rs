@@ -187,7 +187,7 @@ impl Engine {
         if worth(&id) > worth(&current) {
             self.make_current(&id);
         }
-        self.take_up_joins();
+        self.take_up_held(placed, accepted);
         self.rotation_settled();
         if !united && self.check_acts().is_ok() {
             self.want_rotation(Vec::new());

@@ -149,8 +149,7 @@ impl Engine {
         self.progress.epoch_blob_id = blob_id;
         self.progress_changed = true;
         self.put_identity();
-        self.take_up_joins();
-        self.check_joined();
+        self.take_up_held(placed, accepted);
         self.greet_again();
         if !founding {
             self.rotation_settled();
@@ -179,13 +178,18 @@ impl Engine {
             relay.hello_epoch.take_if(|keys| keys.id == accepted.id());
         }
         self.relays[placed.at].epoch_read_again(placed.blob_id);
-        if self.joining.as_ref().is_some_and(|joining| joining.epoch == accepted.id()) {
-            self.release_beyond_grant(placed.at);
-        }
         self.follow_time(accepted.lamport);
         self.progress_changed = true;
         self.put_identity();
         self.mirror(placed.clone(), founding.then_some((accepted.sender, 1)), ForApp::Nothing, false);
+    }
+
+    /// An epoch has begun, and everything that it says counts: so does what waited for it.
+    pub(super) fn take_up_held(&mut self, placed: &Placed, accepted: &AcceptedEpoch) {
+        self.take_up_joins();
+        if self.joining.as_ref().is_some_and(|joining| joining.epoch == accepted.id()) {
+            self.release_beyond_grant(placed.at);
+        }
     }
 
     /// Whether an epoch carries the secrets of all before it, as whoever comes back by words alone

@@ -303,6 +303,7 @@ impl Engine {
 
     /// Ends every step: uses what became possible, lets outputs go, and writes what changed.
     fn step(&mut self, now: Now) {
+        self.check_joined();
         self.connect_new_relays(now);
         self.judge_doubts(now);
         self.plan_repairs(now);

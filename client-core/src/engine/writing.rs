@@ -321,7 +321,8 @@ impl Engine {
         true
     }
 
-    /// A new member may push once the log shows all that its inviter had.
+    /// A new member may push once this device has all that its inviter had, whatever of it came last: an
+    /// entry, an epoch of any branch, a snapshot that stands for the rest.
     pub(super) fn check_joined(&mut self) {
         let Some(joining) = &self.joining else { return };
         let covered = joining.frontier.iter().all(|item| {

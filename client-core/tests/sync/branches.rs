@@ -2,10 +2,14 @@
 //! epoch. Whoever knows both comes to the same members and keys.
 
 use zerok_sync_chaos::sim::World;
-use zerok_sync_chaos::sim::relay::Log;
+use zerok_sync_chaos::sim::relay::{Log, Stored};
+use zerok_sync_core::keys::{EpochKeys, EpochSecret};
 use zerok_sync_core::{IntegrityEvent, Problem, epoch, seal};
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{BlobId, EnvelopeHeader, EnvelopeType, ErrorCode, Timeline};
+
+use crate::epochs::{Change, everybody};
+use crate::granted::let_in;
 
 /// What is needed for delays, backoff, a round of repair and a third epoch.
 const SETTLE_MS: u64 = 180_000;
@@ -208,6 +212,39 @@ fn b_wipe_a_device_that_was_away_during_a_change_of_keys_gets_back_into_the_log_
     world.advance(SETTLE_MS);
     in_step(&mut world, &[0, 1, 2, 3], &["device 0", "device 1", "device 2", "device 3"]);
     assert_eq!(world.texts(0), ["before", "second", "back"]);
+}
+
+/// A member's changes of keys, as many as there are secrets, beginning behind the group's first epoch; a
+/// device that is being let in gets them, too.
+fn branch(world: &World, author: usize, joiner: usize, secrets: &[[u8; 32]]) -> Vec<Stored> {
+    let (members, also_to) = (everybody(world, joiner), [world.keys(joiner).0.keys]);
+    let keyring = world.keys(0).1;
+    let first = keyring.iter().next().expect("the group's first epoch").id;
+    let mut previous = (first, world.relay.entries()[0].blob_id);
+    let mut stored = Vec::new();
+    for &secret in secrets {
+        let secrets = Vec::new();
+        let change = Change { author, secret, previous, members: &members, also_to: &also_to, removed: &[], secrets };
+        let sealed = change.seal(world);
+        previous = (EpochKeys::derive(keyring.group(), &EpochSecret::from_bytes(secret)).id, sealed.blob_id);
+        stored.push(Stored { blob_id: sealed.blob_id, envelope: Some(sealed.envelope) });
+    }
+    stored
+}
+
+#[test]
+fn a_device_that_was_let_in_in_the_branch_that_gives_way_has_joined_once_it_has_read_that() {
+    let mut world = World::with_group(2);
+    let common = world.relay.entries().len();
+    rotate(&mut world, 0);
+    world.settle();
+    let joiner = let_in(&mut world, 0);
+    let longer = branch(&world, 1, joiner, &[[42; 32], [43; 32]]);
+    world.relay.entries_mut().splice(common..common, longer);
+    world.start(joiner);
+    world.settle();
+    let status = world.engine(joiner).status();
+    assert_eq!((status.rotations, status.joining), (3, false), "nothing is missing, and nobody writes any more");
 }
 
 /// Each change of keys in the log: its envelope, and the one that it follows.

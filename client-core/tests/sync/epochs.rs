@@ -30,26 +30,48 @@ pub fn rotation_with(
     removed: &[Removed],
     secrets: Vec<EpochSecret>,
 ) -> Sealed {
-    let (me, keyring) = world.keys(author);
-    let genesis = world.relay.entries()[0].blob_id;
-    let body = EpochBody {
-        sender: me.device(),
-        seq: 1,
-        prev: BlobId::ZERO,
-        seen: List::empty(),
-        previous_epoch: keyring.current().id,
-        previous_blob_id: genesis,
-        removed: removed.to_vec().try_into().expect("few"),
-        member_digest: MemberDigest::of(members.iter().map(|member| member.device)),
-        allow: members.iter().map(|member| member.noise).collect::<Vec<_>>().try_into().expect("few"),
-        keyring: secrets.try_into().expect("as many as fit"),
-        lamport: 100,
-        sent_at_ms: 0,
-        genesis: Bytes::new(),
-    };
-    let secret = EpochSecret::from_bytes(SECRET);
-    let mut rng = ChaCha20Rng::from_seed([3; 32]);
-    seal_epoch(keyring.group(), &secret, &me.signing, members, &body, &mut rng).expect("few members")
+    let keyring = world.keys(author).1;
+    let previous = (keyring.current().id, world.relay.entries()[0].blob_id);
+    let change = Change { author, secret: SECRET, previous, members, also_to: &[], removed, secrets };
+    change.seal(world)
+}
+
+/// A change of keys that the test makes by hand.
+pub struct Change<'a> {
+    pub author: usize,
+    pub secret: [u8; 32],
+    /// The epoch that it follows, and that one's envelope.
+    pub previous: (EpochId, BlobId),
+    pub members: &'a [MemberKeys],
+    /// Devices it is wrapped to that are no members.
+    pub also_to: &'a [MemberKeys],
+    pub removed: &'a [Removed],
+    pub secrets: Vec<EpochSecret>,
+}
+
+impl Change<'_> {
+    pub fn seal(self, world: &World) -> Sealed {
+        let (me, keyring) = world.keys(self.author);
+        let body = EpochBody {
+            sender: me.device(),
+            seq: 1,
+            prev: BlobId::ZERO,
+            seen: List::empty(),
+            previous_epoch: self.previous.0,
+            previous_blob_id: self.previous.1,
+            removed: self.removed.to_vec().try_into().expect("few"),
+            member_digest: MemberDigest::of(self.members.iter().map(|member| member.device)),
+            allow: self.members.iter().map(|member| member.noise).collect::<Vec<_>>().try_into().expect("few"),
+            keyring: self.secrets.try_into().expect("as many as fit"),
+            lamport: 100,
+            sent_at_ms: 0,
+            genesis: Bytes::new(),
+        };
+        let to: Vec<MemberKeys> = self.members.iter().chain(self.also_to).cloned().collect();
+        let mut rng = ChaCha20Rng::from_seed([3; 32]);
+        let secret = EpochSecret::from_bytes(self.secret);
+        seal_epoch(keyring.group(), &secret, &me.signing, &to, &body, &mut rng).expect("few members")
+    }
 }
 
 /// The relay's side of it: appended, renamed, handed out.

@@ -7,6 +7,11 @@ use zerok_sync_core::{Event, IntegrityEvent};
 
 use crate::hostile_members::{append, entry_of};
 
+/// Rows of a device's mirror begin so, …
+const MIRROR: u8 = 0x03;
+/// … and this is what is remembered of a grant.
+const JOINING: &[u8] = b"\x01j";
+
 /// A group in which each device pushed once.
 fn group(devices: usize) -> World {
     let mut world = World::with_group(devices);
@@ -98,4 +103,36 @@ fn who_is_there_is_known_before_the_log_was_read() {
     assert_eq!((inviter.as_str(), members), ("device 0", vec!["device 0".to_owned(), "device 1".into()]));
     world.open(joiner);
     assert_eq!(names(&mut world, joiner), ["device 0", "device 1"]);
+}
+
+/// Where in a device's mirror an envelope stands.
+fn place_in_mirror(world: &World, device: usize, envelope: &[u8]) -> usize {
+    let segments = world.rows(device, &[MIRROR], &[MIRROR + 1]);
+    let bytes: Vec<u8> = segments.into_iter().flat_map(|row| row.value).collect();
+    bytes.windows(envelope.len()).position(|window| window == envelope).expect("it is there")
+}
+
+/// The inviter says nothing of a member.
+fn leave_out_of_grant(world: &mut World, joiner: usize, device: usize) {
+    let id = world.keys(device).0.device();
+    let row = world.devices[joiner].storage.get_mut(JOINING).expect("it is joining");
+    let tags: Vec<usize> = (0..row.len() - 8).filter(|at| row[*at..*at + 8] == id.0[..8]).collect();
+    assert_eq!(tags.len(), 2, "a member, and the end of its chain");
+    tags.into_iter().for_each(|at| row[at..at + 8].copy_from_slice(&[0xee; 8]));
+}
+
+#[test]
+fn what_waits_for_the_epoch_that_a_device_was_let_in_in_comes_behind_that() {
+    let mut world = group(2);
+    let entry = world.relay.entries().last().and_then(|stored| stored.envelope.clone()).expect("whole");
+    let now = world.now_at(0);
+    world.engine(0).rotate(now).expect("a member");
+    world.settle();
+    let epoch = world.relay.epoch_envelope.clone().expect("rotated");
+    let joiner = let_in(&mut world, 0);
+    leave_out_of_grant(&mut world, joiner, 1);
+    world.start(joiner);
+    world.settle();
+    assert_eq!(world.texts(joiner), ["from 0", "from 1"], "whoever is a member then is one");
+    assert!(place_in_mirror(&world, joiner, &epoch) < place_in_mirror(&world, joiner, &entry));
 }
