@@ -297,13 +297,21 @@ impl Engine {
     }
 
     /// Told unless it is cured soon: an entry of a removed device from behind its end, by whoever
-    /// vouches for it; one whose sender's inviter is unknown, and a gap, by another relay.
+    /// vouches for it; one whose sender's inviter is unknown, and a gap, by another relay; an epoch that
+    /// does not open, by one whose author has its keys.
     pub(super) fn doubt(&mut self, finding: IntegrityEvent) {
         if self.doubts.len() < DOUBTS_MAX {
             self.doubts.push(Doubt { finding, early: None, since_ms: None, filled: false });
         } else {
             self.find_once(finding);
         }
+    }
+
+    /// Whether this epoch did not open, and still may.
+    pub(super) fn is_epoch_in_doubt(&self, blob_id: &BlobId) -> bool {
+        let same =
+            |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::Corrupt { blob_id: of, .. } if of == blob_id);
+        self.doubts.iter().any(|doubt| doubt.is_as(same))
     }
 
     /// What was in doubt when this device was stopped.
@@ -335,6 +343,9 @@ impl Engine {
             (None, IntegrityEvent::Quarantined { sender, seq, .. }) => !self.is_beyond_its_end(sender, *seq),
             (None, IntegrityEvent::NotAMember { sender, .. }) => {
                 self.members.contains_key(sender) || self.removed.contains_key(sender)
+            }
+            (None, IntegrityEvent::Corrupt { blob_id, .. }) => {
+                self.epochs.iter().any(|epoch| epoch.blob_id == *blob_id) || self.early_epochs.contains_key(blob_id)
             }
             (None, IntegrityEvent::FalseSnapshot { sender, seq }) => !self.is_candidate(sender, *seq),
             (None, IntegrityEvent::Gap { sender, to_seq, .. }) => self.seq_of(sender) >= *to_seq,

@@ -22,6 +22,7 @@ use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
 use crate::keyring::{Keyring, UNPROVEN_MAX};
 use crate::keys::{EpochKeys, EpochSecret};
+use crate::one_by_one::set_of;
 use crate::snapshot::archived_bytes;
 use crate::store_seal;
 
@@ -51,7 +52,16 @@ impl Engine {
             Err(UnwrapError::NotForMe(_))
                 if self.relays[placed.at].session.admitted_by() == Some(self.keyring.current().id) =>
             {
-                self.find(corrupt);
+                self.find_once(corrupt);
+                return Ok(());
+            }
+            // Nor by the name of another one that this device has the keys of and is on its way to: it may
+            // be of a branch that whoever let this device in did not know.
+            Err(UnwrapError::NotForMe(id))
+                if self.relays[placed.at].session.admitted_by().is_some_and(|admitted_by| admitted_by != id) =>
+            {
+                self.relays[placed.at].note_unopened_epoch(placed.cursor);
+                self.doubt(corrupt);
                 return Ok(());
             }
             Err(UnwrapError::NotForMe(_) | UnwrapError::WrappedWrong(_)) => return Err(Problem::EpochNotOpened),
@@ -193,16 +203,22 @@ impl Engine {
     }
 
     /// Whether an epoch carries the secrets of all before it, as whoever comes back by words alone
-    /// needs them; of very many those that are not cut off for want of room.
+    /// needs them; of very many the latest, which its author had room for.
     fn hands_on_all(&self, accepted: &AcceptedEpoch) -> bool {
         let before = self.lineage(&accepted.previous_epoch);
-        let mut needed = before.iter().take(KEYRING_MAX / 2).filter_map(|id| self.keyring.secret(id));
+        let mut needed = before.iter().take(KEYRING_MAX).filter_map(|id| self.keyring.secret(id));
         needed.all(|secret| accepted.keyring.iter().any(|carried| carried == secret))
     }
 
-    /// The secrets that others are handed: of accepted epochs, whatever else somebody has spoken of.
+    /// The secrets that others are handed: of accepted epochs, whatever else somebody has spoken of. Where
+    /// there are too many the way that the group went to its current epoch comes first, and then the
+    /// latest of other branches: a member makes as many of those as it likes.
     pub(super) fn keyring_to_hand_on(&self) -> Keyring {
-        let accepted = self.keyring.only(|id| self.epoch_row(id).is_some());
+        let lineage = self.lineage(&self.keyring.current().id);
+        let in_lineage = set_of(lineage.iter().copied());
+        let others = self.epochs.iter().rev().map(|row| row.id).filter(|id| !in_lineage.contains(id));
+        let handed_on = set_of(lineage.into_iter().chain(others).take(KEYRING_MAX));
+        let accepted = self.keyring.only(|id| handed_on.contains(id));
         accepted.unwrap_or_else(|| Keyring::clone(&self.keyring))
     }
 

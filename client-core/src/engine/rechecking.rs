@@ -174,6 +174,17 @@ impl Relay {
         }
     }
 
+    /// An epoch that stands there did not open: whoever changes the keys behind it may hand on its secret.
+    pub(super) fn note_unopened_epoch(&mut self, cursor: u64) {
+        let before = self.position();
+        // Beside what is read it is noted by whoever reads.
+        if before.cursor + 1 == cursor {
+            let told = self.damage_told;
+            self.note_damaged(before, cursor);
+            self.damage_told = told;
+        }
+    }
+
     /// What stands there did not open: for want of what is damaged, perhaps.
     pub(super) fn note_unopened(&mut self, cursor: u64) {
         if let Some(damaged) = &mut self.row.damaged {
@@ -324,6 +335,7 @@ impl Engine {
                 }
                 if was_damaged && !self.relays.iter().any(|relay| relay.has_epoch(blob_id)) {
                     accepted = self.accept_epoch(Placed { at, timeline, cursor, observed, blob_id, envelope });
+                    unread = self.is_epoch_in_doubt(&blob_id);
                 }
             } else if let Ok(entry) = seal::open(&self.keyring, &envelope) {
                 let (sender, seq) = (entry.claims().sender, entry.claims().seq);

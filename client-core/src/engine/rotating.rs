@@ -19,7 +19,7 @@ use super::Engine;
 use super::connection::{Open, random};
 use super::relay::RelayAt;
 use super::rows::{MemberRow, RotationRow, SealedRotation, hot, hot_key};
-use crate::epoch::{self, EpochBody, KEYRING_MAX, MemberDigest, REMOVED_MAX, Removed};
+use crate::epoch::{self, EpochBody, MemberDigest, REMOVED_MAX, Removed};
 use crate::error::{MembershipError, Problem};
 use crate::event::Event;
 use crate::id::DeviceId;
@@ -243,11 +243,7 @@ impl Engine {
             .chain(self.removed_elsewhere())
             .take(REMOVED_MAX)
             .collect();
-        // Whoever misses the oldest of so many was handed them when it joined.
-        let held = self.keyring_to_hand_on();
-        let secrets = held.secrets();
-        let too_many = secrets.len().saturating_sub(KEYRING_MAX);
-        let keyring: Vec<EpochSecret> = secrets.skip(too_many).cloned().collect();
+        let keyring: Vec<EpochSecret> = self.keyring_to_hand_on().secrets().cloned().collect();
         let body = EpochBody {
             sender: self.me.device(),
             seq: self.progress.sealed_seq,

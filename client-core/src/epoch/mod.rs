@@ -39,7 +39,8 @@ use crate::keys::{EpochKeys, EpochSecret, MemberKeys, Membership};
 use crate::label;
 use crate::seal::{EnvelopeKeys, OpenFailure, SealError, Sealed, split_signature, unpad, verify_signature};
 
-/// Older secrets an epoch envelope carries: one for each rotation in the group's life.
+/// Secrets that a device hands on, in an epoch envelope (those of older epochs) or in a grant: one for
+/// each rotation in the group's life.
 pub const KEYRING_MAX: usize = 1_000;
 /// Members one rotation removes: all but one.
 pub const REMOVED_MAX: usize = ALLOW_LIST_MAX;

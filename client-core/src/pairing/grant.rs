@@ -15,6 +15,7 @@ use zerok_sync_protocol::{BlobId, EpochId, NoisePublicKey, Timeline, wire_struct
 use super::message::{self, Answer};
 use crate::certificate::{Card, DeviceName, JoinCertificate};
 use crate::content::{Observed, SeenItem};
+use crate::epoch::KEYRING_MAX;
 use crate::error::JoinError;
 use crate::genesis::Genesis;
 use crate::id::{DeviceId, GroupId};
@@ -25,7 +26,7 @@ use crate::observed::FoldHash;
 use crate::origin::Origin;
 
 /// Epochs of a keyring that fit a grant beside everything else.
-pub const GRANT_EPOCHS_MAX: usize = 1_000;
+pub const GRANT_EPOCHS_MAX: usize = KEYRING_MAX;
 /// Relays of a group.
 pub const GRANT_RELAYS_MAX: usize = 8;
 

@@ -3,7 +3,7 @@
 
 use zerok_sync_chaos::sim::World;
 use zerok_sync_chaos::sim::relay::{Log, Stored};
-use zerok_sync_core::keys::{EpochKeys, EpochSecret};
+use zerok_sync_core::keys::{EpochKeys, EpochSecret, MemberKeys};
 use zerok_sync_core::{IntegrityEvent, Problem, epoch, seal};
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{BlobId, EnvelopeHeader, EnvelopeType, ErrorCode, Timeline};
@@ -214,17 +214,17 @@ fn b_wipe_a_device_that_was_away_during_a_change_of_keys_gets_back_into_the_log_
     assert_eq!(world.texts(0), ["before", "second", "back"]);
 }
 
-/// A member's changes of keys, as many as there are secrets, beginning behind the group's first epoch; a
-/// device that is being let in gets them, too.
-fn branch(world: &World, author: usize, joiner: usize, secrets: &[[u8; 32]]) -> Vec<Stored> {
-    let (members, also_to) = (everybody(world, joiner), [world.keys(joiner).0.keys]);
+/// A member's changes of keys in a group of two, as many as there are secrets, beginning behind its first
+/// epoch.
+fn branch(world: &World, author: usize, also_to: &[MemberKeys], secrets: &[[u8; 32]]) -> Vec<Stored> {
+    let members = everybody(world, 2);
     let keyring = world.keys(0).1;
     let first = keyring.iter().next().expect("the group's first epoch").id;
     let mut previous = (first, world.relay.entries()[0].blob_id);
     let mut stored = Vec::new();
     for &secret in secrets {
         let secrets = Vec::new();
-        let change = Change { author, secret, previous, members: &members, also_to: &also_to, removed: &[], secrets };
+        let change = Change { author, secret, previous, members: &members, also_to, removed: &[], secrets };
         let sealed = change.seal(world);
         previous = (EpochKeys::derive(keyring.group(), &EpochSecret::from_bytes(secret)).id, sealed.blob_id);
         stored.push(Stored { blob_id: sealed.blob_id, envelope: Some(sealed.envelope) });
@@ -239,12 +239,45 @@ fn a_device_that_was_let_in_in_the_branch_that_gives_way_has_joined_once_it_has_
     rotate(&mut world, 0);
     world.settle();
     let joiner = let_in(&mut world, 0);
-    let longer = branch(&world, 1, joiner, &[[42; 32], [43; 32]]);
+    let also_to = [world.keys(joiner).0.keys];
+    let longer = branch(&world, 1, &also_to, &[[42; 32], [43; 32]]);
     world.relay.entries_mut().splice(common..common, longer);
     world.start(joiner);
     world.settle();
     let status = world.engine(joiner).status();
     assert_eq!((status.rotations, status.joining), (3, false), "nothing is missing, and nobody writes any more");
+}
+
+#[test]
+fn a_branch_that_its_inviter_did_not_know_keeps_no_device_out_and_is_followed_once_somebody_hands_on_its_keys() {
+    // Which of the two branches is the group's depends on their BlobIds.
+    for number in 1..=4 {
+        let mut world = World::with_group(2);
+        let common = world.relay.entries().len();
+        rotate(&mut world, 0);
+        world.settle();
+        let joiner = let_in(&mut world, 0);
+        let mut other = branch(&world, 1, &[], &[[number; 32]]);
+        world.relay.entries_mut().splice(common..common, other.drain(..));
+        world.start(joiner);
+        world.push(joiner, "here");
+        world.settle();
+        let status = world.engine(joiner).status();
+        assert_eq!((status.problem, status.joining, status.outbox_count), (None, false, 0));
+        world.advance(31_000);
+        let told = |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::Corrupt { cursor, .. } if *cursor == common as u64 + 1);
+        assert!(world.findings(joiner).iter().any(told), "{:?}", world.findings(joiner));
+
+        (0..2).for_each(|device| world.start(device));
+        world.advance(SETTLE_MS);
+        world.crash(joiner);
+        world.start(joiner);
+        world.advance(SETTLE_MS);
+        let epoch = world.engine(0).status().epoch;
+        let status = world.engine(joiner).status();
+        assert_eq!((status.epoch, status.members.len()), (epoch, 3), "{number}: {status:?}");
+        assert_eq!(world.texts(0), ["here"]);
+    }
 }
 
 /// Each change of keys in the log: its envelope, and the one that it follows.
