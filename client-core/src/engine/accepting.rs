@@ -14,7 +14,7 @@ use super::Engine;
 use super::holding::Came;
 use super::mirror::{ForApp, Place as MirrorPlace, Record};
 use super::reading::{Lookup, Placed};
-use super::rows::{self, ChainRow, HeldRow, MemberRow, hot, hot_key};
+use super::rows::{ChainRow, HeldRow, MemberRow, hot, hot_key};
 use crate::certificate::{DeviceName, JoinCertificate};
 use crate::content::Kind;
 use crate::epoch::Removed;
@@ -177,9 +177,7 @@ impl Engine {
             if !inviter || self.removed.contains_key(&sender) || self.epoch_row(&certificate.epoch()).is_none() {
                 continue;
             }
-            let Some(row) = self.held.remove(&(sender, 1)) else { continue };
-            self.held_bytes -= row.envelope.len();
-            self.effects.delete(rows::held_key(&sender, 1));
+            let Some(row) = self.take_held(sender, 1) else { continue };
             let at = self.relays.by_tag(row.relay).unwrap_or(self.relays.home());
             let HeldRow { timeline, cursor, observed, envelope, .. } = row;
             let placed = Placed { at, timeline, cursor, observed, blob_id: entry.blob_id(), envelope };

@@ -15,8 +15,8 @@ use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
 use crate::seal::Authenticated;
 
-/// Entries that may wait for an earlier one, and their bytes. Beyond it they are left at the relay;
-/// the gap is reported either way.
+/// Entries that may wait for an earlier one, and their bytes. Beyond it they are left at the relay, to
+/// be read again; the gap is reported either way.
 pub(super) const HELD_MAX: usize = 4_096;
 const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
@@ -39,6 +39,16 @@ impl Came {
     }
 }
 
+/// Under which condition an entry that waits may count: the later, the longer it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum MayCount {
+    /// A removed device wrote it behind its end.
+    OnlyIfVouchedFor,
+    /// Nobody knows its sender.
+    OnceLetIn,
+    WithTheOneBefore,
+}
+
 impl Engine {
     /// Keeps an entry until the one before it is here.
     pub(super) fn hold(&mut self, placed: Placed, entry: &Authenticated) {
@@ -48,28 +58,74 @@ impl Engine {
     }
 
     pub(super) fn hold_row(&mut self, sender: DeviceId, seq: u64, row: HeldRow) {
-        if self.held.contains_key(&(sender, seq)) || !self.has_room_to_hold(&sender, row.envelope.len()) {
+        if self.held.contains_key(&(sender, seq)) {
             return;
+        }
+        if !self.make_room_to_hold(&sender, seq, row.envelope.len()) {
+            return self.leave_at_relay(&sender, seq, &row);
         }
         self.held_bytes += row.envelope.len();
         self.effects.put(rows::held_key(&sender, seq), wire::encode(&row));
         self.held.insert((sender, seq), row);
     }
 
+    /// Takes an entry that waited off the list.
+    pub(super) fn take_held(&mut self, sender: DeviceId, seq: u64) -> Option<HeldRow> {
+        let row = self.held.remove(&(sender, seq))?;
+        self.held_bytes -= row.envelope.len();
+        self.effects.delete(rows::held_key(&sender, seq));
+        Some(row)
+    }
+
+    fn may_count(&self, sender: &DeviceId, seq: u64) -> MayCount {
+        if self.counts_only_if_vouched_for(sender, seq) {
+            MayCount::OnlyIfVouchedFor
+        } else if self.members.contains_key(sender) || self.removed.contains_key(sender) {
+            MayCount::WithTheOneBefore
+        } else {
+            MayCount::OnceLetIn
+        }
+    }
+
     /// Whether another entry can be held. Whoever has the group's keys can write in the name of devices
-    /// that nobody let in: what they wrote goes first.
-    fn has_room_to_hold(&mut self, sender: &DeviceId, bytes: usize) -> bool {
-        let is_known = |device: &DeviceId| self.members.contains_key(device) || self.removed.contains_key(device);
-        let full = |held: usize, held_bytes: usize| held >= HELD_MAX || held_bytes + bytes > HELD_BYTES_MAX;
-        if full(self.held.len(), self.held_bytes) && is_known(sender) {
-            let strangers: Vec<_> = self.held.keys().filter(|(device, _)| !is_known(device)).copied().collect();
-            for key in strangers {
-                let Some(row) = self.held.remove(&key) else { continue };
-                self.held_bytes -= row.envelope.len();
-                self.effects.delete(rows::held_key(&key.0, key.1));
+    /// that nobody let in, and a removed device goes on writing with those it had: that goes first.
+    fn make_room_to_hold(&mut self, sender: &DeviceId, seq: u64, bytes: usize) -> bool {
+        let may_count = self.may_count(sender, seq);
+        for goes in [MayCount::OnlyIfVouchedFor, MayCount::OnceLetIn] {
+            if self.has_room_to_hold(bytes) || goes >= may_count {
+                break;
+            }
+            let go = |(device, seq): &&(DeviceId, u64)| self.may_count(device, *seq) == goes;
+            for (device, seq) in self.held.keys().filter(go).copied().collect::<Vec<_>>() {
+                if let Some(row) = self.take_held(device, seq) {
+                    self.leave_at_relay(&device, seq, &row);
+                }
             }
         }
-        !full(self.held.len(), self.held_bytes)
+        self.has_room_to_hold(bytes)
+    }
+
+    fn has_room_to_hold(&self, bytes: usize) -> bool {
+        self.held.len() < HELD_MAX && self.held_bytes + bytes <= HELD_BYTES_MAX
+    }
+
+    /// There is no room for it: it is to be read again. What a removed device writes behind its end is
+    /// not: it would have the log read again for ever.
+    fn leave_at_relay(&mut self, sender: &DeviceId, seq: u64, row: &HeldRow) {
+        let Some(at) = self.relays.by_tag(row.relay) else { return };
+        if self.relays[at].row.timeline != row.timeline || self.counts_only_if_vouched_for(sender, seq) {
+            return;
+        }
+        let relay = &mut self.relays[at];
+        relay.leave(row.cursor);
+        relay.left_at = Some(self.released);
+    }
+
+    /// Whether a relay has what there was no room for and there may be now: something that waited does
+    /// not any more since.
+    pub(super) fn has_room_for_what_was_left(&mut self, at: RelayAt) -> bool {
+        let released = self.released;
+        self.relays[at].left_at.take_if(|then| *then < released).is_some()
     }
 
     /// Accepts what waited for the entry just stored, which came from there. Only a relay that showed
@@ -79,9 +135,8 @@ impl Engine {
         let Ok(run) = self.held_run(&sender, next, HELD_MAX) else { return self.stop_corrupt("held entry") };
         for entry in run {
             let key = (sender, self.seq_of(&sender) + 1);
-            let Some(row) = self.held.remove(&key) else { return };
-            self.held_bytes -= row.envelope.len();
-            self.effects.delete(rows::held_key(&key.0, key.1));
+            let Some(row) = self.take_held(key.0, key.1) else { return };
+            self.released += 1;
             let Ok(entry) = entry else {
                 // Whoever vouched for it then is not here any more.
                 return self.find(IntegrityEvent::ForgedByMember { cursor: row.cursor, sender });

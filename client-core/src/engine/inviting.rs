@@ -3,17 +3,22 @@
 //! One invitation at a time, good for one attempt. It lives in memory only: a crash before the
 //! grant leaves nothing, after it the joiner can finish alone.
 
+use std::cmp::Reverse;
+
+use litemap::LiteMap;
 use zerok_sync_protocol::limits::MAILBOX_TTL_MS;
 use zerok_sync_protocol::{ClientFrame, MailboxId};
 
 use super::Engine;
 use super::relay::{Relay, RelayAt};
+use super::rows::ChainRow;
 use crate::certificate::{Card, DeviceName};
 use crate::code::PairingCode;
 use crate::content::{SeenHash, SeenItem};
 use crate::error::{JoinError, Problem};
 use crate::event::Event;
 use crate::genesis::Genesis;
+use crate::id::DeviceId;
 use crate::invite::{Invite, InviteKind};
 use crate::io::Now;
 use crate::link::{InviteLink, PairingSecret};
@@ -301,11 +306,6 @@ impl Engine {
         if self.check_acts().is_err() || self.is_rotating() || !in_epoch {
             return None;
         }
-        let frontier = self
-            .chains
-            .iter()
-            .map(|(device, chain)| SeenItem { tag: device.tag(), seq: chain.seq, hash: SeenHash::of(&chain.blob_id) })
-            .collect();
         let relay = &self.relays[at];
         Some(GrantMaterial {
             genesis: Genesis::parse(self.genesis.clone()).ok()?,
@@ -313,7 +313,7 @@ impl Engine {
             inviter_certificate: own.certificate.clone(),
             observed: relay.observed().filter(|_| !relay.row.observed.is_zero()),
             relays: self.relays.iter().map(Relay::address).collect(),
-            frontier,
+            frontier: frontier(&self.chains, |device| self.members.contains_key(device)),
             history_start: self.history_start(at),
             members: self
                 .members
@@ -321,5 +321,35 @@ impl Engine {
                 .map(|(device, member)| GrantedMember { device: *device, name: DeviceName::cleaned(&member.name) })
                 .collect(),
         })
+    }
+}
+
+/// How far the chains go: those of members first, then those whose authors wrote last. What a former
+/// member wrote and is not in it waits at the joining device for the epochs, which name its end.
+fn frontier(chains: &LiteMap<DeviceId, ChainRow>, is_member: impl Fn(&DeviceId) -> bool) -> Vec<SeenItem> {
+    let mut chains: Vec<_> = chains.iter().collect();
+    chains.sort_by_key(|(device, chain)| (!is_member(device), Reverse(chain.sent_at_ms)));
+    let item = |(device, chain): (&DeviceId, &ChainRow)| SeenItem {
+        tag: device.tag(),
+        seq: chain.seq,
+        hash: SeenHash::of(&chain.blob_id),
+    };
+    chains.into_iter().map(item).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use zerok_sync_protocol::BlobId;
+
+    use super::*;
+
+    #[test]
+    fn a_member_that_wrote_long_ago_comes_before_a_former_one_that_wrote_lately() {
+        let chain = |sent_at_ms| ChainRow { seq: 1, blob_id: BlobId::ZERO, said_seq: 0, sent_at_ms };
+        let devices = [1, 2, 3].map(|number| DeviceId([number; 32]));
+        let chains = devices.into_iter().zip([300, 200, 100].map(chain)).collect();
+        let named = frontier(&chains, |device| *device == devices[2]);
+        let tags = [2, 0, 1].map(|at: usize| devices[at].tag());
+        assert_eq!(named.iter().map(|item| item.tag).collect::<Vec<_>>(), tags);
     }
 }

@@ -116,6 +116,7 @@ use outbox::Outbox;
 use receipts::Receipts;
 use recovering::Paper;
 use relay::Relays;
+use removed::Outline;
 use rotating::Rotation;
 use rows::{
     ChainRow, EarlyEpochRow, EpochRow, GapRow, GrantedRow, GroupRow, HeldRow, JoiningRow, LeavingRow, MemberRow,
@@ -188,6 +189,10 @@ pub struct Engine {
     /// The app was told in this run that the log has outgrown its snapshot.
     advised: bool,
     held: BTreeMap<(DeviceId, u64), HeldRow>,
+    /// How many of them were accepted in this run.
+    released: u64,
+    /// The chains of removed devices, as far as they were shown and do not count yet.
+    outlines: LiteMap<DeviceId, Outline>,
     /// Epochs that wait for what they rest on.
     early_epochs: LiteMap<BlobId, EarlyEpochRow>,
     /// What looks wrong and may be cured soon.

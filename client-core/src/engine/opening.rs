@@ -140,6 +140,8 @@ impl Engine {
             unsigned: rows.unsigned()?,
             held_bytes: held.values().map(|row| row.envelope.len()).sum(),
             held,
+            released: 0,
+            outlines: LiteMap::new(),
             early_epochs: few_of(rows.many(hot::EARLY_EPOCH, "early epoch", BlobId::from_slice)?),
             doubts: Vec::new(),
             wanted: LiteMap::new(),

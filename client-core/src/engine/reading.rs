@@ -79,6 +79,9 @@ impl Engine {
         if self.progress.position > position_before {
             self.event(Event::EntriesAvailable { position: self.progress.position });
         }
+        if self.relays[at].caught_up() && self.reads_what_was_left(at) {
+            return result;
+        }
         if self.relays[at].caught_up() {
             // What devices say of themselves bears out what others name.
             self.open_receipts_ahead(at);
@@ -262,6 +265,9 @@ impl Engine {
         if self.relays[at].recheck.is_some() {
             return Err(Problem::ProtocolViolation("the end of a log that it did not send"));
         }
+        if self.reads_what_was_left(at) {
+            return Ok(());
+        }
         let Some(open) = self.relays[at].session.live() else { return Ok(()) };
         let first = !std::mem::replace(&mut open.caught_up, true);
         self.relays[at].looked = false;
@@ -289,6 +295,16 @@ impl Engine {
             self.event(Event::StatusChanged);
         }
         Ok(())
+    }
+
+    /// What there was no room for is read again where there may be some now, before anything is said to
+    /// be missing. Whether it is.
+    fn reads_what_was_left(&mut self, at: RelayAt) -> bool {
+        let has_room = self.has_room_for_what_was_left(at);
+        if has_room {
+            (self.relays[at].looked, self.relays[at].read_on) = (false, true);
+        }
+        has_room
     }
 
     /// What a relay acknowledged in an earlier session and does not show now, it has lost before it

@@ -185,6 +185,18 @@ impl Relay {
         }
     }
 
+    /// What stands there, up to where it was read, was left for want of room.
+    pub(super) fn leave(&mut self, cursor: u64) {
+        let before = self.place_before(cursor).unwrap_or_else(|| self.beginning());
+        let to_cursor = self.row.damaged.as_ref().map_or(cursor, |damaged| damaged.to_cursor.max(cursor));
+        if self.row.damaged.as_ref().is_none_or(|damaged| before.cursor < damaged.after) {
+            self.row.damaged = Some(DamagedRow::behind(before, to_cursor));
+        } else if let Some(damaged) = &mut self.row.damaged {
+            damaged.to_cursor = to_cursor;
+        }
+        (self.left_in_recheck, self.changed) = (true, true);
+    }
+
     /// What stands there did not open: for want of what is damaged, perhaps.
     pub(super) fn note_unopened(&mut self, cursor: u64) {
         if let Some(damaged) = &mut self.row.damaged {
@@ -241,6 +253,7 @@ impl Engine {
     pub(super) fn begin_recheck(&mut self, at: RelayAt) -> Option<Anchor> {
         let relay = &mut self.relays[at];
         relay.recheck = relay.next_recheck();
+        relay.left_in_recheck = false;
         if relay.recheck.is_none() {
             relay.recheck_wanted = None;
         }
@@ -371,7 +384,10 @@ impl Engine {
     fn end_recheck(&mut self, at: RelayAt) {
         let relay = &mut self.relays[at];
         let Some(mut recheck) = relay.recheck.take() else { return };
-        relay.row.damaged = recheck.damaged.take();
+        // What was left again is in the same stretch.
+        if !relay.left_in_recheck {
+            relay.row.damaged = recheck.damaged.take();
+        }
         relay.changed = true;
         // Nothing takes a row out of a log. One that stands where it stood when it was read was told then,
         // and the group has heard since that the relay is like that.

@@ -4,19 +4,58 @@
 //! read it. Up to there its entries count, once all that leads to that very end is here; what it wrote
 //! behind is held back until a remaining member names it in `seen`.
 
-use zerok_sync_protocol::{EpochId, wire};
+use zerok_sync_protocol::{BlobId, EpochId, wire};
 
 use super::Engine;
-use super::holding::Came;
+use super::holding::{Came, HELD_MAX};
 use super::reading::Placed;
 use super::relay::RelayAt;
-use super::rows::{HeldRow, RemovedRow, held_key, hot, hot_key};
+use super::rows::{HeldRow, RemovedRow, hot, hot_key};
 use crate::content::{Kind, SeenHash, SeenItem};
 use crate::epoch::Removed;
 use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
 use crate::one_by_one::set_of;
 use crate::seal::Authenticated;
+
+/// Entries, and bytes, of a removed device's chain from one place that is remembered to the next: what
+/// leads from one to the other is held, with as much of others'.
+const PART_ENTRIES: u64 = 1_024;
+const PART_BYTES: usize = 8 * 1024 * 1024;
+
+/// How the chain of a removed device goes, as it was shown in this run from where it counts on.
+///
+/// It counts once it leads to the end that the remover had read, and may be longer than there is room
+/// to hold. So places in it are remembered: once they are known to lead to that end, the chain is read
+/// again and counts from one to the next.
+#[derive(Debug)]
+pub(super) struct Outline {
+    seq: u64,
+    blob_id: BlobId,
+    /// Entries and bytes behind the last place.
+    behind: (u64, usize),
+    parts: Vec<(u64, SeenHash)>,
+    /// It leads to the end that counts.
+    proven: bool,
+}
+
+impl Outline {
+    fn from(seq: u64, blob_id: BlobId) -> Self {
+        Self { seq, blob_id, behind: (0, 0), parts: Vec::new(), proven: false }
+    }
+
+    fn follow(&mut self, entry: &Authenticated, bytes: usize) {
+        if (entry.seq, entry.prev) != (self.seq + 1, self.blob_id) {
+            return;
+        }
+        (self.seq, self.blob_id) = (entry.seq, entry.blob_id());
+        self.behind = (self.behind.0 + 1, self.behind.1 + bytes);
+        if self.behind.0 >= PART_ENTRIES || self.behind.1 >= PART_BYTES {
+            self.behind = (0, 0);
+            self.parts.push((self.seq, SeenHash::of(&self.blob_id)));
+        }
+    }
+}
 
 impl Engine {
     /// A device is no member any more, by the word of this one.
@@ -100,6 +139,12 @@ impl Engine {
         }
     }
 
+    /// Whether an entry is from behind what counts of a removed device; of one that came too late
+    /// everything is.
+    pub(super) fn counts_only_if_vouched_for(&self, sender: &DeviceId, seq: u64) -> bool {
+        self.removed.get(sender).is_some_and(|removed| seq > removed.last_seq)
+    }
+
     /// An entry of a device that was removed: it counts up to the end of its chain, and then only
     /// once that end is here.
     pub(super) fn accept_of_removed(&mut self, placed: Placed, entry: &Authenticated) {
@@ -111,36 +156,95 @@ impl Engine {
         if self.is_beyond_its_end(&entry.sender, entry.seq) {
             self.doubt(IntegrityEvent::Quarantined { cursor: placed.cursor, sender: entry.sender, seq: entry.seq });
         }
+        self.outline(entry, placed.envelope.len());
         self.hold(placed, entry);
         self.take_vouched(entry);
         self.release_removed(entry.sender);
     }
 
+    /// Notes how a removed device's chain goes on, whether or not there is room to hold it.
+    fn outline(&mut self, entry: &Authenticated, bytes: usize) {
+        let sender = entry.sender;
+        let Some(end) = self.removed.get(&sender).map(|row| (row.last_seq, row.last_hash)) else { return };
+        let (have, head) = self.head_of(&sender);
+        if self.outlines.get(&sender).is_none_or(|outline| outline.seq < have) {
+            let mut outline = Outline::from(have, head);
+            // What was held before this run is not shown again.
+            for held in self.held_run(&sender, have + 1, HELD_MAX).into_iter().flatten().flatten() {
+                outline.follow(&held, 0);
+            }
+            self.outlines.insert(sender, outline);
+        }
+        let gap = entry.seq.checked_sub(1).and_then(|before| self.end_of_gap(&sender, before, before));
+        let Some(outline) = self.outlines.get_mut(&sender).filter(|outline| !outline.proven) else { return };
+        if let Some((to_seq, hash_after)) = gap.filter(|gap| gap.0 > outline.seq) {
+            (outline.seq, outline.blob_id) = (to_seq, hash_after);
+        }
+        outline.follow(entry, bytes);
+        if (outline.seq, SeenHash::of(&outline.blob_id)) == end {
+            outline.proven = true;
+            // What is held may count now, and makes room.
+            self.released += 1;
+        }
+    }
+
     /// Accepts what is held of a removed device, once it leads to the end that counts.
     pub(super) fn release_removed(&mut self, sender: DeviceId) {
         let Some(end) = self.removed.get(&sender).map(|row| (row.last_seq, row.last_hash)) else { return };
-        // Others may have named less, where this one names what never was.
-        let ends: Vec<(u64, SeenHash)> = std::iter::once(end).chain(self.named_ends(&sender)).collect();
+        // Others may have named less, where this one names what never was. Of a chain that there is no
+        // room for, what leads to its end is known part by part.
+        let parts = self.outlines.get(&sender).filter(|outline| outline.proven);
+        let mut ends: Vec<(u64, SeenHash)> = parts.into_iter().flat_map(|outline| outline.parts.clone()).collect();
+        ends.push(end);
+        ends.extend(self.named_ends(&sender));
         ends.into_iter().for_each(|(seq, hash)| self.release_removed_to(sender, seq, hash));
     }
 
+    /// Where a chain has come to here.
+    fn head_of(&self, sender: &DeviceId) -> (u64, BlobId) {
+        self.chains.get(sender).map_or((0, BlobId::ZERO), |chain| (chain.seq, chain.blob_id))
+    }
+
+    /// Whether everything that leads to an entry is here, but for what members have given up. To open it
+    /// for each entry that comes would be work without end.
+    fn holds_all_up_to(&self, sender: &DeviceId, last_seq: u64) -> bool {
+        let mut have = self.seq_of(sender);
+        while have < last_seq {
+            have = match self.held.contains_key(&(*sender, have + 1)) {
+                true => have + 1,
+                false => match self.end_of_gap(sender, have + 1, last_seq) {
+                    Some((to_seq, _)) => to_seq,
+                    None => return false,
+                },
+            };
+        }
+        true
+    }
+
     fn release_removed_to(&mut self, sender: DeviceId, last_seq: u64, last_hash: SeenHash) {
-        let (mut have, mut at) =
-            self.chains.get(&sender).map_or((0, zerok_sync_protocol::BlobId::ZERO), |chain| (chain.seq, chain.blob_id));
+        let (mut have, mut at) = self.head_of(&sender);
+        let is_here = have >= last_seq || self.held.contains_key(&(sender, last_seq));
+        if have >= last_seq || !(is_here || self.end_of_gap(&sender, last_seq, last_seq).is_some()) {
+            return;
+        }
+        if !self.holds_all_up_to(&sender, last_seq) {
+            return;
+        }
         // What leads up to the first hole; the others are gone through by whoever gives that one up.
         let mut first_run = None;
         while have < last_seq {
-            let Ok(held) = self.held_run(&sender, have + 1, self.held.len()) else {
+            let most = usize::try_from(last_seq - have).unwrap_or(HELD_MAX);
+            let Ok(held) = self.held_run(&sender, have + 1, most) else {
                 return self.stop_corrupt("held entry");
             };
             let mut run = Vec::new();
-            for (seq, entry) in (have + 1..=last_seq).zip(held) {
-                let (Ok(entry), Some(row)) = (entry, self.held.get(&(sender, seq))) else { return };
+            for entry in held {
+                let Ok(entry) = entry else { return };
                 if entry.prev != at {
                     return;
                 }
-                (have, at) = (seq, entry.blob_id());
-                run.push((row.clone(), entry));
+                (have, at) = (entry.seq, entry.blob_id());
+                run.push(entry);
             }
             first_run.get_or_insert(run);
             if have < last_seq {
@@ -152,12 +256,12 @@ impl Engine {
         if SeenHash::of(&at) != last_hash {
             return;
         }
-        for (row, entry) in first_run.unwrap_or_default() {
+        for entry in first_run.unwrap_or_default() {
+            // One that is accepted may name the rest, and so have released it.
+            let Some(row) = self.take_held(sender, entry.seq) else { return };
+            self.released += 1;
             let at = self.relays.by_tag(row.relay).unwrap_or(self.relays.home());
             let HeldRow { timeline, cursor, observed, envelope, .. } = row;
-            self.held_bytes -= envelope.len();
-            self.held.remove(&(sender, entry.seq));
-            self.effects.delete(held_key(&sender, entry.seq));
             let placed = Placed { at, timeline, cursor, observed, blob_id: entry.blob_id(), envelope };
             self.store(placed, &entry);
         }

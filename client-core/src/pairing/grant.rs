@@ -27,6 +27,9 @@ use crate::origin::Origin;
 
 /// Epochs of a keyring that fit a grant beside everything else.
 pub const GRANT_EPOCHS_MAX: usize = KEYRING_MAX;
+/// Chains of a frontier that fit a grant beside everything else: those of all members, and of the devices
+/// that were members last. A group may have had any number.
+pub const GRANT_FRONTIER_MAX: usize = 320;
 /// Relays of a group.
 pub const GRANT_RELAYS_MAX: usize = 8;
 
@@ -100,9 +103,9 @@ wire_struct! {
         inviter_certificate: Option<JoinCertificate>,
         /// The home relay first.
         relays: List<GrantedRelay, GRANT_RELAYS_MAX>,
-        /// Heads of every sender, the inviter included: the log must cover them before the joiner
-        /// pushes.
-        frontier: List<SeenItem, ALLOW_LIST_MAX>,
+        /// Heads of every member, the inviter included, and of former ones: the log must cover them
+        /// before the joiner pushes.
+        frontier: List<SeenItem, GRANT_FRONTIER_MAX>,
         /// The order the inviter was shown by the relay it reads.
         observed: Option<Observed>,
         /// Where reading starts, if entries are gone.
@@ -124,7 +127,8 @@ pub struct GrantMaterial {
     pub inviter_certificate: Option<JoinCertificate>,
     /// The group's relays, the home relay first; those whose key is not known are left out.
     pub relays: Vec<RelayAddress>,
-    /// Heads of every sender's chain, the inviter's own included.
+    /// Heads of the senders' chains, those of members first, the inviter's own among them. What is
+    /// beyond [`GRANT_FRONTIER_MAX`] is left out.
     pub frontier: Vec<SeenItem>,
     /// The pair for the relay that is read.
     pub observed: Option<Observed>,
@@ -155,7 +159,7 @@ impl GrantMaterial {
             certificate: certificate.clone(),
             inviter_certificate: self.inviter_certificate.clone(),
             relays: relays.collect::<Vec<_>>().try_into()?,
-            frontier: self.frontier.clone().try_into()?,
+            frontier: self.frontier[..self.frontier.len().min(GRANT_FRONTIER_MAX)].to_vec().try_into()?,
             observed: self.observed.clone(),
             history_start: self.history_start.clone(),
             members: self.members.clone().try_into()?,

@@ -416,3 +416,124 @@ fn b_member_what_one_relay_admits_is_not_made_good_by_another_that_does_not() {
     world.settle();
     assert_eq!(world.engine(1).status().unknown_at_relay, 0);
 }
+
+/// Device 2 writes these, is removed, and the relay loses everything: what device 0 puts back stands
+/// behind the removal. Device 1 was away all the time.
+fn written_and_put_back(texts: &[String]) -> World {
+    let mut world = World::with_group(3);
+    world.crash(1);
+    for text in texts {
+        world.push(2, text);
+    }
+    world.settle();
+    revoke(&mut world, 0, 2);
+    world.settle();
+    world.crash(2);
+    world.crash(0);
+    world.wipe_relay();
+    world.start(0);
+    world.advance(VOUCHED_MS);
+    world
+}
+
+#[test]
+fn b_wipe_a_removed_devices_chain_that_is_too_long_to_be_held_counts_for_whoever_comes_later() {
+    let many: Vec<String> = (0..5_000).map(|number| number.to_string()).collect();
+    let large: Vec<String> = (0..40).map(|number| number.to_string().repeat(900_000)).collect();
+    for texts in [many, large] {
+        let mut world = written_and_put_back(&texts);
+        let later = world.pair(0, "later");
+        world.start(1);
+        world.settle();
+        for device in [1, later] {
+            let read = world.texts(device);
+            assert!(read == texts, "device {device} has {} of {}", read.len(), texts.len());
+            assert_eq!(world.findings(device), [], "device {device}");
+        }
+        assert!(!world.engine(later).status().joining);
+    }
+}
+
+#[test]
+fn b_wipe_a_removed_devices_long_chain_is_read_on_where_a_crash_left_it() {
+    let texts: Vec<String> = (0..40).map(|number| number.to_string().repeat(900_000)).collect();
+    let mut world = written_and_put_back(&texts);
+    // It is stopped again and again, while some is held and some was left, too.
+    for steps in 10..40 {
+        world.start(1);
+        for _ in 0..steps {
+            world.step(world.now_ms() + 60_000);
+        }
+        world.crash(1);
+    }
+    world.start(1);
+    world.settle();
+    assert!(world.texts(1) == texts, "{}", world.texts(1).len());
+}
+
+#[test]
+fn d_rev_05_what_a_removed_device_writes_behind_its_end_takes_nobodys_place() {
+    let mut world = World::with_group(3);
+    let (gone, old) = world.keys(2);
+    let (prev, seq) = (world.relay.entries().last().expect("it joined").blob_id, 2);
+    revoke(&mut world, 0, 2);
+    world.settle();
+    world.crash(1);
+    for text in ["a", "b", "c"] {
+        world.push(0, text);
+        world.settle();
+    }
+    world.crash(0);
+    let member = world.relay.entries().len() - 3;
+    let behind = (0..4_200).scan((seq, prev), |(seq, prev), _| {
+        let late = behind_the_end(&(gone.clone(), old.clone()), *seq, *prev);
+        (*seq, *prev) = (*seq + 1, late.blob_id);
+        Some(Stored { blob_id: late.blob_id, envelope: Some(late.envelope) })
+    });
+    let behind: Vec<Stored> = behind.collect();
+    let entries = world.relay.entries_mut();
+    let first = entries.remove(member);
+    entries.splice(member..member, behind);
+    entries.push(first);
+    world.start(1);
+    world.settle();
+    assert_eq!(world.texts(1), ["a", "b", "c"]);
+}
+
+#[test]
+fn what_a_removed_device_wrote_counts_once_also_where_what_names_it_waits_for_it() {
+    let mut world = World::with_group(3);
+    let prev = world.relay.entries().last().expect("it joined").blob_id;
+    let (founder, (gone, old)) = (world.keys(0).0, world.keys(2));
+    revoke(&mut world, 0, 2);
+    world.settle();
+    world.crash(1);
+    let keyring = world.keys(0).1;
+    let second = content(&gone, 2, prev, Kind::JOIN, "not its first");
+    let second = seal(old.group(), old.current(), &gone.signing, [1; 24], &second).expect("small");
+    let third = content(&gone, 3, second.blob_id, Kind::APP, "behind the end");
+    let third = seal(old.group(), old.current(), &gone.signing, [2; 24], &third).expect("small");
+    let named = SeenItem { tag: gone.device().tag(), seq: 3, hash: SeenHash::of(&third.blob_id) };
+    collude(&mut world, second);
+    collude(&mut world, third);
+    // Two that were let in by one whose own first entry comes last; both have seen what came behind the end.
+    let member = |seed: u8| Membership::from_seed(&MembershipSeed::from_bytes([seed; 32]));
+    let joined = |joiner: &Membership, by: &Membership, seed: u8, seen: Vec<SeenItem>| {
+        let card = Card { keys: joiner.keys.clone(), name: format!("joiner {seed}").parse().expect("a name") };
+        let certificate = JoinCertificate::issue(keyring.group(), &by.signing, card, keyring.current().id);
+        let body = certificate.to_bytes();
+        let joined =
+            Content { seen: seen.try_into().expect("one"), ..content(joiner, 1, BlobId::ZERO, Kind::JOIN, body) };
+        seal(keyring.group(), keyring.current(), &joiner.signing, [seed; 24], &joined).expect("small")
+    };
+    let inviter = member(0x61);
+    for seed in [0x62, 0x63] {
+        let sealed = joined(&member(seed), &inviter, seed, vec![named.clone()]);
+        collude(&mut world, sealed);
+    }
+    let sealed = joined(&inviter, &founder, 0x61, Vec::new());
+    collude(&mut world, sealed);
+    world.start(1);
+    world.settle();
+    assert_eq!(world.texts(1), ["behind the end"]);
+}

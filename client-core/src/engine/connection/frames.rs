@@ -48,7 +48,7 @@ impl Engine {
                 } else if !self.searches(at) {
                     self.on_entries(at, items.into_vec())?;
                     if std::mem::take(&mut self.relays[at].read_on) {
-                        // What was damaged was looked at; now the rest.
+                        // What was damaged was looked at, or is to be; now the rest.
                         self.reconnect(now, at);
                     }
                 } else if self.search_page(at, items.into_vec())? {
@@ -68,7 +68,13 @@ impl Engine {
                 }
                 Ok(())
             }
-            (Phase::Live, RelayFrame::CaughtUp { head }) => self.on_caught_up(at, head),
+            (Phase::Live, RelayFrame::CaughtUp { head }) => {
+                self.on_caught_up(at, head)?;
+                if std::mem::take(&mut self.relays[at].read_on) {
+                    self.reconnect(now, at);
+                }
+                Ok(())
+            }
             (Phase::Live, RelayFrame::PushAck { push, results }) => self.on_push_ack(now, at, push, &results),
             (Phase::Live, RelayFrame::Truncated { floor }) => self.on_truncated(at, floor),
             (Phase::Live, RelayFrame::Probed { blob_ids }) if self.reset_probed(now, at, &blob_ids) => Ok(()),

@@ -98,6 +98,10 @@ pub(super) struct Relay {
     /// The order of what was read there is not to be relied on: once it is whole, another timeline is
     /// to begin.
     pub(super) leave_order: bool,
+    /// What it showed was left there for want of room, when so many had been released.
+    pub(super) left_at: Option<u64>,
+    /// Something was left in the recheck under way.
+    pub(super) left_in_recheck: bool,
     /// Anomalies not judged yet, and since when they wait in a live session.
     pub(super) suspicions: Vec<IntegrityEvent>,
     pub(super) suspected_ms: Option<u64>,
@@ -259,6 +263,8 @@ impl Relay {
             looked: false,
             read_on: false,
             leave_order: false,
+            left_at: None,
+            left_in_recheck: false,
             suspicions: Vec::new(),
             suspected_ms: None,
             repair: None,

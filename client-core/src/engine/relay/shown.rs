@@ -110,6 +110,12 @@ impl Relay {
         there.cursor > self.row.jumped_to && self.shown.at(there.cursor).is_some_and(is_it)
     }
 
+    /// The place before a cursor, as far as it is remembered.
+    pub(in crate::engine) fn place_before(&self, cursor: u64) -> Option<Anchor> {
+        let At { cursor, blob_id, observed, .. } = *self.shown.at(cursor.checked_sub(1)?)?;
+        Some(Anchor { cursor, blob_id, observed }).filter(|place| !place.blob_id.is_zero())
+    }
+
     /// Where an entry was shown, as far as it is remembered.
     pub(in crate::engine) fn shown_at(&self, sender: SenderTag, seq: u64) -> Option<u64> {
         self.shown.0.iter().find(|at| at.entry == Some((sender, seq))).map(|at| at.cursor)

@@ -1,7 +1,12 @@
 //! How a pairing between honest devices can end.
 
+use zerok_sync_protocol::limits::ALLOW_LIST_MAX;
+
 use super::*;
+use crate::certificate::NAME_CHARS_MAX;
 use crate::error::JoinError;
+use crate::id::SenderTag;
+use crate::pairing::grant::{GRANT_FRONTIER_MAX, GRANT_RELAYS_MAX};
 
 #[test]
 fn a_device_is_let_in_with_everything_it_needs() {
@@ -136,6 +141,37 @@ fn a_mailbox_that_closes_early_leaves_no_half_member() {
     assert_eq!(at(3), (JoinError::PeerLeft, JoinError::InviteGone));
     assert_eq!(at(4).0, JoinError::Unconfirmed, "the keys are out");
     assert_eq!(at(5).0, JoinError::Unconfirmed);
+}
+
+#[test]
+fn the_largest_group_fits_one_message() {
+    let founder = membership(3);
+    let genesis = Genesis::new(GenesisRandom([7; 32]), founder.keys.clone());
+    let group = genesis.group();
+    let mut keyring = Keyring::new(group, EpochSecret::from_bytes([8; 32]));
+    for number in 1..GRANT_TOO_MANY {
+        let mut secret = [0xff; 32];
+        secret[..8].copy_from_slice(&number.to_le_bytes());
+        let id = keyring.insert(EpochSecret::from_bytes(secret));
+        assert!(keyring.set_current(&id));
+    }
+    let longest = name(&"n".repeat(NAME_CHARS_MAX));
+    let card = Card { keys: inviter().keys, name: longest.clone() };
+    let certificate = JoinCertificate::issue(&group, &founder.signing, card, keyring.current().id);
+    let item = SeenItem { tag: SenderTag([0xff; 8]), seq: u64::MAX, hash: SeenHash([0xff; 16]) };
+    let url = format!("https://{}.{}.example", "a".repeat(60), "b".repeat(60));
+    let material = GrantMaterial {
+        genesis,
+        keyring,
+        inviter_certificate: Some(certificate),
+        relays: vec![RelayAddress { url, key: Some(NoisePublicKey([6; 32])) }; GRANT_RELAYS_MAX],
+        frontier: vec![item; GRANT_FRONTIER_MAX + 1],
+        members: vec![GrantedMember { device: inviter().device(), name: longest }; ALLOW_LIST_MAX],
+        ..material()
+    };
+    let mut pair = Pair::before(3);
+    ask(pair.inviter.receive(&pair.messages[2], &mut rng(1)));
+    pair.inviter.accept(&material).expect("it fits");
 }
 
 #[test]
