@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use litemap::LiteMap;
 use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{BlobId, EnvelopeHeader, EnvelopeType};
 
@@ -15,26 +14,37 @@ use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
 use crate::io::Row;
 use crate::keyring::Keyring;
-use crate::one_by_one::{few_of, map_of};
 use crate::seal;
 
-/// An audit under way: hand it every row of [`Engine::mirror_range`] in key order, then finish it.
+/// An audit under way: hand it every row of [`Engine::mirror_range`] in key order, then finish it. An
+/// engine that goes on meanwhile changes what the rows are to be held against: [`Engine::renew_audit`].
 #[derive(Debug)]
 pub struct Audit {
-    keyring: Arc<Keyring>,
-    names: LiteMap<DeviceId, String>,
-    entries: BTreeMap<(DeviceId, u64), Link>,
-    /// Where the chains begin here, if not with their first entries.
-    base: LiteMap<DeviceId, (u64, BlobId)>,
-    /// What was given up: behind which entry of a chain, up to which, and what that was.
-    given_up: BTreeMap<(DeviceId, u64), (u64, BlobId)>,
+    known: Known,
+    /// By sender and number, each with its predecessor's id and its own. As bytes, like the rows of
+    /// other maps of the engine: a map of another type would be code of its own, which a page loads.
+    entries: BTreeMap<Vec<u8>, Vec<u8>>,
     envelopes: u64,
     findings: Vec<IntegrityEvent>,
 }
 
+/// What the engine knows that is not in the rows. Lists, because there are few of each.
+#[derive(Debug)]
+struct Known {
+    keyring: Arc<Keyring>,
+    names: Vec<(DeviceId, String)>,
+    /// Where the chains begin here, if not with their first entries.
+    base: Vec<(DeviceId, Link)>,
+    /// What was given up: behind which entry of a chain, and up to which.
+    given_up: Vec<(DeviceId, u64, Link)>,
+    /// What was found wrong earlier.
+    told: Vec<IntegrityEvent>,
+}
+
+/// An entry of a chain.
 #[derive(Debug, Clone, Copy)]
 struct Link {
-    prev: BlobId,
+    seq: u64,
     blob_id: BlobId,
 }
 
@@ -66,25 +76,49 @@ impl Engine {
     /// Begins an audit; see [`Audit`].
     #[must_use]
     pub fn audit(&self) -> Audit {
-        Audit {
+        Audit { known: self.known(), entries: BTreeMap::new(), envelopes: 0, findings: Vec::new() }
+    }
+
+    /// Where the engine goes on between reading rows: what was read last counts by what is known now.
+    /// Keys that came since open it, and a snapshot that came since stands for what went meanwhile.
+    pub fn renew_audit(&self, audit: &mut Audit) {
+        audit.known = self.known();
+    }
+
+    fn known(&self) -> Known {
+        Known {
             keyring: self.keyring.clone(),
-            names: few_of(self.members.iter().map(|(device, member)| (*device, member.name.clone()))),
-            entries: BTreeMap::new(),
-            base: few_of(
-                self.base
-                    .iter()
-                    .flat_map(|base| base.manifest.heads.iter())
-                    .map(|head| (head.device, (head.seq, head.blob_id))),
-            ),
-            given_up: map_of(
-                self.gaps
-                    .iter()
-                    .filter(|(_, gap)| gap.given_up)
-                    .map(|((device, to_seq, blob_id), gap)| ((*device, gap.from_seq - 1), (*to_seq, *blob_id))),
-            ),
-            envelopes: 0,
-            findings: self.findings.iter().cloned().collect(),
+            names: self.members.iter().map(|(device, member)| (*device, member.name.clone())).collect(),
+            base: self
+                .base
+                .iter()
+                .flat_map(|base| base.manifest.heads.iter())
+                .map(|head| (head.device, Link { seq: head.seq, blob_id: head.blob_id }))
+                .collect(),
+            given_up: self
+                .gaps
+                .iter()
+                .filter(|(_, gap)| gap.given_up)
+                .map(|((device, to_seq, blob_id), gap)| {
+                    (*device, gap.from_seq - 1, Link { seq: *to_seq, blob_id: *blob_id })
+                })
+                .collect(),
+            told: self.findings.iter().cloned().collect(),
         }
+    }
+}
+
+impl Known {
+    /// What an entry of this device that stands behind `have` is to name as its predecessor.
+    fn behind(&self, device: DeviceId, have: Link) -> Link {
+        let given_up = |it: &&(DeviceId, u64, Link)| (it.0, it.1) == (device, have.seq);
+        self.given_up.iter().find(given_up).map_or(have, |(_, _, link)| *link)
+    }
+
+    /// Where this device's chain begins here.
+    fn beginning(&self, device: DeviceId) -> Link {
+        let base = self.base.iter().find(|(owner, _)| *owner == device);
+        base.map_or(Link { seq: 0, blob_id: BlobId::ZERO }, |(_, link)| *link)
     }
 }
 
@@ -106,10 +140,9 @@ impl Audit {
             Some(None) => {}
             Some(Some((sender, seq, prev))) => {
                 // Behind a snapshot that does not hold it an entry comes again.
-                let first = self.entries.insert((sender, seq), Link { prev, blob_id: id });
-                if let Some(first) = first.filter(|first| first.blob_id != id) {
-                    let (first, second) = (first.blob_id, id);
-                    self.findings.push(IntegrityEvent::ForkedDevice { sender, seq, first, second });
+                let first = self.entries.insert(key(&sender, seq), [prev.0, id.0].concat());
+                if let Some(first) = first.map(|value| ids(&value).1).filter(|first| *first != id) {
+                    self.findings.push(IntegrityEvent::ForkedDevice { sender, seq, first, second: id });
                 }
             }
             None => self.findings.push(IntegrityEvent::Corrupt { cursor: record.cursor, blob_id: id }),
@@ -121,47 +154,63 @@ impl Audit {
     fn link_of(&self, envelope: &[u8]) -> Option<Option<(DeviceId, u64, BlobId)>> {
         let (header, _) = EnvelopeHeader::parse(envelope).ok()?;
         if header.kind == EnvelopeType::Epoch {
-            let keys = self.keyring.get(&header.epoch)?;
-            let opened = epoch::open_epoch(self.keyring.group(), keys, envelope).ok()?;
+            let keys = self.known.keyring.get(&header.epoch)?;
+            let opened = epoch::open_epoch(self.known.keyring.group(), keys, envelope).ok()?;
             let epoch = DecryptedEpoch::verify(opened).ok()?;
             return Some(epoch.previous_epoch.is_zero().then_some((epoch.sender, epoch.seq, epoch.prev)));
         }
-        let entry = seal::open(&self.keyring, envelope).ok()?.verify().ok()?;
+        let entry = seal::open(&self.known.keyring, envelope).ok()?.verify().ok()?;
         Some(Some((entry.sender, entry.seq, entry.prev)))
     }
 
     /// Checks the chains and reports.
     #[must_use]
     pub fn finish(mut self) -> AuditReport {
-        let mut senders: LiteMap<DeviceId, AuditedSender> = LiteMap::new();
-        let mut last: Option<(DeviceId, u64, BlobId)> = None;
-        for (&(device, seq), link) in &self.entries {
-            let (have, at) = match last {
-                Some((previous, seq, blob_id)) if previous == device => (seq, blob_id),
-                _ => self.base.get(&device).copied().unwrap_or((0, BlobId::ZERO)),
-            };
-            let (have, at) = self.given_up.get(&(device, have)).copied().unwrap_or((have, at));
+        let mut senders: Vec<AuditedSender> = Vec::new();
+        let mut last: Option<(DeviceId, Link)> = None;
+        for (key, value) in &self.entries {
+            let (device, seq) = sender_and_seq(key);
+            let (prev, blob_id) = ids(value);
+            let same = last.filter(|(previous, _)| *previous == device);
+            let have = same.map_or_else(|| self.known.beginning(device), |(_, link)| link);
+            let have = self.known.behind(device, have);
             // From the control archive: what lies between was never here.
-            let before = seq <= have && last.is_none_or(|(previous, ..)| previous != device);
+            let before = same.is_none() && seq <= have.seq;
             if before {
-            } else if seq != have + 1 {
-                self.findings.push(IntegrityEvent::Gap { sender: device, from_seq: have + 1, to_seq: seq - 1 });
-            } else if link.prev != at {
-                let (first, second) = (at, link.prev);
-                self.findings.push(IntegrityEvent::ForkedDevice { sender: device, seq: have, first, second });
+            } else if seq != have.seq + 1 {
+                self.findings.push(IntegrityEvent::Gap { sender: device, from_seq: have.seq + 1, to_seq: seq - 1 });
+            } else if prev != have.blob_id {
+                let (first, second) = (have.blob_id, prev);
+                self.findings.push(IntegrityEvent::ForkedDevice { sender: device, seq: have.seq, first, second });
             }
             if !before {
-                last = Some((device, seq, link.blob_id));
+                last = Some((device, Link { seq, blob_id }));
             }
-            let name = self.names.get(&device).cloned();
-            let sender = senders.entry(device).or_insert(AuditedSender { device, name, entries: 0, last_seq: 0 });
-            sender.entries += 1;
-            sender.last_seq = seq;
+            match senders.last_mut().filter(|sender| sender.device == device) {
+                Some(sender) => (sender.entries, sender.last_seq) = (sender.entries + 1, seq),
+                None => {
+                    let name = self.known.names.iter().find(|(member, _)| *member == device);
+                    let name = name.map(|(_, name)| name.clone());
+                    senders.push(AuditedSender { device, name, entries: 1, last_seq: seq });
+                }
+            }
         }
-        AuditReport {
-            entries: self.envelopes,
-            senders: senders.into_iter().map(|(_, sender)| sender).collect(),
-            findings: self.findings,
-        }
+        AuditReport { entries: self.envelopes, senders, findings: [self.known.told, self.findings].concat() }
     }
+}
+
+/// Sorts by sender, then by number.
+fn key(sender: &DeviceId, seq: u64) -> Vec<u8> {
+    [&sender.0[..], &seq.to_be_bytes()].concat()
+}
+
+fn sender_and_seq(key: &[u8]) -> (DeviceId, u64) {
+    let (sender, seq) = key.split_first_chunk().expect("made by `key`");
+    (DeviceId(*sender), u64::from_be_bytes(seq.try_into().expect("made by `key`")))
+}
+
+/// The ids of an entry's predecessor and of itself.
+fn ids(value: &[u8]) -> (BlobId, BlobId) {
+    let (prev, id) = value.split_first_chunk().expect("made of two ids");
+    (BlobId(*prev), BlobId(id.try_into().expect("made of two ids")))
 }

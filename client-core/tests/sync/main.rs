@@ -1,5 +1,6 @@
 //! The engine against a relay, in virtual time: the rules of the protocol by name.
 
+mod audits;
 mod batches;
 mod branches;
 mod byzantine;

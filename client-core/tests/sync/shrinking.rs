@@ -31,7 +31,7 @@ fn indexed(world: &World, device: usize) -> usize {
 }
 
 /// The floor moves, and everybody hears of it, as each does who connects.
-fn move_floor(world: &mut World) {
+pub fn move_floor(world: &mut World) {
     world.advance(60_000);
     for device in 0..world.devices.len() {
         if world.devices[device].is_running() {
@@ -43,9 +43,15 @@ fn move_floor(world: &mut World) {
 
 /// Two devices with twenty entries, processed; both have shrunk to the snapshot of the first.
 fn shrunk() -> World {
+    let mut world = written_and_compacted();
+    move_floor(&mut world);
+    world
+}
+
+/// The same before anything has shrunk.
+pub fn written_and_compacted() -> World {
     let mut world = World::with_group(2);
     write_and_compact(&mut world);
-    move_floor(&mut world);
     world
 }
 
@@ -65,7 +71,7 @@ fn written() -> Vec<String> {
     (0..10).flat_map(|n| [format!("a{n}"), format!("b{n}")]).collect()
 }
 
-fn first_position(world: &mut World, device: usize) -> u64 {
+pub fn first_position(world: &mut World, device: usize) -> u64 {
     world.engine(device).status().first_position
 }
 

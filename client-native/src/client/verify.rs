@@ -1,5 +1,6 @@
 //! Verifying everything this device has stored, again.
 
+use zerok_sync_core::io::Row;
 use zerok_sync_core::{AuditReport, Engine};
 
 use super::Client;
@@ -19,7 +20,12 @@ impl Client {
         let mut audit = self.ask(|engine, _now| engine.audit()).await?;
         let (mut from, to) = Engine::mirror_range();
         loop {
-            let rows = self.read((from, to.clone()), PAGE_BYTES, |_engine, rows| rows).await?;
+            let renewed = move |engine: &Engine, rows| {
+                engine.renew_audit(&mut audit);
+                (audit, rows)
+            };
+            let rows: Vec<Row>;
+            (audit, rows) = self.read((from, to.clone()), PAGE_BYTES, renewed).await?;
             let Some(last) = rows.last() else { return Ok(audit.finish()) };
             // The key behind it.
             from = [last.key.as_slice(), &[0]].concat();
