@@ -142,6 +142,8 @@ pub enum Event {
     /// The relay admits a device that no member is: one that is being let in, or one that the relay
     /// has put there. The next change of keys shuts it out.
     UnknownDeviceAtRelay {
+        /// The relay's address.
+        relay: String,
         /// As the relay knows it.
         noise_key: NoisePublicKey,
     },

@@ -7,7 +7,7 @@
 use js_sys::{Array, Object, Reflect};
 use wasm_bindgen::prelude::*;
 use zerok_sync_core::{
-    Connection, Event, Hole, IntegrityEvent, Recovery, RecoveryDraft, RecoverySheet, Status, TypedWord,
+    AuditReport, Connection, Event, Hole, IntegrityEvent, Recovery, RecoveryDraft, RecoverySheet, Status, TypedWord,
 };
 
 use crate::clock::now;
@@ -83,7 +83,9 @@ pub(crate) fn event(event: &Event) -> Object {
         Event::KeysChanged { by } => ("keys_changed", &[("by", hex(by))]),
         Event::Left => ("left", &[]),
         Event::Whispered { device, data } => ("whispered", &[("device", hex(device)), ("data", js_bytes(data).into())]),
-        Event::UnknownDeviceAtRelay { noise_key } => ("unknown_device_at_relay", &[("noiseKey", hex(noise_key))]),
+        Event::UnknownDeviceAtRelay { relay, noise_key } => {
+            ("unknown_device_at_relay", &[("relay", relay.into()), ("noiseKey", hex(noise_key))])
+        }
         Event::Repairing { relay, examined, uploaded, done } => (
             "repairing",
             &[
@@ -166,7 +168,6 @@ pub(crate) fn status(status: &Status) -> Object {
         .iter()
         .map(|granted| object(&[("device", hex(&granted.device)), ("name", granted.name.as_str().into())]))
         .collect();
-    let integrity: Array = status.integrity.iter().map(integrity).collect();
     let relays: Array = status
         .relays
         .iter()
@@ -176,6 +177,9 @@ pub(crate) fn status(status: &Status) -> Object {
                 ("key", relay.address.key.map_or(JsValue::UNDEFINED, |key| hex(&key))),
                 ("connection", connection(relay.connection).into()),
                 ("listed", relay.listed.into()),
+                ("settled", relay.settled.into()),
+                ("unhealed", relay.unhealed.into()),
+                ("putBack", number(relay.put_back)),
                 ("hasEverything", (relay.settled && !relay.unhealed).into()),
                 ("problem", relay.problem.as_ref().map_or(JsValue::UNDEFINED, |problem| failure(problem).into())),
             ])
@@ -207,8 +211,18 @@ pub(crate) fn status(status: &Status) -> Object {
         ("everywherePush", number(status.everywhere_push)),
         ("problem", status.problem.as_ref().map_or(JsValue::UNDEFINED, |problem| failure(problem).into())),
         ("holes", holes(&status.holes).into()),
-        ("integrity", integrity.into()),
+        ("integrity", findings(&status.integrity).into()),
     ])
+}
+
+/// `CoreAuditReport`.
+pub(crate) fn audit_report(report: &AuditReport) -> Object {
+    object(&[("entries", number(report.entries)), ("findings", findings(&report.findings).into())])
+}
+
+/// `IntegrityFinding[]`.
+fn findings(findings: &[IntegrityEvent]) -> Array {
+    findings.iter().map(integrity).collect()
 }
 
 /// `Hole[]`.

@@ -175,6 +175,18 @@ impl CoreEngine {
         Ok(convert::holes(&given_up).unchecked_into())
     }
 
+    /// Reads every relay's log again and compares it with what was read; `settled` in `status` says
+    /// when that is done.
+    #[wasm_bindgen(js_name = verifyRelays)]
+    pub fn verify_relays(&self) {
+        self.driver.call(|engine, now| engine.verify_relays(now));
+    }
+
+    /// The same, and puts back what is missing or damaged there.
+    pub fn repair(&self) {
+        self.driver.call(|engine, now| engine.repair(now));
+    }
+
     /// Says something to the devices that are there.
     ///
     /// # Errors
@@ -368,6 +380,11 @@ impl CoreEngine {
 }
 
 impl CoreEngine {
+    /// Reads from the engine.
+    pub(crate) fn read<T>(&self, getter: impl FnOnce(&Engine) -> T) -> T {
+        self.driver.read(getter)
+    }
+
     /// Queues an entry of the former group, unless it is.
     pub(crate) fn bring(&self, entry: FormerEntry) -> Result<u64, JsValue> {
         self.driver.call(|engine, now| engine.bring(now, entry)).map_err(|error| thrown(&error))

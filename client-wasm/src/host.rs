@@ -5,7 +5,7 @@ use js_sys::{Array, Object, Uint8Array};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(typescript_custom_section)]
-const TYPES: &str = r#"import type { CoreStatus, Host, KeyRange, Rows } from "./bridge.js";
+const TYPES: &str = r#"import type { CoreAuditReport, CoreStatus, Host, KeyRange, Rows } from "./bridge.js";
 import type { RecoveryDraft } from "./recovery.js";
 import type { Hole } from "./status.js";"#;
 
@@ -45,6 +45,10 @@ extern "C" {
     /// `Status` of the engine.
     #[wasm_bindgen(typescript_type = "CoreStatus")]
     pub type CoreStatus;
+
+    /// What an audit found.
+    #[wasm_bindgen(typescript_type = "CoreAuditReport")]
+    pub type CoreAuditReport;
 
     /// Entries that are missing, each with who wrote them.
     #[wasm_bindgen(typescript_type = "readonly Hole[]")]

@@ -7,8 +7,9 @@
 //!
 //! [`driver`] runs the loop that the core prescribes for all machines; [`engine`], [`joiner`]
 //! and [`recovery`] hold the classes that JavaScript sees; [`convert`] makes plain objects of the core's types and [`packed`] one piece of many entries, [`lock`] is the key under a passphrase, [`export`] a file with everything, [`former`] what a
-//! device had before it joined.
+//! device had before it joined, [`audit`] a check of what it has.
 
+mod audit;
 mod clock;
 mod convert;
 mod driver;

@@ -2,7 +2,7 @@
 // tells. The Rust side (src/host.rs) builds exactly these shapes; its generated types import them.
 
 import type { Failure } from "./error.js";
-import type { GroupStatus, IntegrityFinding } from "./status.js";
+import type { GroupStatus, IntegrityFinding, RelayStatus } from "./status.js";
 
 /** What a machine in wasm needs done. No method may call back into wasm or throw. */
 export interface Host {
@@ -16,8 +16,17 @@ export interface Host {
   event(event: CoreEvent): void;
 }
 
-/** `GroupStatus` before its problem became an error object. */
-export type CoreStatus = Omit<GroupStatus, "problem"> & { readonly problem: Failure | undefined };
+/** `GroupStatus` before its problems became error objects. */
+export type CoreStatus = Omit<GroupStatus, "problem" | "relays"> & {
+  readonly problem: Failure | undefined;
+  readonly relays: readonly (Omit<RelayStatus, "problem"> & { readonly problem: Failure | undefined })[];
+};
+
+/** What an audit of the entries stored here found. */
+export interface CoreAuditReport {
+  readonly entries: number;
+  readonly findings: readonly IntegrityFinding[];
+}
 
 /** The core's events. */
 export type CoreEvent =
@@ -52,7 +61,7 @@ export type CoreEvent =
     }
   | { readonly type: "keys_changed"; readonly by: string }
   | { readonly type: "left" }
-  | { readonly type: "unknown_device_at_relay"; readonly noiseKey: string }
+  | { readonly type: "unknown_device_at_relay"; readonly relay: string; readonly noiseKey: string }
   | {
       readonly type: "repairing";
       readonly relay: string;

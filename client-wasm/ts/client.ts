@@ -6,6 +6,7 @@ import type { Entry } from "./entry.js";
 import { callCore, ZerokError } from "./error.js";
 import type { ClientEvents } from "./events.js";
 import { type ExportOptions, restoreExport, writeExport } from "./export.js";
+import { type RepairedRelay, repair, type VerifyReport, verify } from "./healing.js";
 import { type Invitation, type InviteOptions, PendingInvitation } from "./invitation.js";
 import { join } from "./joining.js";
 import type { AddRelayOptions, ClientOptions, JoinOptions, RestoreOptions } from "./options.js";
@@ -301,6 +302,45 @@ export class Client {
     const isGivenUp = (hole: Hole) => givenUp.some(({ device, toSeq }) => hole.device === device && hole.toSeq === toSeq);
     await this.#device.until(({ holes, outboxCount }) => !holes.some(isGivenUp) && outboxCount === 0, signal);
     return givenUp;
+  }
+
+  /**
+   * Checks everything once more: each entry stored here, that it opens, its signature, its place in
+   * its sender's chain; and each relay's log, from its first entry on, against what this device has
+   * read there. Resolves once every relay is compared that can be; what is wrong is told as
+   * `on("integrity")` too. Nothing is put right: `repair` does that. Rejects with `revoked`, `left`,
+   * `relay_key_changed` or what else a relay refuses this device with, where none was compared, and with
+   * `cancelled` if `signal` ends the wait.
+   *
+   * @example
+   * const { findings, relays } = await client.verify();
+   * for (const { url, compared, problem } of relays) {
+   *   if (!compared) show(`${url} could not be compared: ${problem?.message}`);
+   * }
+   * if (findings.length > 0 && confirm("Something is wrong with the group's log. Put it right?")) {
+   *   await client.repair();
+   * }
+   */
+  async verify({ signal }: { readonly signal?: AbortSignal } = {}): Promise<VerifyReport> {
+    return verify(this.#device, signal);
+  }
+
+  /**
+   * Reads each relay's log again from its first entry and puts back what is missing or damaged there,
+   * as far as this device has it; then reads it once more to see whether that stands. Resolves to how
+   * each relay is then, once every relay is done that can be; `status.group.relays` and
+   * `on("repairing")` tell how far it has come. A relay that is away is named, and repaired when it is
+   * back while this client is open. Rejects as `verify` does.
+   *
+   * @example
+   * const stop = client.on("repairing", ({ relay, uploaded }) => show(`${relay}: ${uploaded} put back`));
+   * for (const { url, hasEverything, problem } of await client.repair()) {
+   *   if (!hasEverything) show(`${url} still lacks something. ${problem?.message ?? "It does not keep what it is given."}`);
+   * }
+   * stop();
+   */
+  async repair({ signal }: { readonly signal?: AbortSignal } = {}): Promise<readonly RepairedRelay[]> {
+    return repair(this.#device, signal);
   }
 
   /** Gives this device another name. Resolves when that is durable here; the others hear of it as of any entry. */

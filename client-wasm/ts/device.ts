@@ -125,8 +125,12 @@ export class Device {
 
   groupStatus(): GroupStatus | undefined {
     if (this.group === undefined) return undefined;
-    const { problem, ...rest } = this.group.core.status();
-    return { ...rest, problem: problem && ZerokError.from(problem) };
+    const { problem, relays, ...rest } = this.group.core.status();
+    return {
+      ...rest,
+      relays: relays.map((relay) => ({ ...relay, problem: relay.problem && ZerokError.from(relay.problem) })),
+      problem: problem && ZerokError.from(problem),
+    };
   }
 
   openOrThrow(): OpenGroup {
@@ -205,9 +209,9 @@ export class Device {
     if (this.state === "joining") this.enter("empty");
   }
 
-  /** Waits for a status of the group; what the relay says against this device ends the wait. */
-  until(reached: (status: GroupStatus) => boolean, signal?: AbortSignal): Promise<void> {
-    const done = new Deferred<void>();
+  /** Waits for a status of the group, and resolves to it; what the relay says against this device ends the wait. */
+  until(reached: (status: GroupStatus) => boolean, signal?: AbortSignal): Promise<GroupStatus> {
+    const done = new Deferred<GroupStatus>();
     const cancel = () => done.reject(new ZerokError("cancelled", "cancelled"));
     const look = () => {
       const group = this.groupStatus();
@@ -218,7 +222,7 @@ export class Device {
         return done.reject(asZerokError(error));
       }
       if (group === undefined) done.reject(this.stoppedBy ?? new ZerokError("closed", "this client was closed"));
-      else if (ended) done.resolve();
+      else if (ended) done.resolve(group);
       else if (group.problem?.code === "revoked" || group.problem?.code === "left") done.reject(group.problem);
     };
     const stop = this.emitter.on("status", look);
@@ -315,6 +319,14 @@ export class Device {
           break;
         case "integrity":
           this.emitter.emit("integrity", event.finding);
+          break;
+        case "repairing": {
+          const { type, ...progress } = event;
+          this.emitter.emit("repairing", progress);
+          break;
+        }
+        case "unknown_device_at_relay":
+          this.emitter.emit("unknownDevice", { relay: event.relay, noiseKey: event.noiseKey });
           break;
         case "storage_failed":
           this.stop(ZerokError.from(event.failure));

@@ -26,6 +26,16 @@ export interface ClientEvents {
   givenUp: EntryRange;
   /** A relay or a member did something an honest one does not do. */
   integrity: IntegrityFinding;
+  /**
+   * What this device has is compared with what a relay has, which gets back what it lacks: after it has
+   * lost something, or because of `repair`. Comes at the end of a `verify` too, which puts nothing back.
+   */
+  repairing: RepairProgress;
+  /**
+   * A relay admits a device that no member is: one that is being let in, or one that the relay has put
+   * there. It reads nothing, and `rotate` shuts it out.
+   */
+  unknownDevice: UnknownDevice;
   warning: Warning;
 }
 
@@ -41,6 +51,26 @@ export interface Whisper {
   /** Who said it: its identity in this group, as hex. */
   readonly device: string;
   readonly data: Uint8Array;
+}
+
+/** How far comparing and putting back has come at one relay. */
+export interface RepairProgress {
+  /** The relay's origin. */
+  readonly relay: string;
+  /** Entries compared so far. */
+  readonly examined: number;
+  /** Entries put back so far. */
+  readonly uploaded: number;
+  /** Nothing is left to do. */
+  readonly done: boolean;
+}
+
+/** A device that a relay admits. */
+export interface UnknownDevice {
+  /** The relay's origin. */
+  readonly relay: string;
+  /** The device's Noise key as hex: all that the relay knows it by. */
+  readonly noiseKey: string;
 }
 
 /** Why a snapshot is worth making. */

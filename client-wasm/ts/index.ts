@@ -8,9 +8,10 @@
 export { Client } from "./client.js";
 export type { EntriesOptions } from "./entries.js";
 export type { Entry } from "./entry.js";
-export type { ClientEvents, CompactionAdvice, Warning, Whisper } from "./events.js";
+export type { ClientEvents, CompactionAdvice, RepairProgress, UnknownDevice, Warning, Whisper } from "./events.js";
 export { type ExportOptions, readExport } from "./export.js";
 export { ZerokError, type ZerokErrorCode } from "./error.js";
+export type { ComparedRelay, RepairedRelay, VerifyReport } from "./healing.js";
 export { init, type WasmSource } from "./init.js";
 export type { Invitation, InvitedDevice, InviteOptions, WaitingJoiner } from "./invitation.js";
 export { type InviteText, readInvite } from "./invite-text.js";

@@ -46,7 +46,13 @@ export interface RelayStatus {
   readonly connection: Connection;
   /** Whether the group was told of it; before, this device is still to meet it. */
   readonly listed: boolean;
-  /** Whether it has everything this device has, as far as is known. */
+  /** It has everything this device has, as far as is known, and nothing is being compared or put back there. */
+  readonly settled: boolean;
+  /** What `repair` put back last did not stand there afterwards: its operator should look after its database. */
+  readonly unhealed: boolean;
+  /** Entries that this device has put back there in this run. */
+  readonly putBack: number;
+  /** Whether it has everything this device has, as far as is known: settled, and not unhealed. */
   readonly hasEverything: boolean;
   /** What keeps this device from it. */
   readonly problem: ZerokError | undefined;

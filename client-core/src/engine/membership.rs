@@ -170,8 +170,9 @@ impl Engine {
         let relay = &mut self.relays[at];
         if unknown != relay.unknown {
             relay.unknown.clone_from(&unknown);
+            let url = relay.row.url.clone();
             for noise_key in unknown {
-                self.event(Event::UnknownDeviceAtRelay { noise_key });
+                self.event(Event::UnknownDeviceAtRelay { relay: url.clone(), noise_key });
             }
         }
     }

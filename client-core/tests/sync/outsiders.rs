@@ -383,7 +383,8 @@ fn b_member_a_device_that_the_relay_admits_is_named_and_shut_out_by_the_next_rot
     world.crash(1);
     world.start(1);
     world.settle();
-    assert!(world.devices[1].events.contains(&Event::UnknownDeviceAtRelay { noise_key }));
+    let relay = world.engine(1).status().relay.url;
+    assert!(world.devices[1].events.contains(&Event::UnknownDeviceAtRelay { relay, noise_key }));
     assert_eq!(world.engine(1).status().unknown_at_relay, 1);
     assert_eq!(world.findings(1), [], "one that is being let in would look the same");
     rotate(&mut world, 1);
@@ -407,6 +408,9 @@ fn b_member_what_one_relay_admits_is_not_made_good_by_another_that_does_not() {
         world.crash(1);
         world.start(1);
         world.settle();
+        let url = world.engine(1).status().relays[relay].address.url.clone();
+        let event = Event::UnknownDeviceAtRelay { relay: url, noise_key };
+        assert!(world.devices[1].events.contains(&event), "at relay {relay}");
         assert_eq!(world.engine(1).status().unknown_at_relay, 1, "at relay {relay}");
     }
     world.relay_at_mut(0).log.as_mut().expect("created").allow.remove(&noise_key);
