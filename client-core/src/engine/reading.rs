@@ -40,8 +40,15 @@ struct Item {
     blob_id: Option<BlobId>,
     envelope: Option<Bytes>,
     finding: Option<IntegrityEvent>,
-    /// Whose entry a stub stands for, and which.
-    entry: Option<(DeviceId, u64)>,
+    /// What a stub stands for.
+    stub: Option<Stub>,
+}
+
+/// What this session pushed, shown without its bytes.
+struct Stub {
+    pushed: Pushed,
+    /// The bytes are still in the outbox, and are accepted from there.
+    in_outbox: bool,
 }
 
 /// What became of opening it.
@@ -122,52 +129,30 @@ impl Engine {
         }
         Ok(match item {
             EntryItem::Stored { blob_id: claimed, envelope, .. } if blob_id(&envelope) == claimed => {
-                Item { blob_id: Some(claimed), envelope: Some(envelope), finding: None, entry: None }
+                Item { blob_id: Some(claimed), envelope: Some(envelope), finding: None, stub: None }
             }
             EntryItem::Stored { blob_id, .. } => {
                 let finding = Some(IntegrityEvent::Corrupt { cursor, blob_id });
-                Item { blob_id: Some(blob_id), envelope: None, finding, entry: None }
+                Item { blob_id: Some(blob_id), envelope: None, finding, stub: None }
             }
             EntryItem::Own { blob_id, .. } => {
                 if let Some(envelope) = self.rotation_envelope(&blob_id) {
                     self.relays[at].sending.shown(&blob_id);
-                    return Ok(Item { blob_id: Some(blob_id), envelope: Some(envelope), finding: None, entry: None });
+                    return Ok(Item { blob_id: Some(blob_id), envelope: Some(envelope), finding: None, stub: None });
                 }
                 let Some(pushed) = self.relays[at].sending.shown(&blob_id) else {
                     return Err(Problem::ProtocolViolation("a stub for what this session did not push"));
                 };
                 let envelope = self.outbox.envelope_of(&blob_id);
-                let entry = match &pushed {
-                    Pushed::Own { seq } => Some((self.me.device(), *seq)),
-                    Pushed::PutBack { entry, .. } => *entry,
-                };
-                if let Some((sender, seq)) = entry {
-                    self.relays[at].shown_as_stub(sender, seq);
-                }
-                match pushed {
-                    Pushed::Own { .. } if envelope.is_some() => {}
-                    // Another relay showed it first: it is in the mirror.
-                    Pushed::Own { seq } => {
-                        self.relays[at].read_again(self.me.device(), seq);
-                        self.acked_up_to(at, seq);
-                    }
-                    Pushed::PutBack { entry, epoch } => {
-                        if epoch {
-                            self.relays[at].epoch_read_again(blob_id);
-                        }
-                        if let Some((sender, seq)) = entry {
-                            self.relays[at].read_again(sender, seq);
-                        }
-                    }
-                }
-                Item { blob_id: Some(blob_id), envelope, finding: None, entry }
+                let stub = Some(Stub { pushed, in_outbox: envelope.is_some() });
+                Item { blob_id: Some(blob_id), envelope, finding: None, stub }
             }
             // What the relay lost may be an own entry, whose bytes are still here.
             EntryItem::Absent { blob_id, .. } => Item {
                 blob_id,
                 envelope: blob_id.and_then(|id| self.outbox.envelope_of(&id)),
                 finding: Some(IntegrityEvent::Lost { cursor, blob_id }),
-                entry: None,
+                stub: None,
             },
         })
     }
@@ -176,6 +161,30 @@ impl Engine {
     fn advance(&mut self, at: RelayAt, cursor: u64, blob_id: BlobId, observed: FoldHash) {
         for observer in self.relays[at].advance(cursor, blob_id, observed) {
             self.suspect(at, IntegrityEvent::Forked { observer, cursor });
+        }
+    }
+
+    /// A stub was read: what it stands for was shown here.
+    fn note_stub(&mut self, at: RelayAt, timeline: Timeline, cursor: u64, blob_id: BlobId, stub: &Stub) {
+        let me = self.me.device();
+        let (entry, is_epoch) = match stub.pushed {
+            Pushed::Own { seq } => (Some((me, seq)), false),
+            Pushed::PutBack { entry, epoch } => (entry, epoch),
+        };
+        let relay = &mut self.relays[at];
+        if is_epoch {
+            relay.epoch_read_again(blob_id);
+        }
+        let Some((sender, seq)) = entry else { return };
+        relay.shown_as_stub(sender, seq);
+        relay.showed(timeline, cursor, &sender, seq);
+        if stub.in_outbox {
+            return;
+        }
+        relay.read_again(sender, seq);
+        if matches!(stub.pushed, Pushed::Own { .. }) {
+            // Another relay showed it first: it is in the mirror.
+            self.acked_up_to(at, seq);
         }
     }
 
@@ -209,8 +218,8 @@ impl Engine {
             }
             let before = self.relays[at].position();
             self.advance(at, cursor, blob_id, observed);
-            if let Some((sender, seq)) = item.entry {
-                self.relays[at].showed(timeline, cursor, &sender, seq);
+            if let Some(stub) = item.stub {
+                self.note_stub(at, timeline, cursor, blob_id, &stub);
             }
             match item.finding {
                 // A row that is gone leaves a hole for ever, also once it was put back behind it.

@@ -5,10 +5,11 @@ use bytes::Bytes;
 use zerok_sync_chaos::sim::World;
 use zerok_sync_chaos::sim::relay::Stored;
 use zerok_sync_core::content::Kind;
-use zerok_sync_core::{Engine, IntegrityEvent, Problem};
+use zerok_sync_core::{Engine, IntegrityEvent, Problem, seal};
 
 use crate::epochs::{everybody, rotate, rotation};
-use crate::hostile_members::{append, entry_of};
+use crate::hostile_members::{append, entry_of, write};
+use crate::relays::{SETTLE_MS, world};
 
 #[test]
 fn what_stands_behind_a_rotation_on_the_same_page_opens_with_its_keys() {
@@ -89,4 +90,45 @@ fn findings_on_disk_are_bounded() {
     world.start(1);
     world.settle();
     assert_eq!(world.rows(1, b"\x01x", b"\x01y").len(), 1_024);
+}
+
+#[test]
+fn what_was_pushed_behind_an_entry_that_needs_a_newer_version_is_no_replay_after_the_update() {
+    let mut world = world(2);
+    world.crash(0);
+    let newer = world.relay.entries().len();
+    append_to_chain(&mut world, 0, Kind(50));
+    // The other relay has shown what was pushed by the time that this one does.
+    world.relay_slower_ms = 1_000;
+    world.push(1, "pushed");
+    world.advance(SETTLE_MS);
+    let problems = |world: &mut World| {
+        let relays = world.engine(1).status().relays;
+        relays.into_iter().map(|relay| relay.problem).collect::<Vec<_>>()
+    };
+    assert_eq!(problems(&mut world), [Some(Problem::UpdateNeeded), None]);
+    assert_eq!(world.texts(1), ["before", "pushed"]);
+
+    // A version that knows the kind: what stands there is a blob to it.
+    let behind = world.relay.entries_mut().split_off(newer + 1);
+    world.relay.entries_mut().pop();
+    append_to_chain(&mut world, 0, Kind::APP);
+    world.relay.entries_mut().extend(behind);
+    world.crash(1);
+    world.start(1);
+    world.advance(SETTLE_MS);
+    assert_eq!(problems(&mut world), [None, None]);
+    assert_eq!(world.texts(1), ["before", "pushed", "from the future"]);
+    assert_eq!(world.findings(1), []);
+}
+
+/// The next entry of a device's chain, behind the first relay's last one.
+fn append_to_chain(world: &mut World, device: usize, kind: Kind) {
+    let (me, keyring) = world.keys(device);
+    let of_device = |stored: &Stored| {
+        let entry = seal::open(&keyring, stored.envelope.as_ref()?).ok()?;
+        (entry.claims().sender == me.device()).then_some((entry.claims().seq, stored.blob_id))
+    };
+    let last = world.relay.entries().iter().rev().find_map(of_device).expect("it has written");
+    write(world, &me, last, [(kind, b"from the future")]);
 }
