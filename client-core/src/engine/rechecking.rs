@@ -513,11 +513,16 @@ impl Engine {
             IntegrityEvent::Unproven { sender, to_seq, .. } => {
                 chains.get(sender).is_some_and(|chain| chain.seq >= *to_seq)
             }
-            IntegrityEvent::ForkedDevice { .. }
-            | IntegrityEvent::FalseSeen { .. }
-            | IntegrityEvent::ForgedByMember { .. }
-            | IntegrityEvent::NotAMember { .. } => false,
-            _ => true,
+            IntegrityEvent::Quarantined { sender, seq, .. } => !self.is_beyond_its_end(sender, *seq),
+            IntegrityEvent::Corrupt { .. }
+            | IntegrityEvent::Lost { .. }
+            | IntegrityEvent::Replayed { .. }
+            | IntegrityEvent::Reordered { .. }
+            | IntegrityEvent::CursorJump { .. }
+            | IntegrityEvent::RolledBack { .. }
+            | IntegrityEvent::Forked { .. }
+            | IntegrityEvent::Withheld { .. } => true,
+            _ => false,
         };
         let kept: Vec<IntegrityEvent> = self.findings.iter().filter(|finding| !healed(finding)).cloned().collect();
         self.replace_findings(kept);

@@ -4,6 +4,7 @@
 use zerok_sync_core::content::Kind;
 use zerok_sync_core::{IntegrityEvent, seal};
 use zerok_sync_protocol::envelope::blob_id;
+use zerok_sync_protocol::wire;
 
 use zerok_sync_chaos::sim::{Defect, Loss, World};
 
@@ -545,4 +546,27 @@ fn who_restarts_after_a_repair_goes_on_pushing_behind_what_was_in_common_all_alo
     world.start(0);
     push_all(&mut world, 0, &["e"]);
     assert_eq!(world.texts(1), ["a", "b", "c", "d", "e"]);
+}
+
+#[test]
+fn a_repair_forgets_of_what_was_told_only_what_it_heals() {
+    let mut world = world();
+    let (one, other) = (world.id(0), world.id(1));
+    world.crash(1);
+    let of_members = [
+        IntegrityEvent::MembershipConflict { cursor: 1, one, other },
+        IntegrityEvent::FalseSnapshot { sender: one, seq: 2 },
+    ];
+    let of_relays = [IntegrityEvent::Withheld { from_cursor: 1, to_cursor: 2 }];
+    for (number, finding) in (1_u64..).zip(of_members.iter().chain(&of_relays)) {
+        let key = [b"\x01x", &number.to_be_bytes()[..]].concat();
+        world.devices[1].storage.insert(key, wire::encode(finding));
+    }
+    world.start(1);
+    world.advance(SETTLE_MS);
+    assert_eq!(world.engine(1).status().integrity.len(), 3);
+    let now = world.now_at(1);
+    world.engine(1).repair(now);
+    world.advance(SETTLE_MS);
+    assert_eq!(world.engine(1).status().integrity, of_members);
 }
