@@ -112,7 +112,7 @@ impl Engine {
         first_seq: u64,
         entries_max: usize,
     ) -> Result<Vec<Result<Authenticated, Decrypted>>, OpenFailure> {
-        let rows = (first_seq..).map_while(|seq| self.held.get(&(*sender, seq))).take(entries_max);
+        let rows = (first_seq..=u64::MAX).map_while(|seq| self.held.get(&(*sender, seq))).take(entries_max);
         let opened: Vec<Decrypted> =
             rows.map(|row| seal::open(&self.keyring, &row.envelope)).collect::<Result<_, _>>()?;
         let mut proven: Vec<Result<Authenticated, Decrypted>> = Vec::with_capacity(opened.len());

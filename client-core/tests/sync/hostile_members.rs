@@ -407,3 +407,23 @@ fn of_devices_that_one_member_makes_up_and_that_come_too_late_few_are_remembered
         |it: &IntegrityEvent| !matches!(it, IntegrityEvent::NotAMember { cursor, .. } if *cursor <= made_up);
     assert!(!told.iter().any(of_others), "{told:?}");
 }
+
+#[test]
+fn a_badly_signed_entry_from_the_end_of_its_chain_stops_nobody() {
+    for seq in [u64::MAX - 1, u64::MAX] {
+        let mut world = World::with_group(2);
+        world.crash(0);
+        let (me, keyring) = world.keys(0);
+        let (other, _) = world.keys(1);
+        let late = content(&me, 1, world.relay.entries()[1].blob_id, Kind::APP, b"late");
+        let late = Content { seq, lamport: 1, ..late };
+        append(&mut world, seal(keyring.group(), keyring.current(), &other.signing, [1; 24], &late).expect("small"));
+        let cursor = world.relay.entries().len() as u64;
+        for _ in 0..2 {
+            restart(&mut world, 1);
+            assert_goes_on(&mut world, 1);
+        }
+        let forged = IntegrityEvent::ForgedByMember { cursor, sender: me.device() };
+        assert!(world.findings(1).contains(&forged), "{:?}", world.findings(1));
+    }
+}
