@@ -2,6 +2,7 @@
 
 use zerok_sync_core::io::RelayAddress;
 use zerok_sync_core::{Connection, Input, Problem};
+use zerok_sync_protocol::{ErrorCode, RelayFrame};
 
 use zerok_sync_chaos::sim::World;
 
@@ -85,4 +86,19 @@ fn the_key_of_the_first_contact_is_pinned() {
     let device = world.found("a");
     let RelayAddress { key, .. } = world.engine(device).status().relay;
     assert_eq!(key, Some(world.relay.public_key()));
+}
+
+#[test]
+fn a_log_that_is_another_one_in_every_session_is_not_asked_for_without_end() {
+    let mut world = World::with_group(1);
+    let diverged = RelayFrame::Error { code: ErrorCode::Diverged.number(), retry_after_ms: 0, detail: String::new() };
+    let mut sessions = 0;
+    for _ in 0..600 {
+        if world.engine(0).status().connection == Connection::Live {
+            sessions += 1;
+            world.relay_says(&diverged);
+        }
+        world.advance(100);
+    }
+    assert!((3..=12).contains(&sessions), "{sessions} sessions in a minute");
 }

@@ -11,6 +11,9 @@ use crate::engine::relay::RelayAt;
 use crate::error::Problem;
 use crate::io::Now;
 
+/// A log that changes in the middle of a session is asked for anew at once, but not more often than this.
+const DIVERGED_EVERY_MS: u64 = 30_000;
+
 impl Engine {
     /// A frame, in the phase in which it came; one that has no place there ends the session.
     pub(super) fn on_frame(&mut self, now: Now, at: RelayAt, frame: RelayFrame) -> Result<(), Problem> {
@@ -113,7 +116,11 @@ impl Engine {
         let relay = &mut self.relays[at];
         let reading = relay.session.live_ref().is_some_and(|open| open.credit_used > 0 || open.caught_up);
         let compared = relay.session.live_ref().is_some_and(|open| open.compared);
-        if reading || !std::mem::replace(&mut relay.doubted, true) {
+        if reading {
+            // A relay that says so in every session would be met in a loop.
+            let again = relay.diverged_ms.replace(now.mono_ms).is_some_and(|ms| now.mono_ms < ms + DIVERGED_EVERY_MS);
+            if again { self.lose(now, at, None, 0) } else { self.reconnect(now, at) }
+        } else if !std::mem::replace(&mut relay.doubted, true) {
             self.reconnect(now, at);
         } else if !compared {
             self.compare(at);

@@ -66,6 +66,8 @@ pub(super) struct Relay {
     pub(super) problem: Option<Problem>,
     /// It has refused to read on, and was asked once more.
     pub(super) doubted: bool,
+    /// When its log last became another one in the middle of a session.
+    pub(super) diverged_ms: Option<u64>,
     /// It forgot the log, and an older name of the log is somebody else's there: only the newest one
     /// is asked by.
     pub(super) squatted: bool,
@@ -246,6 +248,7 @@ impl Relay {
             hello_epoch: None,
             problem: None,
             doubted: false,
+            diverged_ms: None,
             squatted: false,
             paper_next: false,
             comparison: None,
