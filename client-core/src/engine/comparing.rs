@@ -418,7 +418,7 @@ impl super::relay::Relay {
             let left = PastRow { timeline: row.timeline, to_cursor: row.cursor };
             remember(&mut row.left, left, |_| false);
         }
-        self.leave_order = false;
+        (self.leave_order, self.stays) = (false, false);
         row.timeline = timeline;
         row.observed_said = row.observed_said.min(agreed.cursor);
         if lost {

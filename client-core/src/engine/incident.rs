@@ -14,6 +14,7 @@ use super::relay::RelayAt;
 use super::rows::{CaughtRow, PastRow, remember};
 use crate::content::Kind;
 use crate::event::IntegrityEvent;
+use crate::io::Now;
 use crate::seal::Authenticated;
 
 /// Anomalies that wait for their explanation; more than these are no accident.
@@ -45,9 +46,21 @@ impl super::relay::Relay {
         self.row.incidents.contains(&self.row.timeline)
     }
 
-    /// Whether others were told how the current timeline ended; this device has not followed yet.
+    /// Whether others were told how the current timeline ended; this device has not followed yet. A relay
+    /// that goes by that timeline afterwards has no excuse in it.
     fn is_over(&self) -> bool {
-        self.row.heard.iter().any(|heard| heard.timeline == self.row.timeline)
+        !self.stays && self.has_heard_of(self.row.timeline)
+    }
+
+    /// It says which timeline it has: the one that is said to be over, perhaps.
+    pub(super) fn note_timeline_said(&mut self, timeline: Timeline) {
+        self.stays = timeline == self.row.timeline && self.has_heard_of(timeline);
+        self.ask_timeline = false;
+    }
+
+    /// Whether others told how a timeline ended.
+    fn has_heard_of(&self, timeline: Timeline) -> bool {
+        self.row.heard.iter().any(|heard| heard.timeline == timeline)
     }
 
     /// Notes that a timeline has been explained; `false` if it had been.
@@ -73,6 +86,16 @@ impl super::relay::Relay {
 }
 
 impl Engine {
+    /// Asks relays which timeline they have now: that is said at the beginning of a session.
+    pub(super) fn ask_timelines(&mut self, now: Now) {
+        for at in self.relays.all() {
+            if self.relays[at].ask_timeline && self.relays[at].session.live_ref().is_some() {
+                self.relays[at].ask_timeline = false;
+                self.reconnect(now, at);
+            }
+        }
+    }
+
     /// Queues the entry that tells of a rollback.
     pub(super) fn tell_of_rollback(&mut self, at: RelayAt, old: Timeline, from_cursor: u64, to_cursor: u64) {
         let Some(relay) = self.relays[at].tag() else { return };
@@ -151,6 +174,8 @@ impl Engine {
         }
         // Through another relay this device may hear of it before it has found out anything here.
         let relay = &mut self.relays[at];
+        // In the next session it says whether it has left that timeline.
+        relay.ask_timeline |= incident.old == relay.row.timeline && !relay.has_heard_of(incident.old);
         let heard = PastRow { timeline: incident.old, to_cursor: incident.to_cursor };
         let (current, left) = (relay.row.timeline, &relay.row.left);
         let is_ours =

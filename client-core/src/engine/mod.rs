@@ -310,6 +310,7 @@ impl Engine {
     fn step(&mut self, now: Now) {
         self.check_joined();
         self.connect_new_relays(now);
+        self.ask_timelines(now);
         self.judge_doubts(now);
         self.plan_repairs(now);
         self.pump_recovery(now);

@@ -570,3 +570,34 @@ fn a_repair_forgets_of_what_was_told_only_what_it_heals() {
     world.advance(SETTLE_MS);
     assert_eq!(world.engine(1).status().integrity, of_members);
 }
+
+#[test]
+fn b_fork_a_relay_that_stays_in_a_timeline_that_it_left_for_others_has_no_free_hand_there() {
+    let mut world = crate::relays::world(3);
+    push_all(&mut world, 0, &["a", "b"]);
+    // Device 0 alone is shown a log that went back: it begins another timeline and tells of it.
+    [1, 2].into_iter().for_each(|device| world.crash(device));
+    let as_it_was = world.relay.log.clone();
+    world.roll_back_relay(2, false);
+    world.advance(SETTLE_MS);
+    assert!(matches!(world.findings(0)[..], [IntegrityEvent::RolledBack { .. }]), "{:?}", world.findings(0));
+    world.crash(0);
+
+    // The other two stay in the old one, and hear of the incident through the other relay.
+    world.relay.log = as_it_was;
+    [1, 2].into_iter().for_each(|device| world.start(device));
+    world.advance(SETTLE_MS);
+    world.crash(2);
+    push_all(&mut world, 1, &["c"]);
+    push_all(&mut world, 1, &["d"]);
+    // Two entries in another order, which only what the other device observed can tell.
+    let head = world.relay.entries().len();
+    world.relay.entries_mut().swap(head - 1, head - 2);
+    push_all(&mut world, 1, &["e"]);
+    let observer = world.id(1);
+    world.start(2);
+    world.advance(SETTLE_MS);
+    let forked =
+        |finding: &IntegrityEvent| matches!(finding, IntegrityEvent::Forked { observer: who, .. } if *who == observer);
+    assert!(world.findings(2).iter().any(forked), "{:?}", world.findings(2));
+}

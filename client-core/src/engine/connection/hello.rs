@@ -139,6 +139,7 @@ impl Engine {
             self.tell_of_what_was_caught(at);
         }
         let relay = &mut self.relays[at];
+        relay.note_timeline_said(log.timeline);
         if log.timeline != relay.row.timeline || log.head < relay.row.cursor {
             self.compare(at);
         } else if relay.leave_order && relay.recheck_wanted.is_none() {

@@ -68,6 +68,10 @@ pub(super) struct Relay {
     pub(super) doubted: bool,
     /// When its log last became another one in the middle of a session.
     pub(super) diverged_ms: Option<u64>,
+    /// It goes by its timeline still, although others have told how that ended.
+    pub(super) stays: bool,
+    /// Others have told how its timeline ended: it is asked once which it has now.
+    pub(super) ask_timeline: bool,
     /// It forgot the log, and an older name of the log is somebody else's there: only the newest one
     /// is asked by.
     pub(super) squatted: bool,
@@ -249,6 +253,8 @@ impl Relay {
             problem: None,
             doubted: false,
             diverged_ms: None,
+            stays: false,
+            ask_timeline: false,
             squatted: false,
             paper_next: false,
             comparison: None,
