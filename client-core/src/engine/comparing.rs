@@ -420,6 +420,7 @@ impl super::relay::Relay {
         }
         (self.leave_order, self.stays) = (false, false);
         row.timeline = timeline;
+        row.excused = true;
         row.observed_said = row.observed_said.min(agreed.cursor);
         if lost {
             row.cursor = agreed.cursor;

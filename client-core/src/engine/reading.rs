@@ -299,6 +299,10 @@ impl Engine {
         }
         self.report_gaps();
         self.report_unsigned();
+        if first && self.relays[at].row.excused && !self.relays[at].row.rebuilding {
+            // Whoever had something to put back did so before it pushed what names that.
+            (self.relays[at].row.excused, self.relays[at].changed) = (false, true);
+        }
         if first {
             self.compare_allow_list(at);
             self.event(Event::StatusChanged);
@@ -366,7 +370,7 @@ impl Engine {
         }
         // Another relay may bring it, or a device that puts it back: also what this one had not read
         // when the relay lost it.
-        let restored = |relay: &Relay| relay.row.rebuilding || !relay.row.past.is_empty();
+        let restored = |relay: &Relay| relay.row.rebuilding || relay.row.excused;
         // A relay that lost something is told the removals first, and what they name behind them.
         let put_back_later = self.removed.contains_key(&sender);
         let stood_for = self.relay_with_snapshot_for(&sender, to_seq).is_some();

@@ -549,6 +549,22 @@ fn who_restarts_after_a_repair_goes_on_pushing_behind_what_was_in_common_all_alo
 }
 
 #[test]
+fn a_relay_that_was_restored_once_is_told_at_once_of_what_it_drops_later() {
+    let mut world = world();
+    world.roll_back_relay(2, true);
+    world.advance(SETTLE_MS);
+    assert_eq!((session(&mut world), session(&mut world)), (Vec::new(), Vec::new()));
+    world.crash(1);
+    push_all(&mut world, 0, &["d", "e"]);
+    let index = world.relay.entries().len() - 2;
+    world.relay.entries_mut().remove(index);
+    let sender = world.id(0);
+    world.crash(0);
+    let found = session(&mut world);
+    assert!(matches!(found[..], [IntegrityEvent::Gap { sender: of, .. }] if of == sender), "{found:?}");
+}
+
+#[test]
 fn a_repair_forgets_of_what_was_told_only_what_it_heals() {
     let mut world = world();
     let (one, other) = (world.id(0), world.id(1));

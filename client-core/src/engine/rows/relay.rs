@@ -80,6 +80,9 @@ wire_struct! {
         searches: u32,
         /// … and when that was counted last, by this device's clock.
         searched_ms: u64,
+        /// What is missing may be what it lost at the beginning of this timeline, and others may be about
+        /// to put back.
+        excused: bool,
     }
 }
 
@@ -234,6 +237,7 @@ impl RelayRow {
             jumped_to: 0,
             searches: 0,
             searched_ms: 0,
+            excused: false,
         }
     }
 
