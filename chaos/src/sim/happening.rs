@@ -264,7 +264,8 @@ impl World {
         !self.silenced.contains(&conn)
     }
 
-    pub(super) fn post_all(&mut self, answers: Vec<(Conn, Bytes)>) {
+    /// Puts messages of a relay on their way, one after the other.
+    pub fn post_all(&mut self, answers: Vec<(Conn, Bytes)>) {
         for (conn, message) in answers {
             self.post(Parcel::ToDevice(conn, message));
         }

@@ -106,6 +106,8 @@ pub struct Relay {
     pub drops_receipts: bool,
     /// How many receipts it was sent.
     pub receipts_taken: u64,
+    /// Show nothing of the log, nor that there is nothing more.
+    pub hangs: bool,
     /// Pass no whispers on.
     pub hush: bool,
     /// Every whisper that was passed on, for whoever replays them.
@@ -192,6 +194,7 @@ impl Relay {
             shown: 0,
             drops_receipts: false,
             receipts_taken: 0,
+            hangs: false,
             hush: false,
             whispers: Vec::new(),
             keeps_received: false,
@@ -644,7 +647,7 @@ impl Relay {
 
     /// Brings every subscriber up to the head.
     fn deliver(&mut self) {
-        let Some(log) = &self.log else { return };
+        let Some(log) = self.log.as_ref().filter(|_| !self.hangs) else { return };
         let head = log.entries.len() as u64;
         let behind: Vec<Conn> = self
             .sessions

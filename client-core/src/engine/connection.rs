@@ -14,7 +14,7 @@ use zerok_sync_protocol::limits::{
     DEAD_AFTER_PING_MS, DEAD_AFTER_WAKE_PING_MS, ENVELOPE_BYTES_MAX_DEFAULT, FRAME_OVERHEAD_BYTES_MAX,
     PING_AFTER_IDLE_MS, RETRY_AFTER_MAX_UNAUTHENTICATED_MS,
 };
-use zerok_sync_protocol::{ClientFrame, EpochId, NoisePublicKey};
+use zerok_sync_protocol::{ClientFrame, EpochId, NoisePublicKey, RelayFrame};
 
 use super::Engine;
 use super::presence::Presence;
@@ -136,6 +136,7 @@ impl Engine {
                 if open.phase != Phase::Live {
                     deadline = deadline.min(open.since_ms + WELCOME_DEADLINE_MS);
                 }
+                deadline = open.stalls_ms().map_or(deadline, |stalls_ms| deadline.min(stalls_ms));
                 // A pause asked for by the relay ends with an attempt, if there is something to push.
                 let paused = open.phase == Phase::Live && self.pushes_wait_until(at, open);
                 Some(if paused { deadline.min(open.push_again_ms) } else { deadline })
@@ -169,6 +170,15 @@ impl Engine {
                     let problem = Problem::Unreachable("it does not let this device in".into());
                     return self.lose(now, at, Some(problem), 0);
                 }
+                if open.stalls_ms().is_some_and(|stalls_ms| now.mono_ms >= stalls_ms) {
+                    open.stalled = true;
+                    // The others have waited for it.
+                    if self.relays.iter().any(Relay::caught_up) {
+                        self.report_gaps();
+                        self.report_unsigned();
+                    }
+                }
+                let Some(open) = self.relays[at].session.open() else { return };
                 match open.dead_at_ms {
                     Some(dead_at_ms) if now.mono_ms >= dead_at_ms => {
                         self.lose(now, at, Some(Problem::Unreachable("the connection went silent".into())), 0);
@@ -212,6 +222,9 @@ impl Engine {
                     phase: Phase::Handshake,
                     since_ms: now.mono_ms,
                     heard_ms: now.mono_ms,
+                    moved_ms: now.mono_ms,
+                    shown_ms: now.mono_ms,
+                    stalled: false,
                     dead_at_ms: None,
                     handshake: [0; 32],
                     hello_attempt: 0,
@@ -304,19 +317,32 @@ impl Engine {
         let Some(open) = self.relays[at].session.open_as(link) else { return };
         open.heard_ms = now.mono_ms;
         open.dead_at_ms = None;
+        // Of several frames in a message one is enough. A part of one counts, signs of life do not.
+        let mut moved = None;
         if let Err(problem) = open.relay.receive(message) {
             return self.refused(now, at, problem);
         }
         // A frame may end the session, so the link is looked up again for each.
         while let Some(open) = self.relays[at].session.open_as(link) {
             match open.relay.poll_event() {
-                Ok(None) => return,
+                Ok(None) => {
+                    if moved.is_none_or(|moved| moved) {
+                        open.moved_ms = now.mono_ms;
+                    }
+                    return;
+                }
                 Ok(Some(RelayLinkEvent::Ready { relay_key, handshake_hash })) => {
                     open.relay_key = relay_key;
                     open.handshake = handshake_hash;
                     self.say_hello(at);
                 }
                 Ok(Some(RelayLinkEvent::Frame(frame))) => {
+                    if is_of_log(&frame) {
+                        (open.shown_ms, open.stalled) = (now.mono_ms, false);
+                        moved = Some(true);
+                    } else {
+                        moved.get_or_insert(false);
+                    }
                     if let Err(problem) = self.on_frame(now, at, frame) {
                         return self.refused(now, at, problem);
                     }
@@ -372,6 +398,18 @@ impl Engine {
                 self.effects.emit(Output::Transmit(open.link, message));
             }
         }
+    }
+}
+
+/// Whether a frame brings the reading of a log a step further.
+fn is_of_log(frame: &RelayFrame) -> bool {
+    match frame {
+        RelayFrame::Entries { items } => !items.is_empty(),
+        RelayFrame::Welcome { .. }
+        | RelayFrame::Probed { .. }
+        | RelayFrame::TimelineChanged { .. }
+        | RelayFrame::MissingBlobs { .. } => true,
+        _ => false,
     }
 }
 

@@ -337,7 +337,7 @@ impl Engine {
 
     /// An entry that something stored names, and that did not come, is missing once no relay is left
     /// that may still bring it.
-    fn report_gaps(&mut self) {
+    pub(super) fn report_gaps(&mut self) {
         if self.relays.iter().any(|relay| relay.session.is_under_way()) {
             return;
         }

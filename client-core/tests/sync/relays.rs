@@ -5,6 +5,7 @@ use zerok_sync_chaos::sim::relay::Stored;
 use zerok_sync_chaos::sim::{Loss, World};
 use zerok_sync_core::io::RelayAddress;
 use zerok_sync_core::{Connection, IntegrityEvent, RelaysError};
+use zerok_sync_protocol::RelayFrame;
 
 use crate::granted::let_in;
 use crate::snapshots::{compact, state};
@@ -300,4 +301,53 @@ fn h_honest_who_meets_a_relay_that_went_back_before_the_others_do_waits_for_what
         let findings = world.findings(device);
         assert!(matches!(findings[..], [IntegrityEvent::RolledBack { .. }]), "device {device}: {findings:?}");
     }
+}
+
+#[test]
+fn b_drop_a_relay_that_never_says_it_has_shown_all_hides_no_gap_at_another() {
+    let mut world = world(2);
+    world.crash(1);
+    world.push(0, "a");
+    world.push(0, "b");
+    world.settle();
+    let index = world.relay.entries().len() - 2;
+    world.relay.entries_mut().remove(index);
+    world.others[0].relay.hangs = true;
+    let sender = world.id(0);
+    world.crash(0);
+    world.start(1);
+    world.advance(50_000);
+    assert_eq!(world.findings(1), [], "it has its time to bring it");
+    world.advance(SETTLE_MS);
+    assert!(
+        matches!(world.findings(1)[..], [IntegrityEvent::Gap { sender: of, .. }] if of == sender),
+        "{:?}",
+        world.findings(1)
+    );
+}
+
+#[test]
+fn b_drop_nor_does_one_that_never_comes_to_the_end_of_a_message() {
+    let mut world = world(2);
+    world.crash(1);
+    world.push(0, "a");
+    world.push(0, "b");
+    world.settle();
+    let entries = world.others[0].relay.entries_mut();
+    entries.remove(entries.len() - 2);
+    world.relay.hangs = true;
+    let sender = world.id(0);
+    world.crash(0);
+    world.start(1);
+    world.advance(1_000);
+    let parts = world.relay.say_to_all(&RelayFrame::Whispered { data: vec![0; 1_200_000].into() });
+    let mut told = Vec::new();
+    for part in parts {
+        world.post_all(vec![part]);
+        world.advance(20_000);
+        told.push(world.findings(1));
+    }
+    assert_eq!(told[10], [], "a large message takes its time on a slow link");
+    let told = told.pop().expect("in parts");
+    assert!(matches!(told[..], [IntegrityEvent::Gap { sender: of, .. }] if of == sender), "{told:?}");
 }

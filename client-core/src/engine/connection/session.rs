@@ -13,6 +13,12 @@ use crate::engine::status::Connection;
 use crate::io::{LinkId, Now};
 use crate::relay_link::RelayLink;
 
+/// A log of which nothing has come for so long is not waited for. On the slowest link a message of it
+/// takes ten seconds …
+const STALLED_AFTER_MS: u64 = 30_000;
+/// … and a frame, which may be in many messages, three minutes.
+const STALLED_AFTER_FRAME_MS: u64 = 300_000;
+
 /// The connection to one relay.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Session {
@@ -42,6 +48,12 @@ pub(in crate::engine) struct Open {
     pub(super) phase: Phase,
     pub(super) since_ms: u64,
     pub(super) heard_ms: u64,
+    /// When the last part of a frame came that is no mere sign of life …
+    pub(super) moved_ms: u64,
+    /// … and when the last whole one of those that bring the reading further.
+    pub(super) shown_ms: u64,
+    /// That is too long ago for a session that has not caught up.
+    pub(super) stalled: bool,
     /// A `Ping` is out: the link is dead at this time unless something comes.
     pub(super) dead_at_ms: Option<u64>,
     pub(in crate::engine) handshake: HandshakeHash,
@@ -117,12 +129,13 @@ impl Session {
         }
     }
 
-    /// Whether it is on its way to a live session, or reading what came while away.
+    /// Whether it is on its way to a live session, or reading what came while away. One that says
+    /// nothing more of the log keeps nobody waiting.
     pub(in crate::engine) fn is_under_way(&self) -> bool {
         match &self.state {
             State::Offline | State::Waiting { .. } => false,
             State::Connecting { .. } => true,
-            State::Open(open) => open.phase != Phase::Live || !open.caught_up,
+            State::Open(open) => open.phase != Phase::Live || !(open.caught_up || open.stalled),
         }
     }
 
@@ -162,6 +175,12 @@ impl Session {
 }
 
 impl Open {
+    /// When it will have stalled.
+    pub(super) fn stalls_ms(&self) -> Option<u64> {
+        let reads = self.phase == Phase::Live && !self.caught_up && !self.stalled;
+        reads.then_some((self.moved_ms + STALLED_AFTER_MS).min(self.shown_ms + STALLED_AFTER_FRAME_MS))
+    }
+
     /// Whether the relay has let this device in.
     pub(in crate::engine) fn is_live(&self) -> bool {
         self.phase == Phase::Live
