@@ -108,6 +108,8 @@ pub struct Relay {
     pub receipts_taken: u64,
     /// Show nothing of the log, nor that there is nothing more.
     pub hangs: bool,
+    /// Never say that all was shown.
+    pub withholds_end: bool,
     /// Pass no whispers on.
     pub hush: bool,
     /// Every whisper that was passed on, for whoever replays them.
@@ -195,6 +197,7 @@ impl Relay {
             drops_receipts: false,
             receipts_taken: 0,
             hangs: false,
+            withholds_end: false,
             hush: false,
             whispers: Vec::new(),
             keeps_received: false,
@@ -694,7 +697,7 @@ impl Relay {
             let items = List::try_from(page).expect("a page is short");
             self.send(conn, &RelayFrame::Entries { items });
         }
-        if first {
+        if first && !self.withholds_end {
             self.send(conn, &RelayFrame::CaughtUp { head });
         }
     }

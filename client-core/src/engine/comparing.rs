@@ -435,7 +435,7 @@ impl super::relay::Relay {
             row.rebuilding = true;
         }
         // Orders of the one before are compared no more: what became of it is told, or was declared.
-        self.suspicions.retain(|finding| !is_of_timeline(finding));
+        row.suspicions.retain(|finding| !is_of_timeline(finding));
         self.changed = true;
         self.forget_what_was_shown();
     }

@@ -124,8 +124,11 @@ impl Engine {
 
     /// An anomaly that may turn out to be history: judged once everything was read.
     pub(super) fn suspect(&mut self, at: RelayAt, finding: IntegrityEvent) {
-        if self.relays[at].suspicions.len() < SUSPICIONS_MAX {
-            self.relays[at].suspicions.push(finding);
+        let relay = &mut self.relays[at];
+        if relay.row.suspicions.len() < SUSPICIONS_MAX {
+            // On disk together with the cursor: the next run does not read it again.
+            relay.row.suspicions.push(finding);
+            relay.changed = true;
         } else {
             self.find_once(finding);
         }
@@ -136,11 +139,12 @@ impl Engine {
     /// waits like what is suspected later. So does that a snapshot ends where something else stands.
     pub(super) fn judge_at_end(&mut self, at: RelayAt) {
         let several = !self.relays.is_alone();
-        let (later, now): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.relays[at].suspicions).into_iter().partition(|it| several && is_of_timeline(it));
-        self.relays[at].suspicions = now;
+        let (later, now): (Vec<_>, Vec<_>) = std::mem::take(&mut self.relays[at].row.suspicions)
+            .into_iter()
+            .partition(|it| several && is_of_timeline(it));
+        self.relays[at].row.suspicions = now;
         self.judge_suspicions(at);
-        self.relays[at].suspicions = later;
+        self.relays[at].row.suspicions = later;
     }
 
     /// No incident explains what was suspected: it is told.
@@ -148,7 +152,8 @@ impl Engine {
         let relay = &mut self.relays[at];
         relay.suspected_ms = None;
         let (explained, over) = (relay.is_explained(), relay.is_over());
-        let mut suspicions = std::mem::take(&mut relay.suspicions);
+        let mut suspicions = std::mem::take(&mut relay.row.suspicions);
+        relay.changed |= !suspicions.is_empty();
         suspicions.retain(|finding| !over && (!explained || is_of_timeline(finding)));
         let lost = suspicions.iter().any(|finding| matches!(finding, IntegrityEvent::Lost { .. }));
         suspicions.into_iter().for_each(|finding| self.find_once(finding));

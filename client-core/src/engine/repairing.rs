@@ -122,7 +122,7 @@ impl Engine {
             if !relay.caught_up() {
                 // What it calls its log now, and what became of it, is said in the next session.
                 relay.suspected_ms = None;
-            } else if !relay.suspicions.is_empty()
+            } else if !relay.row.suspicions.is_empty()
                 && now.mono_ms >= *relay.suspected_ms.get_or_insert(now.mono_ms) + SUSPICION_MS
             {
                 self.judge_suspicions(at);

@@ -124,6 +124,23 @@ fn swapped_entries_are_reordered_and_still_delivered_in_the_senders_order() {
 }
 
 #[test]
+fn what_was_shown_in_a_session_that_never_came_to_its_end_is_told_by_the_next_run() {
+    let mut world = world();
+    let index = from_end(&world, 2);
+    world.relay.entries_mut().swap(index, index + 1);
+    let sender = world.id(0);
+    world.relay.withholds_end = true;
+    world.start(1);
+    world.settle();
+    assert_eq!((world.texts(1).len(), world.findings(1)), (3, Vec::new()));
+    world.crash(1);
+    world.relay.withholds_end = false;
+    world.start(1);
+    world.settle();
+    assert_eq!(world.findings(1), [IntegrityEvent::Reordered { cursor: index as u64 + 1, sender }]);
+}
+
+#[test]
 fn a_repeated_entry_is_replayed_and_delivered_once() {
     let mut world = world();
     let again = world.relay.entries()[from_end(&world, 2)].clone();

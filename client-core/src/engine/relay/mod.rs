@@ -28,7 +28,6 @@ use super::searching::Unusable;
 use super::truncating::Truncation;
 use crate::content::Observed;
 use crate::error::Problem;
-use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
 use crate::io::{LinkId, RelayAddress};
 use crate::keys::{EpochKeys, EpochSecret};
@@ -108,8 +107,7 @@ pub(super) struct Relay {
     pub(super) left_at: Option<u64>,
     /// Something was left in the recheck under way.
     pub(super) left_in_recheck: bool,
-    /// Anomalies not judged yet, and since when they wait in a live session.
-    pub(super) suspicions: Vec<IntegrityEvent>,
+    /// Since when anomalies that are not judged yet wait in a live session.
     pub(super) suspected_ms: Option<u64>,
     /// How often a walk has left a gap that others may fill.
     pub(super) gap_walks: u32,
@@ -274,7 +272,6 @@ impl Relay {
             leave_order: false,
             left_at: None,
             left_in_recheck: false,
-            suspicions: Vec::new(),
             suspected_ms: None,
             repair: None,
             reset: None,

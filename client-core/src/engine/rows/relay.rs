@@ -6,6 +6,7 @@ use zerok_sync_protocol::{BlobId, NoisePublicKey, Timeline, wire_struct};
 use super::{hot, hot_key};
 use crate::content::SeenItem;
 use crate::engine::mirror::Place;
+use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
 use crate::io::RelayAddress;
 use crate::observed::FoldHash;
@@ -83,6 +84,8 @@ wire_struct! {
         /// What is missing may be what it lost at the beginning of this timeline, and others may be about
         /// to put back.
         excused: bool,
+        /// Anomalies that wait for their explanation.
+        suspicions: Vec<IntegrityEvent>,
     }
 }
 
@@ -238,6 +241,7 @@ impl RelayRow {
             searches: 0,
             searched_ms: 0,
             excused: false,
+            suspicions: Vec::new(),
         }
     }
 
