@@ -17,7 +17,7 @@ use super::Engine;
 use super::reading::Placed;
 use super::relay::RelayAt;
 use super::repairing::SUSPICION_MS;
-use super::rows::{EarlyEpochRow, EpochRow, epoch_key};
+use super::rows::{EarlyEpochRow, EpochRow, doubt_key, epoch_key};
 use crate::epoch::{AcceptedEpoch, Predecessor, Removed, SignedEpoch};
 use crate::event::{Event, IntegrityEvent};
 use crate::id::DeviceId;
@@ -301,6 +301,9 @@ impl Engine {
     /// does not open, by one whose author has its keys.
     pub(super) fn doubt(&mut self, finding: IntegrityEvent) {
         if self.doubts.len() < DOUBTS_MAX {
+            if is_kept(&finding) {
+                self.effects.put(doubt_key(&finding), wire::encode(&finding));
+            }
             self.doubts.push(Doubt { finding, early: None, since_ms: None, filled: false });
         } else {
             self.find_once(finding);
@@ -314,8 +317,10 @@ impl Engine {
         self.doubts.iter().any(|doubt| doubt.is_as(same))
     }
 
-    /// What was in doubt when this device was stopped.
-    pub(super) fn doubt_again(&mut self) {
+    /// What was in doubt when this device was stopped: of what is kept for itself, and of what waits.
+    pub(super) fn doubt_again(&mut self, kept: Vec<IntegrityEvent>) {
+        let kept = kept.into_iter().map(|finding| Doubt { finding, early: None, since_ms: None, filled: false });
+        self.doubts.extend(kept);
         for (blob_id, EarlyEpochRow { held: row, .. }) in &self.early_epochs {
             if let Ok(Some((signed, _))) = self.open_signed(&row.envelope) {
                 let finding = IntegrityEvent::NotAMember { cursor: row.cursor, sender: signed.sender };
@@ -366,6 +371,7 @@ impl Engine {
         let busy = under_way || !self.relays.iter().any(super::relay::Relay::caught_up);
         for mut doubt in std::mem::take(&mut self.doubts) {
             if self.is_cured(&doubt) {
+                self.forget_doubt(doubt.early, &doubt.finding);
                 continue;
             }
             doubt.since_ms = (!busy).then(|| doubt.since_ms.unwrap_or(now.mono_ms));
@@ -373,6 +379,12 @@ impl Engine {
                 Some(since_ms) if now.mono_ms >= since_ms + SUSPICION_MS => self.tell_or_fill(now, doubt),
                 _ => self.doubts.push(doubt),
             }
+        }
+    }
+
+    fn forget_doubt(&mut self, early: Option<BlobId>, finding: &IntegrityEvent) {
+        if early.is_none() && is_kept(finding) {
+            self.effects.delete(doubt_key(finding));
         }
     }
 
@@ -390,6 +402,7 @@ impl Engine {
                 self.fill_gap(now, at);
             }
             finding => {
+                self.forget_doubt(doubt.early, &finding);
                 self.note_named_told(&finding);
                 self.find_once(finding);
             }
@@ -413,4 +426,13 @@ impl Engine {
         self.event(Event::KeysChanged { by: row.author });
         self.event(Event::StatusChanged);
     }
+}
+
+/// Whether it is on disk together with the cursor of what it is about. The others come again from what
+/// waits: held entries, what members name, early epochs.
+fn is_kept(finding: &IntegrityEvent) -> bool {
+    !matches!(
+        finding,
+        IntegrityEvent::Gap { .. } | IntegrityEvent::Unproven { .. } | IntegrityEvent::Quarantined { .. }
+    )
 }

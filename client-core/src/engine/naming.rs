@@ -7,9 +7,10 @@
 //! to bring what is missing; and where it is found out to be false that is told of its author.
 
 use litemap::LiteMap;
-use zerok_sync_protocol::BlobId;
+use zerok_sync_protocol::{BlobId, wire};
 
 use super::Engine;
+use super::rows::{self, NamedRow};
 use crate::content::{SeenHash, SeenItem};
 use crate::event::IntegrityEvent;
 use crate::id::DeviceId;
@@ -30,8 +31,23 @@ pub(super) struct Claim {
     told: bool,
 }
 
+impl Claim {
+    fn new(by: DeviceId, NamedRow { seq, hash }: NamedRow) -> Self {
+        Self { by, seq, hash, reported: false, told: false }
+    }
+}
+
 /// By whose chain it is about. Its authors are members: not more than those have a place.
 pub(super) type Named = LiteMap<DeviceId, Vec<Claim>>;
+
+/// What was on disk, by whose chain it is about and by whom.
+pub(super) fn named(rows: Vec<((DeviceId, DeviceId), NamedRow)>) -> Named {
+    let mut named = Named::new();
+    for ((device, by), row) in rows {
+        named.entry(device).or_default().push(Claim::new(by, row));
+    }
+    named
+}
 
 impl Engine {
     /// Notes what an entry, or an epoch, says that its author has; whether some of it is not here.
@@ -71,10 +87,12 @@ impl Engine {
         }
         let claims = self.wanted.entry(device).or_default();
         match claims.iter_mut().find(|claim| claim.by == by) {
-            Some(claim) if claim.seq >= seq => {}
+            Some(claim) if claim.seq >= seq => return,
             Some(claim) => (claim.seq, claim.hash) = (seq, hash),
-            None => claims.push(Claim { by, seq, hash, reported: false, told: false }),
+            None => claims.push(Claim::new(by, NamedRow { seq, hash })),
         }
+        // On disk together with the cursor: the next run does not read it again.
+        self.effects.put(rows::named_key(&device, &by), wire::encode(&NamedRow { seq, hash }));
     }
 
     /// A chain has come as far as this entry.
@@ -82,7 +100,9 @@ impl Engine {
         let Some(claims) = self.wanted.get_mut(&device) else { return };
         let other = |claim: &&Claim| claim.seq == seq && claim.hash != SeenHash::of(blob_id);
         let contradicted: Vec<DeviceId> = claims.iter().filter(other).map(|claim| claim.by).collect();
-        claims.retain(|claim| claim.seq > seq);
+        for claim in claims.extract_if(.., |claim| claim.seq <= seq) {
+            self.effects.delete(rows::named_key(&device, &claim.by));
+        }
         if claims.is_empty() {
             self.wanted.remove(&device);
         }
@@ -91,8 +111,10 @@ impl Engine {
 
     /// A device is no member any more: what it said it has of others is nobody's word.
     pub(super) fn forget_names_by(&mut self, device: &DeviceId) {
-        for (_, claims) in &mut self.wanted {
-            claims.retain(|claim| claim.by != *device);
+        for (of, claims) in &mut self.wanted {
+            for claim in claims.extract_if(.., |claim| claim.by == *device) {
+                self.effects.delete(rows::named_key(of, &claim.by));
+            }
         }
         self.wanted.retain(|_, claims| !claims.is_empty());
     }

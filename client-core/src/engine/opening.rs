@@ -14,6 +14,7 @@ use super::bootstrap::Bootstrap;
 use super::connection::random;
 use super::effects::Effects;
 use super::mirror::MirrorWriter;
+use super::naming::{self, Named};
 use super::outbox::Outbox;
 use super::receipts::{KnownRow, Receipts};
 use super::recovering::Paper;
@@ -97,6 +98,7 @@ impl Engine {
         let rows = HotRows::of(hot_rows)?;
         let (identity, me, keyring) = rows.identity(&secrets.store_key)?;
         let group_row: GroupRow = rows.one(hot::GROUP, "group")?.ok_or(OpenError::Corrupt("group"))?;
+        let doubts = rows.many(hot::DOUBT, "doubt", |_| Some(()))?.into_iter().map(|((), finding)| finding).collect();
         let progress: ProgressRow = rows.one(hot::PROGRESS, "progress")?.ok_or(OpenError::Corrupt("progress"))?;
         let held: BTreeMap<(DeviceId, u64), HeldRow> = rows.held()?;
         let mut findings: VecDeque<IntegrityEvent> =
@@ -144,7 +146,7 @@ impl Engine {
             outlines: LiteMap::new(),
             early_epochs: few_of(rows.many(hot::EARLY_EPOCH, "early epoch", BlobId::from_slice)?),
             doubts: Vec::new(),
-            wanted: LiteMap::new(),
+            wanted: rows.named()?,
             gaps: rows.gaps()?,
             gaps_reported: LiteMap::new(),
             outbox: Outbox::default(),
@@ -167,7 +169,7 @@ impl Engine {
             stopped: false,
             store_key: secrets.store_key,
         };
-        engine.doubt_again();
+        engine.doubt_again(doubts);
         engine.tell_relays_of_gaps();
         Ok(engine)
     }
@@ -301,6 +303,14 @@ impl HotRows {
 
     fn gaps(&self) -> Result<BTreeMap<UnsignedAt, GapRow>, OpenError> {
         Ok(map_of(self.many(hot::GAP, "gap", entry_of_key)?))
+    }
+
+    fn named(&self) -> Result<Named, OpenError> {
+        let parse = |sub: &[u8]| {
+            let (device, by) = sub.split_at_checked(DeviceId::LEN)?;
+            Some((DeviceId::from_slice(device)?, DeviceId::from_slice(by)?))
+        };
+        Ok(naming::named(self.many(hot::NAMED, "name", parse)?))
     }
 
     fn unsigned(&self) -> Result<BTreeMap<UnsignedAt, Unsigned>, OpenError> {

@@ -375,7 +375,12 @@ impl Engine {
         let put_back_later = self.removed.contains_key(&sender);
         let stood_for = self.relay_with_snapshot_for(&sender, to_seq).is_some();
         if self.relays.is_alone() && !self.relays.iter().any(restored) && !put_back_later && !stood_for {
-            self.find(finding.clone());
+            if is_gap {
+                self.find(finding.clone());
+            } else {
+                // One member's word is no reason to tell of it in every run.
+                self.find_once(finding.clone());
+            }
         }
         // Also what was told at once: until then somebody may bring it.
         self.doubt(finding);

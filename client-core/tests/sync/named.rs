@@ -173,3 +173,53 @@ fn an_end_of_a_removed_device_that_never_was_keeps_back_nothing_that_another_dev
     restart(&mut world, 1);
     assert!(world.texts(1).contains(&"the last word".to_owned()), "{:?}", world.texts(1));
 }
+
+#[test]
+fn what_was_named_in_a_session_that_never_came_to_its_end_is_missing_in_the_next_run_and_told_once() {
+    let (mut world, [by, _, sender], have) = group();
+    names(&mut world, 0, sender, [(have + 5, NONE)]);
+    world.relay.withholds_end = true;
+    restart(&mut world, 1);
+    assert_eq!(world.findings(1), []);
+    world.relay.withholds_end = false;
+    let unproven = IntegrityEvent::Unproven { sender, from_seq: have + 1, to_seq: have + 5, by };
+    for _ in 0..2 {
+        restart(&mut world, 1);
+        assert_eq!(world.findings(1), std::slice::from_ref(&unproven));
+    }
+    // It is here, and nobody waits for it any more: neither in this run nor in the next.
+    world.start(2);
+    for _ in 0..5 {
+        world.push(2, "what it wrote");
+    }
+    world.settle();
+    compact(&mut world, 1, b"state");
+    restart(&mut world, 1);
+    compact(&mut world, 1, b"state");
+    assert!(world.rows(1, b"\x01N", b"\x01O").is_empty());
+}
+
+#[test]
+fn what_a_removed_member_named_waits_in_no_later_run() {
+    let (mut world, [hostile, _, sender], have) = group();
+    names(&mut world, 0, sender, [(have + 5, NONE)]);
+    restart(&mut world, 1);
+    assert_eq!(world.rows(1, b"\x01N", b"\x01O").len(), 1);
+    let now = world.now_at(1);
+    world.engine(1).revoke(now, hostile).expect("both are members");
+    world.settle();
+    assert!(world.rows(1, b"\x01N", b"\x01O").is_empty());
+}
+
+#[test]
+fn a_word_in_doubt_is_judged_by_the_next_run() {
+    let (mut world, [by, me, _], _) = group();
+    names(&mut world, 0, me, [(2, NONE)]);
+    restart(&mut world, 1);
+    let word = IntegrityEvent::FalseSeen { by, sender: me, seq: 2 };
+    assert_eq!(world.findings(1), []);
+    restart(&mut world, 1);
+    world.advance(PATIENCE_MS);
+    assert_eq!(world.findings(1), [word]);
+    assert!(world.rows(1, b"\x01D", b"\x01E").is_empty());
+}

@@ -184,6 +184,28 @@ fn d_rev_05_nobody_is_let_in_by_a_removed_device_nor_by_keys_that_were_changed_s
     assert!(members(&mut world, 1).contains(&"joiner 83".into()), "the certificate itself is good");
 }
 
+#[test]
+fn what_was_in_doubt_and_was_cured_is_in_doubt_in_no_later_run() {
+    let mut world = World::with_group(2);
+    (0..2).for_each(|device| world.crash(device));
+    let (member, keyring) = world.keys(0);
+    let epoch = keyring.current().id;
+    let inviter = Membership::from_seed(&MembershipSeed::from_bytes([0x62; 32]));
+    let doubts = |world: &World| world.rows(1, b"\x01D", b"\x01E").len();
+    join(&mut world, 0x61, &inviter, epoch);
+    world.start(1);
+    world.settle();
+    assert_eq!(doubts(&world), 1, "nobody knows who let it in");
+    world.crash(1);
+    join(&mut world, 0x62, &member, epoch);
+    world.start(1);
+    world.settle();
+    assert_eq!(doubts(&world), 0);
+    assert_eq!(members(&mut world, 1).len(), 4);
+    world.advance(VOUCHED_MS);
+    assert_eq!(world.findings(1), []);
+}
+
 /// A rotation by whoever has the keys, from the first epoch on.
 fn forged_rotation(
     world: &World,

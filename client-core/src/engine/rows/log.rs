@@ -4,6 +4,7 @@ use bytes::Bytes;
 use zerok_sync_protocol::id::RelayTag;
 use zerok_sync_protocol::{BlobId, Timeline, wire_enum, wire_struct};
 
+use crate::content::SeenHash;
 use crate::id::DeviceId;
 use crate::observed::FoldHash;
 
@@ -63,6 +64,16 @@ wire_struct! {
         said_seq: u64,
         /// Its clock when it wrote that entry, Unix milliseconds; information only.
         sent_at_ms: u64,
+    }
+}
+
+wire_struct! {
+    /// The highest entry of a chain that a member says it has, and this device has not.
+    pub struct NamedRow {
+        /// Its place in the chain.
+        seq: u64,
+        /// Its hash, by that word.
+        hash: SeenHash,
     }
 }
 

@@ -33,7 +33,7 @@ use crate::keys::{EpochSecret, StoreKey};
 use crate::store_seal;
 
 pub(crate) use initial::{Founding, InitialState, initial_rows, waiting};
-pub(crate) use log::{ChainRow, ControlKey, GapRow, HeldRow, OutboxRow, PartsRow, ProgressRow, SnapshotRow};
+pub(crate) use log::{ChainRow, ControlKey, GapRow, HeldRow, NamedRow, OutboxRow, PartsRow, ProgressRow, SnapshotRow};
 pub(crate) use members::{
     AnchorBody, AnchorStands, EarlyEpochRow, EpochRow, GrantedRow, JoiningRow, LeavingRow, MemberRow, PaperRow,
     RemovedRow, RotationRow, SealedRotation,
@@ -110,6 +110,10 @@ pub(crate) mod hot {
         UNSIGNED = b't';
         /// [`super::GapRow`] by `DeviceId` ‖ last seq ‖ `BlobId` of that.
         GAP = b'G';
+        /// [`super::NamedRow`] by `DeviceId` ‖ the `DeviceId` of whoever names it, until it is here.
+        NAMED = b'N';
+        /// [`crate::event::IntegrityEvent`] by itself: told unless it is cured.
+        DOUBT = b'D';
         /// [`super::EpochRow`] by number, from genesis on.
         EPOCH = b'e';
         /// [`super::RotationRow`], sealed, while a change of keys is wanted.
@@ -213,6 +217,16 @@ pub(crate) fn unsigned_key(sender: &DeviceId, seq: u64, blob_id: &BlobId) -> Vec
 /// Key of what a member has given up.
 pub(crate) fn gap_key(device: &DeviceId, to_seq: u64, blob_id: &BlobId) -> Vec<u8> {
     [&[HOT, hot::GAP][..], &device.0, &to_seq.to_be_bytes(), &blob_id.0].concat()
+}
+
+/// Key of what one device says it has of another's chain.
+pub(crate) fn named_key(device: &DeviceId, by: &DeviceId) -> Vec<u8> {
+    [&[HOT, hot::NAMED][..], &device.0, &by.0].concat()
+}
+
+/// Key of a doubt.
+pub(crate) fn doubt_key(finding: &IntegrityEvent) -> Vec<u8> {
+    hot_key(hot::DOUBT, &wire::encode(finding))
 }
 
 /// Key of an outbox row.
