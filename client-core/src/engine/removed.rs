@@ -171,7 +171,8 @@ impl Engine {
             let mut outline = Outline::from(have, head);
             // What was held before this run is not shown again.
             for held in self.held_run(&sender, have + 1, HELD_MAX).into_iter().flatten().flatten() {
-                outline.follow(&held, 0);
+                let bytes = self.held.get(&(sender, held.seq)).map_or(0, |row| row.envelope.len());
+                outline.follow(&held, bytes);
             }
             self.outlines.insert(sender, outline);
         }

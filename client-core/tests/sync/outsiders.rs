@@ -485,7 +485,7 @@ fn b_wipe_a_removed_devices_long_chain_is_read_on_where_a_crash_left_it() {
     let texts: Vec<String> = (0..40).map(|number| number.to_string().repeat(900_000)).collect();
     let mut world = written_and_put_back(&texts);
     // It is stopped again and again, while some is held and some was left, too.
-    for steps in 10..40 {
+    for steps in (40..700).step_by(60) {
         world.start(1);
         for _ in 0..steps {
             world.step(world.now_ms() + 60_000);
