@@ -7,6 +7,8 @@
 //! names the very entry that the chain is to go on from. Whoever has the entries keeps them, and
 //! whoever gave them up takes nothing of them any more; nobody is accused of either.
 
+use std::collections::BTreeSet;
+
 use zerok_sync_protocol::{BlobId, wire, wire_struct};
 
 use super::Engine;
@@ -150,12 +152,24 @@ impl Engine {
             return;
         }
         let before = self.progress.position;
+        self.lead_up_to_gaps();
         while let Some(at) = self.gaps.iter().find(|(at, gap)| self.is_to_give_up(at, gap)).map(|(at, _)| *at) {
             self.give_up(at);
         }
         if self.progress.position > before {
             self.event(Event::EntriesAvailable { position: self.progress.position });
         }
+    }
+
+    /// What removed devices wrote in front of what is to be given up counts, now that nothing can come
+    /// between: see [`Self::end_of_gap`].
+    fn lead_up_to_gaps(&mut self) {
+        let waits = |device: &DeviceId| {
+            self.removed.contains_key(device) && self.held.contains_key(&(*device, self.seq_of(device) + 1))
+        };
+        let pending = self.gaps.iter().filter(|(_, gap)| !gap.given_up).map(|((device, ..), _)| *device);
+        let waiting: BTreeSet<DeviceId> = pending.filter(waits).collect();
+        waiting.into_iter().for_each(|device| self.release_removed(device));
     }
 
     fn is_to_give_up(&self, (device, to_seq, hash_after): &GapAt, gap: &GapRow) -> bool {
@@ -213,21 +227,26 @@ impl Engine {
 
     /// Whether a member has given this entry up, for itself and whoever lacks it.
     pub(super) fn is_in_gap(&self, device: &DeviceId, seq: u64) -> bool {
-        self.gaps.iter().any(|((of, to_seq, _), gap)| of == device && (gap.from_seq..=*to_seq).contains(&seq))
+        self.gaps_from(device, seq).any(|(_, gap)| gap.from_seq <= seq)
     }
 
-    /// The last entry of a gap that members give up and this one is in, and what that was.
+    /// The last entry of a gap that this one is in, and what that was: of one that is given up here, or,
+    /// once every relay has shown all it has, of one that members give up. Before that, another entry
+    /// in front of it could pass for what led up to what is not here.
     pub(super) fn end_of_gap(&self, device: &DeviceId, seq: u64, seq_max: u64) -> Option<(u64, BlobId)> {
         let of = self.gaps.range((*device, seq, BlobId::ZERO)..=(*device, seq_max, BlobId([0xff; 32])));
-        of.into_iter().find(|(_, gap)| gap.from_seq <= seq).map(|((_, to_seq, hash_after), _)| (*to_seq, *hash_after))
+        let holds = |gap: &GapRow| gap.from_seq <= seq && (gap.given_up || self.has_all_there_is());
+        of.into_iter().find(|(_, gap)| holds(gap)).map(|((_, to_seq, hash_after), _)| (*to_seq, *hash_after))
+    }
+
+    /// The gaps of one device that end here or behind.
+    fn gaps_from(&self, device: &DeviceId, seq: u64) -> impl Iterator<Item = (&GapAt, &GapRow)> {
+        self.gaps.range((*device, seq, BlobId::ZERO)..=(*device, u64::MAX, BlobId([0xff; 32]))).into_iter()
     }
 
     /// Where a chain goes on that has come so far here: behind what was given up.
     pub(super) fn behind_gap(&self, device: &DeviceId, seq: u64) -> (u64, Option<BlobId>) {
-        let behind = self
-            .gaps
-            .iter()
-            .find(|((of, to_seq, _), gap)| gap.given_up && of == device && gap.from_seq == seq + 1 && *to_seq > seq);
+        let behind = self.gaps_from(device, seq + 1).find(|(_, gap)| gap.given_up && gap.from_seq == seq + 1);
         behind.map_or((seq, None), |((_, to_seq, blob_id), _)| (*to_seq, Some(*blob_id)))
     }
 }

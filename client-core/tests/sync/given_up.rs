@@ -4,11 +4,12 @@
 use zerok_sync_chaos::sim::World;
 use zerok_sync_core::content::Kind;
 use zerok_sync_core::id::DeviceId;
-use zerok_sync_core::seal::seal;
+use zerok_sync_core::seal::{open, seal};
 use zerok_sync_core::{CompactError, Event, Hole, IntegrityEvent, MembershipError};
 use zerok_sync_protocol::{BlobId, wire, wire_struct};
 
 use crate::hostile_members::{append, content, write};
+use crate::relays::{self, SETTLE_MS};
 use crate::snapshots::{compact, push_all, try_compact};
 
 /// Where a storage keeps what members give up.
@@ -244,4 +245,152 @@ fn one_member_gives_up_so_many_times_and_no_more() {
     world.settle();
     let gap = [1, GAP];
     assert_eq!(world.rows(1, &gap, &[1, GAP + 1]).len(), 256);
+}
+
+/// Where a text stands on a relay.
+fn place_of(world: &World, relay: usize, text: &str) -> usize {
+    let (_, keyring) = world.keys(0);
+    let is_it = |envelope: &bytes::Bytes| open(&keyring, envelope).is_ok_and(|entry| entry.claims().body == text);
+    let mut entries = world.relay_at(relay).entries().iter();
+    entries.position(|stored| stored.envelope.as_ref().is_some_and(is_it)).expect("pushed")
+}
+
+/// Two relays carry the group. The first has lost "b", which `of` wrote between "a" and "c"; `by`,
+/// which could not reach the second one, has given it up. Nothing runs, and the second relay takes its
+/// time.
+fn given_up_on_one_of_two(world: &mut World, of: usize, by: usize) {
+    push_all(world, of, &["a", "b", "c"]);
+    if of != 0 {
+        let (now, gone) = (world.now_at(0), world.id(of));
+        world.engine(0).revoke(now, gone).expect("a member");
+    }
+    world.advance(SETTLE_MS);
+    let running: Vec<usize> = (0..world.devices.len()).filter(|device| world.devices[*device].is_running()).collect();
+    running.into_iter().for_each(|device| world.crash(device));
+    let lost = place_of(world, 0, "b");
+    world.relay.forget_row(lost);
+    world.set_up(1, false);
+    world.start(by);
+    world.advance(20_000);
+    assert_eq!(give_up(world, by).len(), 1);
+    assert!(world.texts(by).ends_with(&["a".into(), "c".into()]), "{:?}", world.texts(by));
+    world.crash(by);
+    world.set_up(1, true);
+    world.others[0].slower_ms = 2_500;
+}
+
+/// Until the first relay has shown all it has, and the second one nothing yet.
+const FIRST_RELAY_MS: u64 = 2_000;
+
+#[test]
+fn what_another_relay_may_still_bring_is_waited_for_whatever_a_member_has_given_up() {
+    let mut world = relays::world(3);
+    (1..3).for_each(|device| world.crash(device));
+    given_up_on_one_of_two(&mut world, 0, 1);
+    world.start(2);
+    world.advance(FIRST_RELAY_MS);
+    assert_eq!(world.texts(2), ["before", "a"], "the word is here, and so is what stands behind");
+    world.advance(SETTLE_MS);
+    assert_eq!(world.texts(2), ["before", "a", "b", "c"]);
+    assert!(!was_told(&world, 2));
+    assert!(!is_missing(&mut world, 2), "{:?}", world.findings(2));
+}
+
+#[test]
+fn d_rev_05_a_word_lets_nothing_else_of_a_removed_device_count_while_a_relay_may_still_have_the_entry() {
+    let mut world = relays::world(4);
+    [1, 3].into_iter().for_each(|device| world.crash(device));
+    let (gone, old) = world.keys(2);
+    given_up_on_one_of_two(&mut world, 2, 3);
+    // The relay and the removed device put another entry in front of the hole, and all of it behind the
+    // removal.
+    let a = place_of(&world, 0, "a");
+    let joined = open(&old, world.relay.entries()[a].envelope.as_ref().expect("there")).expect("sound").claims().prev;
+    let other = content(&gone, 2, joined, Kind::APP, "other");
+    let other = seal(old.group(), old.current(), &gone.signing, [1; 24], &other).expect("small");
+    let c = place_of(&world, 0, "c");
+    let end = world.relay.entries_mut().remove(c);
+    world.relay.entries_mut().remove(a);
+    append(&mut world, other);
+    world.relay.entries_mut().push(end);
+    world.start(1);
+    world.advance(FIRST_RELAY_MS);
+    assert_eq!(world.texts(1), ["before"]);
+    world.advance(SETTLE_MS);
+    assert_eq!(world.texts(1), ["before"], "it is not what leads to the end");
+}
+
+#[test]
+fn what_waits_behind_the_hole_says_what_was_there_only_with_its_own_senders_signature() {
+    let mut world = World::with_group(3);
+    world.crash(2);
+    push_all(&mut world, 1, &["x"]);
+    (0..2).for_each(|device| world.crash(device));
+    let (group, device) = (world.keys(0).1, world.keys(1).0);
+    let forger = world.keys(0).0;
+    let sealed = |seq, prev, text, signing| {
+        seal(group.group(), group.current(), signing, [4; 24], &content(&device, seq, prev, Kind::APP, text))
+            .expect("small")
+    };
+    let nowhere = BlobId([9; 32]);
+    // Of its two entries 5 the first is kept; the other one vouches for what was never signed.
+    let kept = sealed(5, nowhere, "kept", &device.signing);
+    let forged = sealed(4, nowhere, "forged", &forger.signing);
+    let vouches = sealed(5, forged.blob_id, "vouches", &device.signing);
+    for entry in [kept, forged, vouches] {
+        append(&mut world, entry);
+    }
+    let said = word(&world, device.device(), 3, nowhere);
+    append(&mut world, said);
+    world.start(2);
+    world.settle();
+    assert_eq!(world.texts(2), ["x"]);
+    assert!(!was_told(&world, 2));
+    assert_eq!(give_up(&mut world, 2), [], "nor by its own person");
+}
+
+#[test]
+fn a_device_gives_up_nothing_of_its_own() {
+    let mut world = World::with_group(2);
+    let device = world.id(0);
+    let older = world.devices[0].storage.clone();
+    world.crash(1);
+    push_all(&mut world, 0, &["a", "b", "c"]);
+    world.crash(0);
+    let lost = place_of(&world, 0, "b");
+    world.relay.forget_row(lost);
+    world.start(1);
+    world.settle();
+    assert_eq!(give_up(&mut world, 1), [Hole { device, from_seq: 4, to_seq: 4, waiting: 1 }]);
+    // Its disk is put back to an older copy: somebody may have the newer one.
+    world.devices[0].storage = older;
+    world.start(0);
+    world.advance(60_000);
+    assert_eq!(world.texts(0), ["a"]);
+    assert_eq!(world.engine(0).status().holes, []);
+    assert!(!was_told(&world, 0));
+}
+
+#[test]
+fn what_a_removed_device_wrote_on_both_sides_of_a_hole_counts_where_it_was_put_back_behind_the_removal() {
+    let mut world = World::with_group(4);
+    (1..3).for_each(|device| world.crash(device));
+    push_all(&mut world, 3, &["a", "b", "c"]);
+    let (now, gone) = (world.now_at(0), world.id(3));
+    world.engine(0).revoke(now, gone).expect("a member");
+    world.settle();
+    [0, 3].into_iter().for_each(|device| world.crash(device));
+    let a = place_of(&world, 0, "a");
+    let mut written: Vec<_> = world.relay.entries_mut().drain(a..a + 3).collect();
+    written.remove(1);
+    world.relay.entries_mut().extend(written);
+    world.start(1);
+    world.settle();
+    assert_eq!(world.texts(1), [""; 0]);
+    assert_eq!(give_up(&mut world, 1), [Hole { device: gone, from_seq: 3, to_seq: 3, waiting: 1 }]);
+    world.start(2);
+    world.advance(60_000);
+    for device in [1, 2] {
+        assert_eq!(world.texts(device), ["a", "c"], "{device}");
+    }
 }
