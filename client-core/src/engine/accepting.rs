@@ -73,14 +73,7 @@ impl Engine {
                 return self.hold(placed, entry);
             }
             Admission::Void(inviter) => {
-                self.remove_member(
-                    entry.sender,
-                    &Removed { device: entry.sender, last_seq: 0, last_blob_id: BlobId::ZERO },
-                );
-                if let Some(row) = self.removed.get_mut(&entry.sender) {
-                    row.let_in_by = inviter;
-                    self.effects.put(hot_key(hot::REMOVED, &entry.sender.0), wire::encode(row));
-                }
+                self.note_void(entry.sender, inviter);
                 return self.accept_of_removed(placed, entry);
             }
             Admission::Refused => {
@@ -163,6 +156,15 @@ impl Engine {
         let paper = entry.kind == Kind::PAPER;
         self.add_member(card.keys, &card.name, Some(certificate), entry.sent_at_ms, paper);
         Admission::Member
+    }
+
+    /// A device came too late: nothing counts of it but what a member vouches for.
+    pub(super) fn note_void(&mut self, device: DeviceId, inviter: DeviceId) {
+        self.remove_member(device, &Removed { device, last_seq: 0, last_blob_id: BlobId::ZERO });
+        if let Some(row) = self.removed.get_mut(&device) {
+            row.let_in_by = inviter;
+            self.effects.put(hot_key(hot::REMOVED, &device.0), wire::encode(row));
+        }
     }
 
     /// First entries that waited for their epoch, or for their inviter.

@@ -478,8 +478,14 @@ impl Engine {
                 // Read before, or in the archive of one that turned out unusable.
                 continue;
             }
-            if matches!(entry.kind, Kind::JOIN | Kind::PAPER) && !matches!(self.admit(&entry), Admission::Member) {
-                return Err(NotASnapshot("a certificate"));
+            if matches!(entry.kind, Kind::JOIN | Kind::PAPER) {
+                match self.admit(&entry) {
+                    Admission::Member => {}
+                    // Its author read the removal first: from a relay that was made again, or another one.
+                    Admission::Removed => {}
+                    Admission::Void(inviter) => self.note_void(entry.sender, inviter),
+                    _ => return Err(NotASnapshot("a certificate")),
+                }
             }
             self.follow_time(entry.lamport);
             self.note_control(&entry, &placed.envelope);

@@ -117,6 +117,42 @@ fn who_is_in_the_group_survives_in_the_control_archive() {
 }
 
 #[test]
+fn a_removed_device_that_was_read_behind_its_removal_spoils_no_archive() {
+    let mut world = World::with_group(4);
+    push_all(&mut world, 3, &["a"]);
+    world.crash(2);
+    let (now, gone) = (world.now_at(0), world.id(3));
+    world.engine(0).revoke(now, gone).expect("a member");
+    world.settle();
+    world.crash(3);
+    // Made again it begins with the newest keys, behind which all comes that was said before them.
+    world.wipe_relay();
+    push_all(&mut world, 1, &["b"]);
+    world.advance(120_000);
+    let reader = world.pair(0, "reader");
+    assert_eq!(world.texts(reader).len(), 2, "it has read the log from its first entry");
+    compact(&mut world, reader, b"a b");
+    let later = world.pair(reader, "later");
+    assert_eq!(state(&mut world, later), ["a", "b"]);
+    assert!(world.entries(later)[0].snapshot);
+    let expected = ["device 0", "device 1", "device 2", "later", "reader"];
+    for device in [0, 1, reader, later] {
+        assert_eq!(names(&mut world, device), expected, "device {device}");
+        assert_sound(&mut world, device);
+    }
+    compact(&mut world, later, b"a b");
+    let floor = newest(&world).1.floors[0].cursor + 1;
+    world.relay.log.as_mut().expect("created").move_floor(floor);
+    world.start(2);
+    world.advance(60_000);
+    assert_eq!(
+        (state(&mut world, 2), names(&mut world, 2)),
+        (vec!["a".to_owned(), "b".to_owned()], expected.map(str::to_owned).to_vec())
+    );
+    assert_sound(&mut world, 2);
+}
+
+#[test]
 fn a_snapshot_larger_than_an_entry_arrives_whole() {
     let mut world = World::with_group(2);
     let large: String = (0..300_000).map(|n| format!("{n:06} ")).collect();
