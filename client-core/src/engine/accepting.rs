@@ -226,6 +226,9 @@ impl Engine {
     /// Gives an accepted entry its place: chain, mirror, effect.
     pub(super) fn store(&mut self, placed: Placed, entry: &Authenticated) {
         let (at, blob_id) = (placed.at, placed.blob_id);
+        // A successor vouches for what the app reads. What an archive hands on is proven one by one.
+        let alone = entry.kind.is_control() || entry.kind == Kind::SNAPSHOT;
+        let acts = !alone || self.is_signed(&placed.envelope);
         self.extend_chain(entry.sender, entry.seq, blob_id, entry.sent_at_ms);
         if !self.unsigned.is_empty() {
             self.discard_unsigned(entry.sender, entry.seq);
@@ -239,23 +242,30 @@ impl Engine {
         self.note_seen_by(entry.sender, &entry.seen);
         self.compare_observed(entry);
         if self.base.as_ref().is_none_or(|base| !base.holds(&entry.sender, entry.seq)) {
-            self.keep(placed, entry, missing_deps);
+            self.keep(placed, entry, missing_deps, acts);
         }
-        self.act_on(entry);
+        if acts {
+            self.act_on(entry);
+        }
         if entry.sender == self.me.device() {
             self.own_entry_stored(at, entry.seq);
         }
     }
 
+    /// Whether an entry bears its sender's signature itself.
+    fn is_signed(&self, envelope: &[u8]) -> bool {
+        seal::open(&self.keyring, envelope).is_ok_and(|entry| entry.verify().is_ok())
+    }
+
     /// Mirrors an entry of a chain, with what the app reads of it.
-    fn keep(&mut self, placed: Placed, entry: &Authenticated, missing_deps: bool) {
+    fn keep(&mut self, placed: Placed, entry: &Authenticated, missing_deps: bool, acts: bool) {
         let parts = if entry.kind == Kind::PART { None } else { self.end_parts(&entry.sender) };
         // Parts of a snapshot are no reason for another.
         let in_parts = parts.as_ref().map_or(0, |parts| parts.bytes);
         let for_app = match entry.kind {
             Kind::APP => ForApp::Blob,
             Kind::COMMIT => Self::batch_of(entry, parts).map_or(ForApp::Nothing, |first| ForApp::Batch { first }),
-            Kind::SNAPSHOT => {
+            Kind::SNAPSHOT if acts => {
                 self.on_snapshot(entry, parts);
                 ForApp::Nothing
             }
@@ -264,7 +274,9 @@ impl Engine {
         if !matches!(entry.kind, Kind::PART | Kind::SNAPSHOT) {
             self.note_log(placed.envelope.len() as u64 + in_parts);
         }
-        self.note_control(entry, &placed.envelope);
+        if acts {
+            self.note_control(entry, &placed.envelope);
+        }
         let place = self.mirror(placed, Some((entry.sender, entry.seq)), for_app, missing_deps);
         if for_app != ForApp::Nothing && entry.sender != self.me.device() {
             self.progress.others_position = place.position;

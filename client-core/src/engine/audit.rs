@@ -21,7 +21,8 @@ use crate::seal;
 #[derive(Debug)]
 pub struct Audit {
     known: Known,
-    /// By sender and number, each with its predecessor's id and its own. As bytes, like the rows of
+    /// By sender and number, each with its predecessor's id and its own; behind those the cursor of one
+    /// that its own signature does not prove. As bytes, like the rows of
     /// other maps of the engine: a map of another type would be code of its own, which a page loads.
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
     envelopes: u64,
@@ -138,9 +139,11 @@ impl Audit {
         let id = blob_id(&record.envelope);
         match self.link_of(&record.envelope) {
             Some(None) => {}
-            Some(Some((sender, seq, prev))) => {
+            Some(Some((sender, seq, prev, signed))) => {
+                let cursor = record.cursor.to_be_bytes();
+                let unsigned = if signed { &[][..] } else { &cursor };
                 // Behind a snapshot that does not hold it an entry comes again.
-                let first = self.entries.insert(key(&sender, seq), [prev.0, id.0].concat());
+                let first = self.entries.insert(key(&sender, seq), [&prev.0[..], &id.0, unsigned].concat());
                 if let Some(first) = first.map(|value| ids(&value).1).filter(|first| *first != id) {
                     self.findings.push(IntegrityEvent::ForkedDevice { sender, seq, first, second: id });
                 }
@@ -149,23 +152,39 @@ impl Audit {
         }
     }
 
-    /// Opens and authenticates one envelope by its own signature: its place in its sender's chain, if
-    /// it has one (a later epoch has none).
-    fn link_of(&self, envelope: &[u8]) -> Option<Option<(DeviceId, u64, BlobId)>> {
+    /// Opens one envelope: its place in its sender's chain, if it has one (a later epoch has none), and
+    /// whether its own signature is good.
+    fn link_of(&self, envelope: &[u8]) -> Option<Option<(DeviceId, u64, BlobId, bool)>> {
         let (header, _) = EnvelopeHeader::parse(envelope).ok()?;
         if header.kind == EnvelopeType::Epoch {
             let keys = self.known.keyring.get(&header.epoch)?;
             let opened = epoch::open_epoch(self.known.keyring.group(), keys, envelope).ok()?;
             let epoch = DecryptedEpoch::verify(opened).ok()?;
-            return Some(epoch.previous_epoch.is_zero().then_some((epoch.sender, epoch.seq, epoch.prev)));
+            return Some(epoch.previous_epoch.is_zero().then_some((epoch.sender, epoch.seq, epoch.prev, true)));
         }
-        let entry = seal::open(&self.known.keyring, envelope).ok()?.verify().ok()?;
-        Some(Some((entry.sender, entry.seq, entry.prev)))
+        let entry = seal::open(&self.known.keyring, envelope).ok()?;
+        let (sender, seq, prev) = (entry.claims().sender, entry.claims().seq, entry.claims().prev);
+        Some(Some((sender, seq, prev, entry.verify().is_ok())))
+    }
+
+    /// From the newest on: whom a proven successor names is proven; a first entry by itself only.
+    fn vouch(&mut self) {
+        let mut named: Option<(DeviceId, u64, BlobId)> = None;
+        for (key, value) in self.entries.iter().rev() {
+            let (device, seq) = sender_and_seq(key);
+            let (prev, blob_id) = ids(value);
+            let is_vouched = seq > 1 && named == Some((device, seq, blob_id));
+            match unsigned_at(value).filter(|_| !is_vouched) {
+                Some(cursor) => self.findings.push(IntegrityEvent::Corrupt { cursor, blob_id }),
+                None => named = Some((device, seq.saturating_sub(1), prev)),
+            }
+        }
     }
 
     /// Checks the chains and reports.
     #[must_use]
     pub fn finish(mut self) -> AuditReport {
+        self.vouch();
         let mut senders: Vec<AuditedSender> = Vec::new();
         let mut last: Option<(DeviceId, Link)> = None;
         for (key, value) in &self.entries {
@@ -211,6 +230,12 @@ fn sender_and_seq(key: &[u8]) -> (DeviceId, u64) {
 
 /// The ids of an entry's predecessor and of itself.
 fn ids(value: &[u8]) -> (BlobId, BlobId) {
-    let (prev, id) = value.split_first_chunk().expect("made of two ids");
-    (BlobId(*prev), BlobId(id.try_into().expect("made of two ids")))
+    let (prev, rest) = value.split_first_chunk().expect("made of two ids");
+    let (id, _) = rest.split_first_chunk().expect("made of two ids");
+    (BlobId(*prev), BlobId(*id))
+}
+
+/// Where an entry stands that its own signature does not prove.
+fn unsigned_at(value: &[u8]) -> Option<u64> {
+    value.last_chunk().filter(|_| value.len() > 64).map(|cursor| u64::from_be_bytes(*cursor))
 }

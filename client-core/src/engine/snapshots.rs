@@ -328,15 +328,18 @@ impl Engine {
                 self.stop_corrupt("mirror");
                 return Ok(Compared::Unread);
             };
-            let Ok(part) = seal::open(&self.keyring, &record.envelope).map(seal::Decrypted::into_claims) else {
+            let Ok(part) = seal::open(&self.keyring, &record.envelope) else { continue };
+            if (part.claims().sender, part.claims().seq) != (row.sender, next_seq) || next_seq == row.seq {
                 continue;
-            };
-            if part.sender == row.sender && part.seq == next_seq && archive.len() < archive_bytes {
-                archive.extend_from_slice(&part.body);
-                next_seq += 1;
             }
+            // Who begins with it takes no part that its author did not sign.
+            let part = part.verify().map_err(|_| Contradiction)?;
+            if archive.len() < archive_bytes {
+                archive.extend_from_slice(&part.body);
+            }
+            next_seq += 1;
         }
-        if archive.len() < archive_bytes {
+        if next_seq < row.seq {
             let Some(last) = rows.last() else { return Err(Contradiction) };
             let (_, to) = mirror::mirror_range();
             let scan = self.scan(([last.key.as_slice(), &[0]].concat(), to), SCAN_BYTES);

@@ -84,6 +84,8 @@ pub struct Written {
     part_kind: Kind,
     bytes_too_many: u64,
     pub author: Membership,
+    /// Whose signature the part bears.
+    pub part_by: Membership,
     keyring: Keyring,
 }
 
@@ -102,6 +104,7 @@ impl Written {
             kind: Kind::SNAPSHOT,
             part_kind: Kind::PART,
             bytes_too_many: 0,
+            part_by: author.clone(),
             author,
             keyring,
         }
@@ -130,7 +133,14 @@ pub fn write(world: &mut World, change: impl FnOnce(&mut Written)) -> SnapshotRe
     let behind = world.relay.entries().last().expect("the manifest").clone();
     let last = open(&written.keyring, behind.envelope.as_ref().expect("whole")).expect("an entry").claims().seq;
     let author = &written.author;
-    let part = sealed(&written.keyring, author, author, (last + 1, behind.blob_id), written.part_kind, bytes.clone());
+    let part = sealed(
+        &written.keyring,
+        author,
+        &written.part_by,
+        (last + 1, behind.blob_id),
+        written.part_kind,
+        bytes.clone(),
+    );
     let manifest = Bytes::from(wire::encode(&written.manifest));
     let end = sealed(&written.keyring, author, author, (last + 2, part.blob_id), written.kind, manifest);
     let (sender, blob_id, bytes) = (author.device(), end.blob_id, bytes.len() as u64);
@@ -170,6 +180,25 @@ fn b_fork_a_snapshot_made_of_another_order_convicts_the_relay() {
     world.cut(0);
     world.advance(60_000);
     assert_eq!(world.findings(0), [IntegrityEvent::Forked { observer, cursor }]);
+}
+
+#[test]
+fn a_snapshot_with_a_part_that_its_author_did_not_sign_is_false_also_to_who_has_everything() {
+    let mut world = World::with_group(2);
+    push_all(&mut world, 0, &["a", "b"]);
+    compact(&mut world, 1, b"a b");
+    world.crash(1);
+    let SnapshotRef { sender, seq, .. } = write(&mut world, |it| {
+        it.part_by = Membership::from_seed(&MembershipSeed::from_bytes([0x77; 32]));
+    });
+    world.cut(0);
+    world.advance(60_000);
+    assert_eq!(world.findings(0), [IntegrityEvent::FalseSnapshot { sender, seq }]);
+    let later = world.pair(0, "later");
+    assert_eq!(
+        (world.engine(later).status().problem, state(&mut world, later)),
+        (None, vec!["a".to_owned(), "b".to_owned()])
+    );
 }
 
 #[test]

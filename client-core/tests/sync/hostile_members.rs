@@ -14,6 +14,7 @@ use zerok_sync_protocol::wire::{self, List};
 use zerok_sync_protocol::{BlobId, NoisePublicKey, Timeline, wire_struct};
 
 use crate::epochs::{rotate, rotation};
+use crate::snapshots::{assert_sound, compact, names, state};
 
 /// What an entry of a device says at a place of its chain; nothing about others.
 pub fn content(sender: &Membership, seq: u64, prev: BlobId, kind: Kind, body: impl AsRef<[u8]>) -> Content {
@@ -218,11 +219,17 @@ fn what_is_written_in_the_name_of_nobody_takes_no_place_of_what_a_member_wrote()
 
 /// Entries 3, 4 and 5 of device 0, of which 4 bears another device's signature. They say what they are.
 fn badly_signed(world: &World) -> [Sealed; 3] {
+    badly_signed_of(world, Kind::APP)
+}
+
+/// The same, with an entry 4 of this kind.
+fn badly_signed_of(world: &World, kind: Kind) -> [Sealed; 3] {
     let (me, keyring) = world.keys(0);
     let (other, _) = world.keys(1);
     let mut prev = world.relay.entries()[1].blob_id;
-    [(&me, 3, &b"3"[..]), (&other, 4, b"4"), (&me, 5, b"5")].map(|(signer, seq, body)| {
-        let content = content(&me, seq, prev, Kind::APP, body);
+    let entries = [(&me, 3, Kind::APP, &b"3"[..]), (&other, 4, kind, b"4"), (&me, 5, Kind::APP, b"5")];
+    entries.map(|(signer, seq, kind, body)| {
+        let content = content(&me, seq, prev, kind, body);
         let nonce = [seq.to_le_bytes()[0]; 24];
         let sealed = seal(keyring.group(), keyring.current(), &signer.signing, nonce, &content).expect("small");
         prev = sealed.blob_id;
@@ -252,6 +259,27 @@ fn a_badly_signed_entry_counts_by_its_successor_wherever_pages_end() {
         assert_goes_on(&mut world, 1);
         restart(&mut world, 1);
         assert_goes_on(&mut world, 1);
+    }
+}
+
+#[test]
+fn a_badly_signed_entry_says_nothing_of_the_group_and_spoils_no_snapshot() {
+    for kind in [Kind::APP, Kind::RENAME] {
+        let mut world = World::with_group(2);
+        world.crash(0);
+        badly_signed_of(&world, kind).into_iter().for_each(|sealed| append(&mut world, sealed));
+        restart(&mut world, 1);
+        let read = if kind == Kind::APP { &["3", "4", "5"][..] } else { &["3", "5"] };
+        assert_eq!(world.texts(1), read, "{kind:?}");
+        assert_eq!(names(&mut world, 1), ["device 0", "device 1"], "{kind:?}");
+        assert_sound(&mut world, 1);
+        compact(&mut world, 1, read.join(" ").as_bytes());
+        let later = world.pair(1, "later");
+        assert_eq!(state(&mut world, later), read, "{kind:?}");
+        assert!(world.entries(later)[0].snapshot);
+        assert_eq!(names(&mut world, later), ["device 0", "device 1", "later"], "{kind:?}");
+        assert_sound(&mut world, later);
+        assert_sound(&mut world, 1);
     }
 }
 

@@ -86,7 +86,7 @@ fn of_false_snapshots_by_strangers_or_one_member_however_many_one_is_tried_befor
             write(&mut world, |it| {
                 it.manifest.epochs = epochs + 1;
                 it.manifest.lamport += 1;
-                it.author = author;
+                (it.part_by, it.author) = (author.clone(), author);
             });
         }
         world.start(2);
