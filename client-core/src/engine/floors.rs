@@ -11,7 +11,7 @@ use litemap::LiteMap;
 
 use super::Engine;
 use super::comparing::Anchor;
-use super::relay::RelayAt;
+use super::relay::{Relay, RelayAt};
 use super::rows::{CoveredRow, PastRow};
 use super::snapshots::Snapshot;
 use crate::content::{SeenHash, SeenItem};
@@ -38,7 +38,8 @@ impl Engine {
     /// needs no comparing.
     pub(super) fn note_covered(&mut self, snapshot: &Snapshot, made_here: bool) {
         for at in self.relays.all() {
-            let Some(floor) = self.floor_of(at, &snapshot.manifest) else { continue };
+            let floor = if made_here { self.floor_of(at, &snapshot.manifest) } else { self.end_to_claim(at, snapshot) };
+            let Some(floor) = floor else { continue };
             let (row, manifest) = (&snapshot.row, &snapshot.manifest);
             let (parts, bytes) = (manifest.parts, row.bytes);
             let by = SnapshotRef { sender: row.sender, seq: row.seq, blob_id: row.blob_id, parts, bytes };
@@ -49,6 +50,18 @@ impl Engine {
                 self.claim(at, floor, manifest, &by);
             }
         }
+    }
+
+    /// Where a snapshot ends in a relay's log, if it says more than what is known there already, and this
+    /// device has read as far: of what lies ahead nothing can be told, and it would take the place of
+    /// what can.
+    fn end_to_claim(&self, at: RelayAt, snapshot: &Snapshot) -> Option<Anchor> {
+        let (relay, row) = (&self.relays[at], &snapshot.row);
+        let end = self.floor_of(at, &snapshot.manifest)?;
+        let ahead = end.cursor > relay.row.cursor;
+        let may_be =
+            !relay.ends_from(end.cursor) && !ahead && !relay.shows_not_behind(&row.sender, row.seq, end.cursor);
+        may_be.then_some(end)
     }
 
     /// Where a snapshot ends in a relay's log as it is now.
@@ -63,8 +76,7 @@ impl Engine {
 
     /// Somebody says that a snapshot stands for a relay's log up to there.
     pub(super) fn claim(&mut self, at: RelayAt, end: Anchor, manifest: &Manifest, by: &SnapshotRef) {
-        let row = &self.relays[at].row;
-        if [&row.covered, &row.claimed].into_iter().flatten().any(|known| known.cursor >= end.cursor) {
+        if self.relays[at].ends_from(end.cursor) {
             return;
         }
         let claimed = self.covered_by(end, manifest, by);
@@ -109,6 +121,11 @@ impl Engine {
 
     /// Compares what was claimed as soon as this device has read as far.
     pub(super) fn compare_claims(&mut self) {
+        // Reading may have come meanwhile to where the newest snapshot ends at a relay that was behind.
+        let reached = |it: &&Snapshot| self.relays.all().any(|at| self.end_to_claim(at, it).is_some());
+        if let Some(snapshot) = self.snapshot.as_ref().filter(reached).cloned() {
+            self.note_covered(&snapshot, false);
+        }
         for at in self.relays.all() {
             let relay = &self.relays[at];
             let may_judge = |claimed: &&CoveredRow| !relay.claim_judged && claimed.cursor <= relay.row.cursor;
@@ -170,6 +187,13 @@ impl Engine {
             Some(Vouch { relay: relay.tag()?, manifest })
         };
         self.relays.all().filter_map(vouch).take(FLOORS_MAX).collect()
+    }
+}
+
+impl Relay {
+    /// Whether a snapshot is known that stands for this relay's log up to there, or further.
+    fn ends_from(&self, cursor: u64) -> bool {
+        [&self.row.covered, &self.row.claimed].into_iter().flatten().any(|known| known.cursor >= cursor)
     }
 }
 

@@ -180,6 +180,9 @@ impl Engine {
             }
             if relay.contradicts(row.sender, floor.cursor, floor.hash.short()) {
                 self.suspect(at, IntegrityEvent::Forked { observer: row.sender, cursor: floor.cursor });
+            } else if relay.shows_not_behind(&row.sender, row.seq, floor.cursor) {
+                // Its author had read up to there before it wrote this.
+                return Err(Contradiction);
             } else if self.where_it_ends(at, &floor.anchor(), &heads) == Ends::TooFar {
                 return Err(Contradiction);
             }
@@ -291,7 +294,8 @@ impl Engine {
     /// Whether a snapshot that waits names a relay's log as far as its floor goes.
     pub(super) fn may_be_covered(&self, at: RelayAt) -> bool {
         let relay = &self.relays[at];
-        let names = |floor: &Floor| Some(floor.relay) == relay.tag() && floor.cursor + 1 >= relay.row.floor;
+        let names =
+            |floor: &Floor| Some(floor.relay) == relay.tag() && floor.cursor.saturating_add(1) >= relay.row.floor;
         self.candidates.iter().any(|it| it.snapshot.manifest.floors.iter().any(names))
     }
 

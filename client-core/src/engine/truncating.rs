@@ -103,7 +103,7 @@ impl Relay {
     /// How far its floor may stand without withholding anything. What only another device could compare
     /// is no reason to accuse the relay.
     pub(super) fn floor_max(&self) -> u64 {
-        self.stood_for().map(|covered| covered.cursor + 1).max().unwrap_or(1)
+        self.stood_for().map(|covered| covered.cursor.saturating_add(1)).max().unwrap_or(1)
     }
 }
 

@@ -186,3 +186,68 @@ fn what_was_compared_outlives_a_restart() {
     assert_eq!(world.relay.log.as_ref().expect("created").floor, end + 1);
     assert_sound(&mut world, 0);
 }
+
+#[test]
+fn a_members_snapshot_that_ends_where_no_log_does_takes_nobodys_eyes_off_the_floor() {
+    for cursor in [u64::MAX, u64::MAX - 1, 1 << 40] {
+        let mut world = covered();
+        world.crash(1);
+        let (_, seq) = write_again(&mut world, |_, manifest| {
+            let floor = Floor { cursor, ..manifest.floors[0].clone() };
+            with_floor(manifest, floor);
+        });
+        world.cut(0);
+        world.advance(10_000);
+        let sender = world.keys(1).0.device();
+        let told = IntegrityEvent::FalseSnapshot { sender, seq };
+        assert_eq!(world.findings(0), [told], "{cursor}");
+        let floor_max = world.engine(0).status().relays[0].floor_max;
+        let head = world.relay.entries().len() as u64;
+        assert!(floor_max <= head, "{cursor}: {floor_max}");
+        world.relay.log.as_mut().expect("created").move_floor(head + 1);
+        world.cut(0);
+        world.advance(60_000);
+        let withheld = IntegrityEvent::Withheld { from_cursor: floor_max, to_cursor: head };
+        assert!(world.findings(0).contains(&withheld), "{cursor}: {:?}", world.findings(0));
+    }
+}
+
+#[test]
+fn what_a_snapshot_says_of_a_relay_counts_once_that_was_read_as_far() {
+    for honest in [true, false] {
+        let mut world = World::with_group(2);
+        let second = world.add_relay();
+        world.list_relay(0, second);
+        world.settle();
+        world.advance(120_000);
+        push_all(&mut world, 0, &["a", "b"]);
+        world.advance(60_000);
+        let before = world.engine(0).status().relays[1].floor_max;
+        if honest {
+            world.crash(0);
+        }
+        push_all(&mut world, 1, &["c"]);
+        world.advance(60_000);
+        compact(&mut world, 1, b"a b c");
+        world.crash(1);
+        world.set_up(second, false);
+        if honest {
+            world.start(0);
+        } else {
+            write_again(&mut world, |_, manifest| {
+                let mut floors = manifest.floors.clone().into_vec();
+                assert_eq!(floors.len(), 2);
+                floors[1].cursor = u64::MAX - 1;
+                manifest.floors = floors.try_into().expect("as many");
+            });
+            world.cut(0);
+        }
+        world.advance(10_000);
+        world.set_up(second, true);
+        world.advance(120_000);
+        let (after, head) =
+            (world.engine(0).status().relays[1].floor_max, world.relay_at(second).entries().len() as u64);
+        assert!(before < after && after <= head, "honest: {honest}, from {before} to {after} of {head}");
+        assert_eq!(world.findings(0), [], "honest: {honest}");
+    }
+}

@@ -121,6 +121,13 @@ impl Relay {
         self.shown.0.iter().find(|at| at.entry == Some((sender, seq))).map(|at| at.cursor)
     }
 
+    /// Whether a snapshot's manifest was read here, and not behind the place where it says that it ends:
+    /// its author had read up to there before.
+    pub(in crate::engine) fn shows_not_behind(&self, sender: &DeviceId, seq: u64, end: u64) -> bool {
+        let read = || self.has_read(sender, seq).then_some(self.row.cursor);
+        self.shown_at(sender.tag(), seq).or_else(read).is_some_and(|cursor| cursor <= end)
+    }
+
     /// Where an envelope was shown, as far as it is remembered.
     pub(in crate::engine) fn shown_as(&self, blob_id: &BlobId) -> Option<u64> {
         self.shown.0.iter().skip(1).find(|at| at.blob_id == *blob_id).map(|at| at.cursor)
