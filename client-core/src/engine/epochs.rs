@@ -69,9 +69,14 @@ impl Engine {
         let sender = signed.sender;
         if signed.previous_epoch.is_zero() && self.chains.contains_key(&sender) {
             // Genesis again, or another one: it is its founder's entry 1.
-            let again = self.relays[placed.at].read_again(sender, 1);
-            self.relays[placed.at].epoch_read_again(placed.blob_id);
-            self.genesis_shown(placed.at, sender);
+            let genesis = self.epochs.first().is_some_and(|first| first.blob_id == placed.blob_id);
+            let mut again = false;
+            if genesis {
+                again = self.relays[placed.at].read_again(sender, 1);
+                // Of others there is no end, and what was read of the epochs is kept.
+                self.relays[placed.at].epoch_read_again(placed.blob_id);
+                self.genesis_shown(placed.at, sender);
+            }
             let Placed { cursor, blob_id, .. } = placed;
             self.look_up(Lookup { at: placed.at, sender, seq: 1, cursor, blob_id, again, signed: true });
             return Ok(());

@@ -1,17 +1,19 @@
 //! A member that signs what no honest device does: it hurts its own chain and nothing else.
 
 use bytes::Bytes;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 use zerok_sync_chaos::sim::World;
 use zerok_sync_chaos::sim::relay::Stored;
 use zerok_sync_core::certificate::{Card, JoinCertificate};
 use zerok_sync_core::content::{Content, Kind};
-use zerok_sync_core::epoch::Removed;
+use zerok_sync_core::epoch::{EpochBody, MemberDigest, Removed, seal_epoch};
 use zerok_sync_core::keys::{Membership, MembershipSeed};
 use zerok_sync_core::seal::{Sealed, seal};
 use zerok_sync_core::{Connection, Engine, Event, IntegrityEvent};
 use zerok_sync_protocol::id::RelayTag;
 use zerok_sync_protocol::wire::{self, List};
-use zerok_sync_protocol::{BlobId, NoisePublicKey, Timeline, wire_struct};
+use zerok_sync_protocol::{BlobId, EpochId, NoisePublicKey, Timeline, wire_struct};
 
 use crate::epochs::{rotate, rotation};
 use crate::snapshots::{assert_sound, compact, names, state};
@@ -189,6 +191,42 @@ fn what_a_member_tells_of_a_relay_fills_nobodys_row() {
     write(&mut world, &me, (2, second), bodies);
     restart(&mut world, 1);
     assert!(size(&world) < before + 4_000, "{} bytes, {before} before", size(&world));
+    assert_goes_on(&mut world, 1);
+}
+
+#[test]
+fn what_a_member_writes_as_the_beginning_of_the_group_fills_nobodys_row() {
+    let mut world = World::with_group(2);
+    world.crash(0);
+    let (me, keyring) = world.keys(0);
+    let size = |world: &World| {
+        let rows = &world.devices[1].storage;
+        rows.iter().filter(|(key, _)| key.starts_with(b"\x01u")).map(|(_, value)| value.len()).sum::<usize>()
+    };
+    let before = size(&world);
+    let body = EpochBody {
+        sender: me.device(),
+        seq: 1,
+        prev: BlobId::ZERO,
+        seen: List::empty(),
+        previous_epoch: EpochId::ZERO,
+        previous_blob_id: BlobId::ZERO,
+        removed: List::empty(),
+        member_digest: MemberDigest::of([me.device()]),
+        allow: List::empty(),
+        keyring: List::empty(),
+        lamport: 1,
+        sent_at_ms: 0,
+        genesis: Bytes::new(),
+    };
+    let secret = keyring.secret(&keyring.current().id).expect("its own").clone();
+    for number in 0..200 {
+        let mut rng = ChaCha20Rng::from_seed([number; 32]);
+        let sealed = seal_epoch(keyring.group(), &secret, &me.signing, &[me.keys.clone()], &body, &mut rng);
+        append(&mut world, sealed.expect("one member"));
+    }
+    restart(&mut world, 1);
+    assert!(size(&world) < before + 2_000, "{} bytes, {before} before", size(&world));
     assert_goes_on(&mut world, 1);
 }
 
