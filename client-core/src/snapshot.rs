@@ -96,7 +96,7 @@ impl Manifest {
             return Err(NotASnapshot("too long"));
         }
         let devices = set_of(manifest.heads.iter().map(|head| head.device));
-        if devices.len() != manifest.heads.len() || manifest.heads.iter().any(|head| head.seq == 0) {
+        if devices.len() != manifest.heads.len() || manifest.heads.iter().any(|head| matches!(head.seq, 0 | u64::MAX)) {
             return Err(NotASnapshot("heads"));
         }
         if manifest.parts == 0 || manifest.epochs == 0 || manifest.heads.is_empty() {
@@ -193,6 +193,12 @@ mod tests {
         Manifest::parse(&wire::encode(&manifest))
     }
 
+    fn seq_of_first_head(manifest: &mut Manifest, seq: u64) {
+        let mut heads = manifest.heads.clone().into_vec();
+        heads[0].seq = seq;
+        manifest.heads = heads.try_into().expect("as many");
+    }
+
     #[test]
     fn a_manifest_whose_numbers_go_together_is_one() {
         let manifest = parsed(|_| {}).expect("sound");
@@ -213,6 +219,9 @@ mod tests {
         let twice =
             |it: &mut Manifest| it.heads = vec![it.heads[0].clone(), it.heads[0].clone()].try_into().expect("two");
         assert_eq!(refused(twice), "heads");
+        // Where no chain begins, and behind which none goes on.
+        assert_eq!(refused(|it| seq_of_first_head(it, 0)), "heads");
+        assert_eq!(refused(|it| seq_of_first_head(it, u64::MAX)), "heads");
         assert_eq!(Manifest::parse(b"no manifest"), Err(NotASnapshot("no manifest")));
     }
 
