@@ -125,6 +125,9 @@ pub struct Status {
     pub problem: Option<Problem>,
     /// The newest snapshot that is as this device has the log.
     pub snapshot: Option<SnapshotStatus>,
+    /// The log has outgrown its snapshot: a new one makes it shorter for whoever comes. See
+    /// [`Event::CompactionAdvised`](crate::Event::CompactionAdvised).
+    pub compaction_advised: bool,
     /// Entries that are missing although later ones of the same device are here, which wait for them.
     pub holes: Vec<Hole>,
     /// What was found of late, oldest first; bounded.
@@ -151,8 +154,10 @@ pub struct RelayStatus {
     pub caught_up: bool,
     /// Whether the group was told of it; before, this device is still to meet it.
     pub listed: bool,
-    /// Whether it has everything this device has, as far as is known, and nothing is being compared
-    /// or put back.
+    /// Whether everything it had at the last look is here, and nothing of it is being compared, put
+    /// back, or still to be read again.
+    pub compared: bool,
+    /// Whether it is [`Self::compared`] and has everything this device has, as far as is known.
     pub settled: bool,
     /// The last repair put something back that did not stand there afterwards.
     pub unhealed: bool,
@@ -174,8 +179,10 @@ impl RelayStatus {
     fn of(relay: &Relay, lacks: bool) -> Self {
         let busy = relay.comparison.is_some() || relay.repair.is_some() || relay.row.rebuilding;
         let recheck = relay.recheck_wanted.is_some() || relay.recheck_at_ms.is_some();
+        let compared = relay.caught_up() && !busy && !recheck;
         Self {
-            settled: relay.caught_up() && !lacks && !busy && !recheck,
+            compared,
+            settled: compared && !lacks,
             listed: !relay.row.unlisted,
             address: relay.address(),
             connection: relay.session.connection(),
@@ -322,6 +329,7 @@ impl Engine {
                 .snapshot
                 .as_ref()
                 .map(|snapshot| SnapshotStatus { device: snapshot.row.sender, bytes: snapshot.row.bytes }),
+            compaction_advised: self.advised,
             holes: self.holes(),
             integrity: self.findings.iter().cloned().collect(),
         }
