@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bringing;
+mod caught;
 mod client;
 mod compaction;
 mod crash;

@@ -3,16 +3,16 @@
 use crate::support::{Homes, RelayProcess, RelaySetup, pair};
 
 /// A group on two relays, which both devices know.
-struct Group {
-    setups: [RelaySetup; 2],
-    relays: [RelayProcess; 2],
+pub struct Group {
+    pub setups: [RelaySetup; 2],
+    pub relays: [RelayProcess; 2],
     _homes: Homes,
-    a: crate::support::Device,
-    b: crate::support::Device,
+    pub a: crate::support::Device,
+    pub b: crate::support::Device,
 }
 
 impl Group {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let setups = [RelaySetup::sqlite(), RelaySetup::sqlite()];
         let (first, homes, a, b) = pair(&setups[0]);
         let second = setups[1].start();

@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 
 use zerok_sync::{
-    ClientError, CompactError, DeviceId, ErrorCode, ExportError, IntegrityEvent, JoinError, MembershipError, Problem,
-    PushError, RelaysError, RestoreError, StorageError,
+    ClientError, CompactError, ErrorCode, ExportError, IntegrityEvent, JoinError, MembershipError, Problem, PushError,
+    RelaysError, RestoreError, StorageError,
 };
+
+use crate::finding::describe;
 
 /// The exit codes, part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +19,21 @@ pub enum Exit {
     Integrity = 4,
     NotAuthorised = 5,
     Limit = 6,
+}
+
+impl Exit {
+    /// Of several reasons the weightiest makes the exit code. A violation is told once, and a device
+    /// that was revoked is told so by each of its commands: so the violation goes first.
+    fn weight(self) -> u8 {
+        match self {
+            Self::NoRelay => 0,
+            Self::Other => 1,
+            Self::Usage => 2,
+            Self::Limit => 3,
+            Self::NotAuthorised => 4,
+            Self::Integrity => 5,
+        }
+    }
 }
 
 /// Why a command did not do what it was asked, with what to do next.
@@ -50,6 +67,19 @@ impl Failure {
                 listed.concat()
             ),
         )
+    }
+
+    /// Says this as well, behind it; the exit code is that of the two which matters more.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let exit = if other.exit.weight() > self.exit.weight() { other.exit } else { self.exit };
+        let messages: Vec<String> = [self.message, other.message].into_iter().flatten().collect();
+        Self { exit, message: (!messages.is_empty()).then(|| messages.join("\nzerok: ")) }
+    }
+
+    /// Whether it says so.
+    pub fn says(&self, sentence: &str) -> bool {
+        self.message.as_ref().is_some_and(|message| message.contains(sentence))
     }
 
     /// Puts a sentence in front.
@@ -179,92 +209,21 @@ fn exit_of_code(code: ErrorCode) -> Exit {
     }
 }
 
-/// Entries of a device and the verb that goes with them.
-pub fn entries_are(from_seq: u64, to_seq: u64, device: &DeviceId) -> String {
-    if from_seq == to_seq {
-        format!("entry {from_seq} of device {device} is")
-    } else {
-        format!("entries {from_seq} to {to_seq} of device {device} are")
-    }
-}
-
-/// What is on record, each once: one session finds again what another has found.
-pub fn on_record<'a>(findings: impl IntoIterator<Item = &'a IntegrityEvent>) -> Vec<String> {
-    let mut said = Vec::new();
-    for line in findings.into_iter().map(describe) {
-        if !said.contains(&line) {
-            said.push(line);
-        }
-    }
-    said
-}
-
-/// One accusation and its evidence, in a line.
-pub fn describe(finding: &IntegrityEvent) -> String {
-    match finding {
-        IntegrityEvent::Corrupt { cursor, blob_id } => format!("entry {cursor} ({blob_id}) is damaged or forged"),
-        IntegrityEvent::Lost { cursor, .. } => format!("the relay lost entry {cursor}"),
-        IntegrityEvent::Gap { sender, from_seq, to_seq } => {
-            format!("{} missing", entries_are(*from_seq, *to_seq, sender))
-        }
-        IntegrityEvent::ForkedDevice { sender, seq, first, second } => {
-            format!("device {sender} wrote two different entries {seq}: {first} and {second}")
-        }
-        IntegrityEvent::ForgedByMember { cursor, sender } => {
-            format!("entry {cursor} bears the name of device {sender}, which did not sign it")
-        }
-        IntegrityEvent::NotAMember { cursor, sender } => {
-            format!("entry {cursor} is by {sender}, which is not a device of the group")
-        }
-        IntegrityEvent::Replayed { cursor, blob_id } => format!("the relay repeated {blob_id} as entry {cursor}"),
-        IntegrityEvent::Reordered { cursor, sender } => {
-            format!("the relay changed the order of device {sender}'s entries at {cursor}")
-        }
-        IntegrityEvent::CursorJump { expected, got } => {
-            format!("the relay went on with entry {got} where {expected} should have come")
-        }
-        IntegrityEvent::RolledBack { from, .. } => {
-            format!("the relay no longer has what it had up to entry {from}")
-        }
-        IntegrityEvent::Forked { observer, cursor } => {
-            format!("the relay showed device {observer} another order than this one, up to entry {cursor}")
-        }
-        IntegrityEvent::Quarantined { cursor, sender, seq } => {
-            format!("entry {cursor} is number {seq} of {sender}, which was removed before it wrote that: held back")
-        }
-        IntegrityEvent::FalseSnapshot { sender, seq } => {
-            format!(
-                "the snapshot that device {sender} made as its entry {seq} is not what the log says: it is not used"
-            )
-        }
-        IntegrityEvent::MembershipConflict { cursor, one, other } => {
-            format!(
-                "devices {one} and {other} removed each other, and the relay took the second removal (entry {cursor}) for the first: decide who stays, and pair the others again"
-            )
-        }
-        IntegrityEvent::Withheld { from_cursor, to_cursor } => {
-            format!(
-                "the relay keeps back entries {from_cursor} to {to_cursor}, and no snapshot stands for them: it was asked to give them back"
-            )
-        }
-        IntegrityEvent::Unproven { sender, from_seq, to_seq, by } => {
-            format!(
-                "device {by} says that it has entries {from_seq} to {to_seq} of device {sender}, and nothing else shows that there are any: the relay keeps them back, or that device says what is not so"
-            )
-        }
-        IntegrityEvent::FalseSeen { by, sender, seq } => {
-            format!(
-                "device {by} says that it has entry {seq} of device {sender}, and that device wrote no such entry: the one that says so is broken or lies, or device {sender} was restored from an older copy of itself"
-            )
-        }
-        // The enum grows with the detectors.
-        other => format!("{other:?}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_reasons_both_are_told_and_the_weightier_makes_the_exit_code() {
+        let revoked = || Failure::new(Exit::NotAuthorised, "revoked".into());
+        let found = || Failure::new(Exit::Integrity, "found".into());
+        for both in [revoked().and(found()), found().and(revoked())] {
+            assert_eq!(both.exit, Exit::Integrity);
+            assert!(both.says("revoked") && both.says("found"));
+        }
+        let away = Failure::new(Exit::NoRelay, "away".into());
+        assert_eq!(away.and(revoked()).exit, Exit::NotAuthorised);
+    }
 
     #[test]
     fn every_kind_of_failure_has_the_documented_exit_code() {

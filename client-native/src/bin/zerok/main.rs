@@ -1,11 +1,12 @@
 //! `zerok`: keep this machine's data in step with a group's other devices from a terminal.
 //!
-//! [`args`] is what can be asked, `commands/` one file for each answer, [`exit`] how it ends,
+//! [`args`] is what can be asked, `commands/` one file for each answer, [`exit`] how it ends, [`finding`] what an accusation reads like,
 //! [`output`] what it looks like, [`qr`], [`terminal`] and [`secret`] what a person sees and types. Data goes to stdout, everything said to people to stderr.
 
 mod args;
 mod commands;
 mod exit;
+mod finding;
 mod output;
 mod qr;
 mod secret;

@@ -4,6 +4,7 @@ pub mod approve;
 pub mod compact;
 pub mod devices;
 pub mod export;
+pub mod findings;
 pub mod heard;
 pub mod init;
 pub mod invite;
@@ -23,10 +24,10 @@ pub mod verify;
 
 use std::time::Duration;
 
-use zerok_sync::{Client, ClientError, IntegrityEvent, OpenOptions, Status};
+use zerok_sync::{Client, ClientError, Connection, IntegrityEvent, OpenOptions, Problem, RelayStatus, Status};
 
 use crate::args::Global;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure, exit_of_problem};
 use crate::secret;
 
 /// An open client.
@@ -43,7 +44,7 @@ impl Session {
         Ok(Self { client })
     }
 
-    /// Closes; `outcome`, unless something was found that an honest relay does not do.
+    /// Closes; `outcome`, and behind it what was found that an honest relay does not do.
     pub async fn close(self, outcome: Result<(), Failure>) -> Result<(), Failure> {
         self.close_after(outcome, |_| false).await
     }
@@ -57,7 +58,14 @@ impl Session {
         let mut findings = self.client.findings();
         findings.retain(|finding| !settled(finding));
         self.client.close().await;
-        if findings.is_empty() { outcome } else { Err(Failure::integrity(&findings)) }
+        if findings.is_empty() {
+            return outcome;
+        }
+        let found = Failure::integrity(&findings);
+        Err(match outcome {
+            Ok(()) => found,
+            Err(failure) => failure.and(found),
+        })
     }
 }
 
@@ -85,6 +93,56 @@ pub async fn wait_for(
         Ok(Err(_)) => Err(ClientError::Closed),
         Err(_) => Err(ClientError::TimedOut(client.status().borrow().problem.clone())),
     }
+}
+
+/// How long a relay may take to say who it is where another one has everything already.
+const MEET_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Waits until each relay was met, or is known not to be: what one does says nothing of another.
+pub async fn meet_relays(client: &Client) {
+    let met = |relay: &RelayStatus| {
+        relay.problem.is_some() || matches!(relay.connection, Connection::CatchingUp | Connection::Live)
+    };
+    let deadline = tokio::time::Instant::now() + MEET_TIMEOUT;
+    // One that takes longer is met another time.
+    let _ = wait_for(client, deadline, |status| status.relays.iter().all(met)).await;
+}
+
+/// Adds to an outcome that somebody else answers in the place of one of the relays, unless it says so.
+pub fn with_impostors(client: &Client, mut outcome: Result<(), Failure>) -> Result<(), Failure> {
+    for problem in client.relays().iter().filter_map(|relay| relay.problem.as_ref()) {
+        let sentence = problem.to_string();
+        let told = matches!(&outcome, Err(failure) if failure.says(&sentence));
+        if matches!(problem, Problem::RelayKeyChanged { .. }) && !told {
+            let impostor = Failure::new(Exit::Integrity, sentence);
+            outcome = Err(match outcome {
+                Ok(()) => impostor,
+                Err(failure) => failure.and(impostor),
+            });
+        }
+    }
+    outcome
+}
+
+/// Names the relays with which something was `not_done`. One that is away is said on stderr; anything
+/// else with one is a failure.
+pub fn left_out<'a>(relays: impl Iterator<Item = &'a RelayStatus>, not_done: &str) -> Option<Failure> {
+    let mut failed: Option<Failure> = None;
+    for relay in relays {
+        let why = relay.problem.as_ref().map_or_else(|| "it did not answer in time".into(), ToString::to_string);
+        let sentence = format!("{} was not {not_done}: {why}", relay.address.url);
+        match relay.problem.as_ref().map_or(Exit::NoRelay, exit_of_problem) {
+            Exit::NoRelay => eprintln!("zerok: {sentence}"),
+            exit => {
+                let failure = Failure::new(exit, sentence);
+                failed = Some(match failed {
+                    Some(others) => others.and(failure),
+                    None => failure,
+                });
+            }
+        }
+    }
+    failed
 }
 
 /// How long commands that only report wait for the relay.

@@ -5,10 +5,11 @@
 //! the end, however that comes about.
 
 use futures_util::{FutureExt, StreamExt};
-use zerok_sync::{Client, ClientError, EntriesOptions, Problem};
+use zerok_sync::{Client, ClientError, EntriesOptions, Problem, Status};
 
+use super::findings::Findings;
 use super::newcomers::Newcomers;
-use super::{Session, catch_up};
+use super::{Session, catch_up, meet_relays, with_impostors};
 use crate::args::{Global, Pull};
 use crate::exit::Failure;
 use crate::output::Output;
@@ -24,7 +25,14 @@ pub async fn run(global: &Global, options: &Pull) -> Result<(), Failure> {
         own: options.own,
         left: options.limit.unwrap_or(u64::MAX),
     };
-    let outcome = if options.follow { printer.follow(newcomers).await } else { printer.once(options, newcomers).await };
+    let mut findings = Findings::default();
+    let outcome = if options.follow {
+        printer.follow(newcomers, &mut findings).await
+    } else {
+        printer.once(options, newcomers).await
+    };
+    let printed = findings.print(&session.client, global.output);
+    let outcome = with_impostors(&session.client, outcome.and(printed));
     session.close(outcome).await
 }
 
@@ -51,6 +59,9 @@ impl Printer {
             return Ok(());
         }
         let caught_up = catch_up(&self.client, options.timeout).await;
+        if caught_up.is_ok() {
+            meet_relays(&self.client).await;
+        }
         // Also what came before the relay was lost again.
         self.print(true).await?;
         let status = self.client.status().borrow().clone();
@@ -58,14 +69,15 @@ impl Printer {
         caught_up.map_err(|error| Failure::from(error).context("everything stored on this device is above"))
     }
 
-    /// Prints until interrupted.
-    async fn follow(&mut self, newcomers: Newcomers) -> Result<(), Failure> {
+    /// Prints until it is told to stop.
+    async fn follow(&mut self, newcomers: Newcomers, findings: &mut Findings) -> Result<(), Failure> {
         let (client, output) = (self.client.clone(), self.output);
         let outcome = tokio::select! {
             outcome = self.print(false) => return outcome,
             outcome = say_problems(&client) => outcome,
             outcome = newcomers.follow(&client, output) => outcome,
-            Ok(()) = tokio::signal::ctrl_c() => return Ok(()),
+            outcome = findings.follow(&client, output) => outcome,
+            () = told_to_stop() => return Ok(()),
         };
         // What came before that is shown first.
         self.print(true).await?;
@@ -114,13 +126,37 @@ impl Printer {
     }
 }
 
-/// Says once what keeps the relay away, each time that changes. Ends when this device is out of the
+/// Ctrl-C at a terminal, SIGTERM by whatever supervises it.
+async fn told_to_stop() {
+    let interrupted = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // It ends the process as it always does, then.
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! {
+            () = interrupted => {}
+            _ = terminate.recv() => {}
+        }
+        return;
+    }
+    interrupted.await;
+}
+
+/// Says once what keeps the relays away, each time that changes. Ends when this device is out of the
 /// group: no waiting cures that.
 async fn say_problems(client: &Client) -> Result<(), Failure> {
     let mut status = client.status();
-    let mut said = None;
+    let (mut said, mut impostors_said) = (None, Vec::new());
     loop {
-        let problem = status.borrow_and_update().problem.clone();
+        let impostors = impostors_beside(&status.borrow_and_update());
+        for problem in impostors.iter().filter(|problem| !impostors_said.contains(*problem)) {
+            eprintln!("zerok: {problem}");
+        }
+        impostors_said = impostors;
+        let problem = status.borrow().problem.clone();
         if problem != said {
             if let Some(out @ (Problem::Revoked | Problem::Left)) = problem {
                 return Err(ClientError::Relay(out).into());
@@ -132,4 +168,13 @@ async fn say_problems(client: &Client) -> Result<(), Failure> {
         }
         status.changed().await.map_err(|_| ClientError::Closed)?;
     }
+}
+
+/// Who answers with another key in the place of a relay, while there is another relay.
+fn impostors_beside(status: &Status) -> Vec<Problem> {
+    let problems = status.relays.iter().filter_map(|relay| relay.problem.as_ref());
+    let beside = |problem: &&Problem| {
+        matches!(problem, Problem::RelayKeyChanged { .. }) && status.problem.as_ref() != Some(*problem)
+    };
+    problems.filter(beside).cloned().collect()
 }

@@ -1,11 +1,12 @@
 //! `zerok repair`: compare the relays with this device and put back what they lost.
 
 use serde_json::{Value, json};
-use zerok_sync::{Hole, IntegrityEvent, RelayStatus};
+use zerok_sync::{ClientError, Hole, IntegrityEvent, RelayStatus};
 
-use super::Session;
+use super::{Session, left_out};
 use crate::args::{Global, Repair};
-use crate::exit::{Exit, Failure, entries_are};
+use crate::exit::{Exit, Failure};
+use crate::finding::entries_are;
 
 pub async fn run(global: &Global, options: &Repair) -> Result<(), Failure> {
     let session = Session::open(global, true).await?;
@@ -34,11 +35,17 @@ async fn repair(session: &Session, global: &Global, options: &Repair, given_up: 
         std::future::pending::<()>().await;
     };
     let relays = tokio::select! {
-        relays = session.client.repair(options.timeout) => relays?,
+        relays = session.client.repair(options.timeout) => match relays {
+            // Which of them it was is told below.
+            Err(ClientError::TimedOut(_)) if session.client.relays().iter().any(|relay| !relay.settled) => {
+                session.client.relays()
+            }
+            relays => relays?,
+        },
         () = progress => unreachable!("it never ends"),
     };
     let lacking = !session.client.status().borrow().holes.is_empty();
-    for relay in &relays {
+    for relay in relays.iter().filter(|relay| relay.settled || global.output.json) {
         global.output.line(|| text(relay, lacking), || object(relay))?;
     }
     if options.accept_gap {
@@ -51,16 +58,21 @@ async fn repair(session: &Session, global: &Global, options: &Repair, given_up: 
     for hole in &holes {
         eprintln!("zerok: {}", hole_told(hole));
     }
-    if !holes.is_empty() {
-        return Err(Failure::new(Exit::Integrity, "entries are missing that nobody has put back".into()));
+    let mut failures = Vec::new();
+    if relays.iter().any(|relay| !relay.settled) {
+        let failed = left_out(relays.iter().filter(|relay| !relay.settled), "repaired");
+        let again = "not every relay was repaired: try again when it is there".into();
+        failures.push(failed.unwrap_or_else(|| Failure::new(Exit::NoRelay, again)));
     }
-    match relays.iter().any(|relay| relay.unhealed) {
-        true => Err(Failure::new(
+    if !holes.is_empty() {
+        failures.push(Failure::new(Exit::Integrity, "entries are missing that nobody has put back".into()));
+    } else if relays.iter().any(|relay| relay.unhealed) {
+        failures.push(Failure::new(
             Exit::Integrity,
             "a relay does not keep what was put back there: have its operator look after its database, or take another relay".into(),
-        )),
-        false => Ok(()),
+        ));
     }
+    failures.into_iter().reduce(Failure::and).map_or(Ok(()), Err)
 }
 
 fn missing(hole: &Hole) -> String {
@@ -91,7 +103,12 @@ fn given(hole: &Hole) -> Value {
 }
 
 fn object(relay: &RelayStatus) -> Value {
-    json!({ "relay": relay.address.url, "put_back": relay.put_back, "healed": !relay.unhealed })
+    json!({
+        "relay": relay.address.url,
+        "put_back": relay.put_back,
+        "healed": relay.settled && !relay.unhealed,
+        "problem": relay.problem.as_ref().map(ToString::to_string),
+    })
 }
 
 /// What one relay has now; `lacking`: something is missing here, and so at every relay.

@@ -6,15 +6,17 @@ use zerok_sync::{Connection, Status};
 use super::heard::{now_ms, warnings};
 use super::newcomers::Newcomers;
 use super::repair::{hole_object, hole_told};
-use super::{REPORT_TIMEOUT, Session, catch_up, recovery};
+use super::{REPORT_TIMEOUT, Session, catch_up, meet_relays, recovery};
 use crate::args::Global;
-use crate::exit::{Failure, on_record};
+use crate::exit::Failure;
+use crate::finding::{self, describe, on_record};
 
 pub async fn run(global: &Global) -> Result<(), Failure> {
     let session = Session::open(global, true).await?;
     let mut newcomers = Newcomers::since(&session.client);
     // A relay that is away is part of the report, not a failure of it.
     let _ = catch_up(&session.client, REPORT_TIMEOUT).await;
+    meet_relays(&session.client).await;
     let status = session.client.status().borrow().clone();
     let joined = newcomers.tell(&status);
     recovery::nag(&status);
@@ -36,6 +38,11 @@ fn text(status: &Status) -> String {
         let name = by.map_or("a device that was removed", |member| member.name.as_str());
         format!("snapshot   {} bytes, by {name}", snapshot.bytes)
     }));
+    if status.compaction_advised {
+        lines.push(
+            "compact    the log has outgrown its snapshot: a new one makes it shorter, see zerok compact --help".into(),
+        );
+    }
     let given_up = status.relays.iter().filter(|relay| relay.floor > 1);
     lines.extend(
         given_up.map(|relay| format!("floor      {} serves entries from {} on", relay.address.url, relay.floor)),
@@ -49,7 +56,12 @@ fn text(status: &Status) -> String {
     }
     lines.extend(status.holes.iter().map(|hole| format!("missing    {}", hole_told(hole))));
     lines.extend(status.problem.iter().map(|problem| format!("problem    {problem}")));
-    lines.extend(on_record(&status.integrity).iter().map(|finding| format!("integrity  {finding}")));
+    // What keeps this device from one relay, while it has another.
+    let others = status.relays.iter().filter(|relay| relay.problem.is_some() && relay.problem != status.problem);
+    lines.extend(
+        others.filter_map(|relay| Some(format!("problem    {}: {}", relay.address.url, relay.problem.as_ref()?))),
+    );
+    lines.extend(on_record(&status.integrity).into_iter().map(|finding| format!("integrity  {}", describe(finding))));
     lines.join("\n")
 }
 
@@ -72,12 +84,18 @@ fn object(status: &Status, joined: Vec<Value>) -> Value {
         "snapshot": status.snapshot.as_ref().map(|snapshot| {
             json!({ "device": snapshot.device.to_string(), "bytes": snapshot.bytes })
         }),
+        "compaction_advised": status.compaction_advised,
+        "relays": status.relays.iter().map(|relay| json!({
+            "relay": relay.address.url,
+            "live": relay.connection == Connection::Live,
+            "problem": relay.problem.as_ref().map(ToString::to_string),
+        })).collect::<Vec<_>>(),
         "floors": status.relays.iter().map(|relay| json!({ "relay": relay.address.url, "floor": relay.floor })).collect::<Vec<_>>(),
         "outbox": status.outbox_count,
         "outbox_bytes": status.outbox_bytes,
         "holes": status.holes.iter().map(hole_object).collect::<Vec<_>>(),
         "problem": status.problem.as_ref().map(ToString::to_string),
-        "integrity": on_record(&status.integrity),
+        "integrity": on_record(&status.integrity).into_iter().map(finding::object).collect::<Vec<_>>(),
     })
 }
 
