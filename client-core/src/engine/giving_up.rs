@@ -241,7 +241,7 @@ impl Engine {
 
     /// The gaps of one device that end here or behind.
     fn gaps_from(&self, device: &DeviceId, seq: u64) -> impl Iterator<Item = (&GapAt, &GapRow)> {
-        self.gaps.range((*device, seq, BlobId::ZERO)..=(*device, u64::MAX, BlobId([0xff; 32]))).into_iter()
+        self.gaps.range((*device, seq, BlobId::ZERO)..=(*device, u64::MAX, BlobId([0xff; 32])))
     }
 
     /// Where a chain goes on that has come so far here: behind what was given up.

@@ -222,7 +222,7 @@ fn what_a_member_writes_as_the_beginning_of_the_group_fills_nobodys_row() {
     let secret = keyring.secret(&keyring.current().id).expect("its own").clone();
     for number in 0..200 {
         let mut rng = ChaCha20Rng::from_seed([number; 32]);
-        let sealed = seal_epoch(keyring.group(), &secret, &me.signing, &[me.keys.clone()], &body, &mut rng);
+        let sealed = seal_epoch(keyring.group(), &secret, &me.signing, std::slice::from_ref(&me.keys), &body, &mut rng);
         append(&mut world, sealed.expect("one member"));
     }
     restart(&mut world, 1);
