@@ -363,11 +363,10 @@ impl Engine {
     /// The relay does not know the log this device has read there: it was wiped. Any member makes it
     /// again under the current name; `false` if there is nothing to make it of.
     pub(super) fn recreate(&mut self, at: RelayAt) -> bool {
-        let (alone, nothing_accepted) = (self.relays.is_alone(), self.progress.epoch_blob_id.is_zero());
+        let nothing_accepted = self.progress.epoch_blob_id.is_zero();
         let relay = &mut self.relays[at];
         let live = relay.session.live_ref().is_some();
-        // Where it never stood it is made of what another relay has.
-        let nothing_read = relay.row.cursor == 0 && (alone || nothing_accepted);
+        let nothing_read = relay.row.cursor == 0 && nothing_accepted;
         if live || nothing_read || relay.row.creation.is_some() || relay.comparison.is_some() {
             return false;
         }

@@ -100,6 +100,28 @@ fn b_wipe_a_wiped_relay_is_made_again_and_filled_in_silence() {
 }
 
 #[test]
+fn b_wipe_a_relay_that_is_wiped_again_at_any_step_of_its_making_is_made_once_more() {
+    let made_first = |steps: usize| {
+        let mut world = World::with_group(1);
+        push_all(&mut world, 0, &["a"]);
+        world.wipe_relay();
+        let until_ms = world.now_ms() + SETTLE_MS;
+        let all_taken = (0..steps).all(|_| world.step(until_ms));
+        (world, all_taken)
+    };
+    for steps in 0.. {
+        let (mut world, all_taken) = made_first(steps);
+        world.wipe_relay();
+        world.advance(SETTLE_MS);
+        assert_eq!(texts_of_a_new_device(&mut world), ["a"], "wiped again after {steps} steps");
+        assert_eq!(world.findings(0), [], "wiped again after {steps} steps");
+        if !all_taken {
+            break;
+        }
+    }
+}
+
+#[test]
 fn b_wipe_a_declared_restore_is_healed_in_silence() {
     let mut world = world();
     world.roll_back_relay(2, true);
