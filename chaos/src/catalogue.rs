@@ -289,7 +289,7 @@ impl Scenario {
     /// # Errors
     /// What was wrong, with the command that replays it.
     pub fn check(&self, seed: u64) -> Result<Tally, String> {
-        self.outcome(seed, None)
+        self.outcome(seed, |trial| trial)
     }
 
     /// Runs one seed with a planted defect.
@@ -297,14 +297,19 @@ impl Scenario {
     /// # Errors
     /// What was found wrong: then the checks see this defect.
     pub fn check_with(&self, seed: u64, defect: Defect) -> Result<Tally, String> {
-        self.outcome(seed, Some(defect))
+        self.outcome(seed, |trial| trial.with_defect(defect))
     }
 
-    fn outcome(&self, seed: u64, defect: Option<Defect>) -> Result<Tally, String> {
-        let run = || {
-            let trial = Trial::new(seed, (self.plan)(seed));
-            defect.into_iter().fold(trial, Trial::with_defect).run()
-        };
+    /// Runs one seed, and prints to standard error what happens in it.
+    ///
+    /// # Errors
+    /// What was wrong, and how to replay it.
+    pub fn trace(&self, seed: u64) -> Result<Tally, String> {
+        self.outcome(seed, Trial::traced)
+    }
+
+    fn outcome(&self, seed: u64, prepare: impl FnOnce(Trial) -> Trial) -> Result<Tally, String> {
+        let run = || prepare(Trial::new(seed, (self.plan)(seed))).run();
         // The core's own assertions are checks, too.
         let violations = match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Report { violations, tally, .. }) if violations.is_empty() => return Ok(tally),

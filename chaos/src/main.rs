@@ -38,6 +38,9 @@ enum Command {
         /// The first seed.
         #[arg(long, default_value_t = 0)]
         from: u64,
+        /// Prints what happens in that seed: who says what to whom, what each envelope is, what is told.
+        #[arg(long, requires = "seed")]
+        trace: bool,
         /// Runs it with real processes instead of the simulation; without seeds.
         #[arg(long, conflicts_with_all = ["seed", "seeds", "from"])]
         processes: bool,
@@ -75,6 +78,16 @@ fn main() -> Result<ExitCode> {
             until_told_to_stop(async {
                 println!("{}: {}", scenario.id, scenario.check(process_scenarios::Extent::Full).await?);
                 Ok(())
+            })
+        }
+        Command::Run { id, seed: Some(seed), trace: true, .. } => {
+            let scenario = catalogue::find(&id).with_context(|| format!("no scenario {id}: see `zerok-chaos list`"))?;
+            Ok(match scenario.trace(seed) {
+                Ok(_) => ExitCode::SUCCESS,
+                Err(failure) => {
+                    eprintln!("{failure}");
+                    ExitCode::FAILURE
+                }
             })
         }
         Command::Run { id, seed, seeds, from, .. } => {

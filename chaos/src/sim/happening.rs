@@ -95,6 +95,9 @@ impl World {
                     self.violations.push(format!("device {device} was told of {position}, which is not on disk"));
                 }
                 let asked = matches!(event, Event::ConfirmJoin { .. });
+                if !matches!(event, Event::StatusChanged) {
+                    self.told(|| format!("device {device} tells {event:?}"));
+                }
                 self.devices[device].events.push(event);
                 let now = self.now_at(device);
                 if asked && let Running::Joiner(joiner) = &mut self.devices[device].running {
@@ -175,6 +178,13 @@ impl World {
     }
 
     pub(super) fn carry(&mut self, parcel: Parcel) {
+        self.take(parcel);
+        if self.traced {
+            self.tell_frames();
+        }
+    }
+
+    fn take(&mut self, parcel: Parcel) {
         match parcel {
             Parcel::LinkUp(conn) => {
                 let Some(id) = self.link_of(conn) else { return };

@@ -11,6 +11,7 @@ mod dice;
 mod happening;
 mod network;
 pub mod relay;
+pub mod trace;
 mod world;
 
 pub use defect::Defect;

@@ -23,6 +23,7 @@ use zerok_sync_protocol::{
 };
 
 use super::defect::Defect;
+use super::trace;
 use membership::Rotation;
 
 /// Envelope bytes of one page, unless it holds a single larger one.
@@ -118,6 +119,8 @@ pub struct Relay {
     pub keeps_received: bool,
     /// Whoever is not connected counts as not seen for a month, and holds no floor down.
     pub forgets_who_is_away: bool,
+    /// Every frame that was taken or given, for [`Relay::take_frames`]; `None` keeps none.
+    pub frames: Option<Vec<(Conn, String)>>,
     /// What it does wrong on purpose.
     pub defect: Option<Defect>,
     received: Vec<Bytes>,
@@ -200,6 +203,7 @@ impl Relay {
             withholds_end: false,
             hush: false,
             whispers: Vec::new(),
+            frames: None,
             keeps_received: false,
             forgets_who_is_away: false,
             defect: None,
@@ -336,6 +340,11 @@ impl Relay {
         std::mem::take(&mut self.received)
     }
 
+    /// What was said since the last time, where that is kept.
+    pub fn take_frames(&mut self) -> Vec<(Conn, String)> {
+        self.frames.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// Takes one link message in; what goes out to whom. A message on no link is ignored.
     ///
     /// # Panics
@@ -374,6 +383,9 @@ impl Relay {
 
     fn send(&mut self, conn: Conn, frame: &RelayFrame) {
         if let Some(Session { phase: Some(Phase::Open(stream)), .. }) = self.sessions.get_mut(&conn) {
+            if let (Some(frames), Some(told)) = (&mut self.frames, trace::relay_frame(frame)) {
+                frames.push((conn, format!("is told {told}")));
+            }
             stream.send(&frame.encode()).expect("frames are short");
         }
     }
@@ -395,6 +407,9 @@ impl Relay {
     }
 
     fn on_frame(&mut self, conn: Conn, frame: ClientFrame) {
+        if let (Some(frames), Some(said)) = (&mut self.frames, trace::client_frame(&frame)) {
+            frames.push((conn, format!("says {said}")));
+        }
         match frame {
             ClientFrame::Hello { who, create, .. } => self.on_hello(conn, &who, create),
             ClientFrame::Create { allow, epoch_envelope, envelopes } => {

@@ -96,6 +96,8 @@ pub struct World {
     pub conditions: Conditions,
     /// Something that is not honest.
     pub defect: Option<Defect>,
+    /// Everything that happens is printed to standard error.
+    pub traced: bool,
     /// Contracts of [`zerok_sync_core::io`] that were broken.
     pub violations: Vec<String>,
     pub(super) now_ms: u64,
@@ -145,6 +147,7 @@ impl World {
             devices: Vec::new(),
             conditions: Conditions::CALM,
             defect: None,
+            traced: false,
             violations: Vec::new(),
             now_ms: 1_000_000,
             network: Network::default(),
@@ -624,6 +627,30 @@ impl World {
             }
         }
         true
+    }
+
+    /// Prints from now on what happens.
+    pub fn trace(&mut self) {
+        self.traced = true;
+        for relay in 0..=self.others.len() {
+            self.relay_at_mut(relay).frames = Some(Vec::new());
+        }
+    }
+
+    /// Prints `line` at the present time, if things are printed.
+    pub fn told(&self, line: impl FnOnce() -> String) {
+        if self.traced {
+            eprintln!("{:>8} ms  {}", self.now_ms, line());
+        }
+    }
+
+    /// Prints what passed between devices and relays.
+    pub(super) fn tell_frames(&mut self) {
+        for relay in 0..=self.others.len() {
+            for ((device, _), frame) in self.relay_at_mut(relay).take_frames() {
+                self.told(|| format!("relay {relay}, device {device} {frame}"));
+            }
+        }
     }
 
     /// How often what happened that chance decides.

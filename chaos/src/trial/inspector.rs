@@ -14,6 +14,7 @@ use zerok_sync_protocol::envelope::blob_id;
 use zerok_sync_protocol::{BlobId, EnvelopeHeader, EnvelopeType, EpochId};
 
 use crate::sim::relay::Relay;
+use crate::sim::trace;
 
 /// What an entry says about its place among the others.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct Inspector {
     pub gave_up: bool,
     /// The group has other relays, too: what an entry names may stand there.
     pub partial: bool,
+    /// What each envelope turns out to be is printed to standard error.
+    pub traced: bool,
     keyring: Keyring,
     /// Who can open what comes: any device that was ever a member.
     members: Vec<Membership>,
@@ -68,6 +71,7 @@ impl Inspector {
         Self {
             gave_up: false,
             partial: false,
+            traced: false,
             keyring,
             members: Vec::new(),
             removed: BTreeSet::new(),
@@ -194,6 +198,7 @@ impl Inspector {
         if header.kind == EnvelopeType::Epoch {
             let opened = epoch::open_epoch(self.keyring.group(), keys, envelope).map_err(|error| error.to_string())?;
             let body = opened.claims();
+            self.tell(id, || format!("epoch {} by {}", trace::short(&header.epoch.0), trace::short(&body.sender.0)));
             if !body.previous_epoch.is_zero() {
                 self.predecessors.insert(id, body.previous_epoch);
                 self.removals.insert(id, body.removed.iter().map(|removed| removed.device).collect());
@@ -204,6 +209,15 @@ impl Inspector {
         }
         let entry = seal::open(&self.keyring, envelope).map_err(|error| error.to_string())?;
         let content = entry.claims();
+        self.tell(id, || {
+            let (sender, prev) = (trace::short(&content.sender.0), trace::name(&content.prev));
+            format!(
+                "{:?}, seq {} of {sender} behind {prev}, epoch {}",
+                content.kind,
+                content.seq,
+                trace::short(&header.epoch.0)
+            )
+        });
         if content.kind == Kind::SNAPSHOT {
             let manifest = Manifest::parse(&content.body).map_err(|error| error.to_string())?;
             let heads: Vec<_> = manifest.heads.iter().map(|head| (head.device, head.seq)).collect();
@@ -217,6 +231,12 @@ impl Inspector {
             lamport: content.lamport,
             seen: content.seen.iter().map(|item| (item.tag, item.seq)).collect(),
         }))
+    }
+
+    fn tell(&self, id: BlobId, what: impl FnOnce() -> String) {
+        if self.traced {
+            eprintln!("{:13}{} is {}", "", trace::name(&id), what());
+        }
     }
 }
 

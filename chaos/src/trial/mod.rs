@@ -18,7 +18,7 @@ use zerok_sync_core::io::StorageFault;
 use zerok_sync_core::{Engine, Event, Input, IntegrityEvent, Invite, InviteKind, Member, Problem, PushError};
 use zerok_sync_protocol::{BlobId, ErrorCode, Timeline, wire, wire_struct};
 
-use crate::sim::{Clock, Conditions, Defect, Dice, Loss, Run, Running, World};
+use crate::sim::{Clock, Conditions, Defect, Dice, Loss, Run, Running, World, trace};
 use app::App;
 use inspector::Inspector;
 use plan::{Op, Plan};
@@ -201,6 +201,19 @@ impl Trial {
         self
     }
 
+    /// The same with everything that happens printed to standard error.
+    #[must_use]
+    pub fn traced(mut self) -> Self {
+        self.world.trace();
+        for (device, person) in self.persons.iter().enumerate() {
+            self.world.told(|| {
+                format!("device {device} is {}", person.id.map_or("nobody yet".into(), |id| trace::short(&id.0)))
+            });
+        }
+        self.inspectors.iter_mut().for_each(|inspector| inspector.traced = true);
+        self
+    }
+
     /// Runs it to the end or to the first thing that is wrong.
     #[must_use]
     pub fn run(mut self) -> Report {
@@ -315,6 +328,9 @@ impl Trial {
     }
 
     fn act(&mut self, act: Act) {
+        if matches!(act, Act::Op(_) | Act::Start(_) | Act::RelayBack(_) | Act::Reachable(_)) {
+            self.world.told(|| format!("{act:?}"));
+        }
         match act {
             Act::Op(op) => self.op(op),
             Act::Start(device) => self.start(device),
